@@ -1,0 +1,3 @@
+//! pm3.
+
+pub mod supervisor;

@@ -1,0 +1,399 @@
+//! The vocabulary of the seam between deciding and acting: what can happen ([`Event`]) and what should be done
+//! about it ([`Effect`]). Everything here is plain data; the real kernel and the simulated one both speak it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use super::signal::Sig;
+use super::spec::Spec;
+
+/// A moment of `CLOCK_MONOTONIC` in nanoseconds. It goes on across a re-exec, and never jumps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// This moment and `span` more; stays at the end of time instead of wrapping.
+    pub fn after(self, span: Duration) -> Mono {
+        Mono(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long ago `earlier` was; zero if it lies in the future.
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A span in whole milliseconds, PM2's unit for plain numbers. Small, because every app holds several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Millis(pub u32);
+
+impl Millis {
+    pub const ZERO: Millis = Millis(0);
+
+    pub fn span(self) -> Duration {
+        Duration::from_millis(u64::from(self.0))
+    }
+}
+
+/// One process lifetime in an instance. Never reused, unlike a pid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunId(pub u64);
+
+/// One of an app's places: PM2's `pm_id`. Grows from 0 and is not reused while pm3 runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstanceId(pub u32);
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A client's connection that waits for a reply. Chosen by the engine, never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientId(pub u64);
+
+/// How a process ended, from the raw wait status (wait(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    Code(u8),
+    Signal(Sig),
+}
+
+impl End {
+    /// The shell's convention: n, or 128 + n for a signal.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            End::Code(code) => code,
+            End::Signal(sig) => 128u8.saturating_add(sig.0),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Code(code) => write!(f, "exit {code}"),
+            End::Signal(sig) => sig.fmt(f),
+        }
+    }
+}
+
+/// What the kernel's counters say about a SIGKILL that pm3 did not send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Oom {
+    #[default]
+    No,
+    /// The machine's count of OOM kills rose, this cgroup's cannot be read.
+    Probably,
+    /// This cgroup's count of OOM kills rose.
+    Yes,
+}
+
+/// The step of a start that failed. `Display` is the word that messages use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Stage {
+    /// More file descriptors needed than the limit allows, or a name that holds a NUL: found before the fork.
+    Prepare,
+    Pipe,
+    Fork,
+    Session,
+    Stdin,
+    Stdout,
+    Stderr,
+    Limits,
+    Nice,
+    OomScore,
+    Cgroup,
+    User,
+    Group,
+    Ids,
+    NoNewPrivs,
+    Chdir,
+    Exec,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Prepare => "prepare",
+            Stage::Pipe => "pipe",
+            Stage::Fork => "fork",
+            Stage::Session => "setsid",
+            Stage::Stdin => "stdin",
+            Stage::Stdout => "stdout",
+            Stage::Stderr => "stderr",
+            Stage::Limits => "limits",
+            Stage::Nice => "nice",
+            Stage::OomScore => "oom_score_adj",
+            Stage::Cgroup => "cgroup",
+            Stage::User => "user",
+            Stage::Group => "group",
+            Stage::Ids => "setuid",
+            Stage::NoNewPrivs => "no_new_privs",
+            Stage::Chdir => "chdir",
+            Stage::Exec => "exec",
+        })
+    }
+}
+
+/// A start that failed: at which step, on what, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub stage: Stage,
+    /// What the step was about: a path, a user's name, a limit; may be empty.
+    pub object: Box<str>,
+    /// The errno, or 0 where there is none (an unknown user).
+    pub errno: i32,
+    /// The errno's text, lower case, from the one place that knows it (`sys`).
+    pub why: Box<str>,
+    /// The machine is short of something and may have it again: try later, do not count it as a crash.
+    pub passing: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "start failed at {}", self.stage)?;
+        if !self.object.is_empty() {
+            write!(f, " {}", self.object)?;
+        }
+        write!(f, ": {}", self.why)
+    }
+}
+
+impl Failure {
+    /// What a shell would say: 127 for a program that is not there, 126 for one that cannot be run.
+    pub fn exit_code(&self) -> u8 {
+        const ENOENT: i32 = 2;
+        if self.stage == Stage::Exec && self.errno == ENOENT { 127 } else { 126 }
+    }
+}
+
+/// What an operator wants of some instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The first event: start what starts by itself.
+    Boot,
+    /// The fork for `Effect::Spawn` worked.
+    Spawned { run: RunId, pid: u32 },
+    /// The program of the run is executing.
+    Executed { run: RunId },
+    /// The start failed and no process of the run is left; ends the run, as `Exited` does.
+    SpawnFailed { run: RunId, failure: Failure },
+    /// The run's main process has been reaped.
+    Exited { run: RunId, end: End, oom: Oom, leftovers: bool },
+    /// No process of the ended run's tree is left; follows an `Exited` with leftovers.
+    Cleared { run: RunId },
+    /// Private memory of the run's whole tree, in bytes; answers `Effect::Sample`.
+    Usage { run: RunId, bytes: u64 },
+    /// An operator asks. Each target is a name, a namespace, an id or `all`; answered by exactly one `Effect::Reply`.
+    Request { client: ClientId, verb: Verb, targets: Vec<Box<str>> },
+    /// The client is gone; what it asked for goes on, its reply is not wanted.
+    ClientGone { client: ClientId },
+    /// A signal to pm3 itself; `by_kernel` tells a lost terminal's SIGHUP from a person's.
+    Signal { sig: Sig, by_kernel: bool },
+    /// The file was read again and is good.
+    Planned { spec: Box<Spec> },
+    /// The next occurrence of an app's schedule; answers `Effect::Schedule`. None: it never comes.
+    Scheduled { app: Box<str>, at: Option<Mono> },
+    /// The wall clock jumped: schedules are asked for again.
+    ClockChanged,
+    /// pm3 has no child any more; sent while it sweeps.
+    Childless,
+    /// The moment that `deadline()` named has come.
+    Tick,
+}
+
+/// Whom a signal reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// The run's main process alone.
+    Process,
+    /// The whole tree: session members, descendants, adopted processes that carry the run's mark.
+    Tree,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Start the instance's program as this run; answered by `Spawned` and then `Executed`, or by `SpawnFailed`.
+    Spawn {
+        run: RunId,
+        instance: InstanceId,
+    },
+    Signal {
+        run: RunId,
+        sig: Sig,
+        scope: Scope,
+    },
+    /// Signal every process that is left, whoever started it: the end of pm3 is near.
+    Sweep {
+        sig: Sig,
+    },
+    /// Measure the memory of these runs' trees.
+    Sample {
+        runs: Vec<RunId>,
+    },
+    /// Compute when this cron expression comes next, in local time.
+    Schedule {
+        app: Box<str>,
+        cron: Box<str>,
+    },
+    Reply {
+        client: ClientId,
+        outcome: Outcome,
+    },
+    /// Tell the reader of the log.
+    Note(Note),
+    /// Read the file again, in a child.
+    ReadPlan,
+    /// Write the state of all instances to the log.
+    Report,
+    /// pm3 ends with this code; nothing comes after it.
+    Exit {
+        code: u8,
+        reason: Box<str>,
+    },
+}
+
+/// The answer to a `Request`: which instances did as asked, and what failed, one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outcome {
+    pub done: Vec<Box<str>>,
+    pub failed: Vec<Box<str>>,
+}
+
+/// Why a run was ended or did not start: the last reason that `list` shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reason {
+    Ended(End),
+    Oom(Oom),
+    StartFailed(Failure),
+    Memory {
+        used: u64,
+        limit: u64,
+    },
+    Operator,
+    Cron,
+    /// The file changed.
+    Changed,
+    /// pm3 itself is ending.
+    Shutdown,
+    /// An app that it requires is errored or failed.
+    Requires(Box<str>),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Ended(end) => end.fmt(f),
+            Reason::Oom(Oom::Yes) => f.write_str("oom"),
+            Reason::Oom(Oom::Probably | Oom::No) => f.write_str("SIGKILL, probably oom"),
+            Reason::StartFailed(failure) => failure.fmt(f),
+            Reason::Memory { used, limit } => write!(f, "memory {} over {}", Size(*used), Size(*limit)),
+            Reason::Operator => f.write_str("operator"),
+            Reason::Cron => f.write_str("cron"),
+            Reason::Changed => f.write_str("file changed"),
+            Reason::Shutdown => f.write_str("shutdown"),
+            Reason::Requires(app) => write!(f, "requires {app}"),
+        }
+    }
+}
+
+/// Bytes as people write them: `512`, `23.1M`, `20M`; 1024-based as PM2's.
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1u64 << 30, 'G'), (1 << 20, 'M'), (1 << 10, 'K')];
+        let Some((unit, letter)) = units.into_iter().find(|(unit, _)| self.0 >= *unit) else {
+            return write!(f, "{}", self.0);
+        };
+        let tenths = (u128::from(self.0) * 10 + u128::from(unit) / 2) / u128::from(unit);
+        if tenths % 10 == 0 {
+            write!(f, "{}{letter}", tenths / 10)
+        } else {
+            write!(f, "{}.{}{letter}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+/// A line for the log. `who` is the app's name, with `-<index>` where it has several instances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    pub who: Box<str>,
+    pub what: What,
+}
+
+/// What a [`Note`] tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum What {
+    Waiting {
+        on: Box<str>,
+    },
+    Online {
+        pid: u32,
+    },
+    Finished {
+        end: End,
+    },
+    Stopped,
+    Stopping {
+        sig: Sig,
+        reason: Reason,
+    },
+    /// The grace is over.
+    Killing,
+    /// Processes of the tree outlived the main one.
+    Leftovers {
+        sig: Sig,
+    },
+    Restarting {
+        reason: Reason,
+        after: Millis,
+    },
+    Errored {
+        reason: Reason,
+        unstable: u32,
+    },
+    /// pm3's own affairs: shutdown, sweep, a file read again.
+    Pm3(Box<str>),
+    /// A broken invariant; the instance is held.
+    Fault(Box<str>),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = &self.who;
+        match &self.what {
+            What::Waiting { on } => write!(f, "{who}: waiting for {on}"),
+            What::Online { pid } => write!(f, "{who}: online, pid {pid}"),
+            What::Finished { end } => write!(f, "{who}: finished, {end}"),
+            What::Stopped => write!(f, "{who}: stopped"),
+            What::Stopping { sig, reason } => write!(f, "{who}: stopping with {sig}: {reason}"),
+            What::Killing => write!(f, "{who}: still there after its grace, sending SIGKILL"),
+            What::Leftovers { sig } => write!(f, "{who}: ended and left processes behind, sending them {sig}"),
+            What::Restarting { reason, after: Millis(0) } => write!(f, "{who}: restarting: {reason}"),
+            What::Restarting { reason, after } => write!(f, "{who}: restarting in {} ms: {reason}", after.0),
+            What::Errored { reason, unstable: 0 } => write!(f, "{who}: errored: {reason}"),
+            What::Errored { reason, unstable } => {
+                write!(f, "{who}: errored after {unstable} short runs, the last: {reason}")
+            }
+            What::Pm3(text) => write!(f, "{who}: {text}"),
+            What::Fault(text) => write!(f, "{who}: fault in pm3, this instance is held: {text}"),
+        }
+    }
+}

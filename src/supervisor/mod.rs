@@ -1,0 +1,5 @@
+//! Decides what pm3 does. Pure: no I/O, no clock, no randomness, no logging.
+
+pub mod event;
+pub mod signal;
+pub mod spec;

@@ -1,0 +1,284 @@
+//! What pm3 is to do: the checked, fully resolved form of a configuration file. `config` makes it in a short-lived
+//! child; it reaches init packed as JSON, so every field has a default and unknown fields are ignored. Rare
+//! settings are boxed away: with a thousand apps each byte here counts a thousand times.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Millis, Sig};
+
+/// The plan: all apps and pm3's own settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    pub apps: Vec<AppSpec>,
+    pub settings: Settings,
+}
+
+/// `[pm3]`: the supervisor's own settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// All that stopping may take, from the first signal to the exit; what is left then is killed.
+    pub stop_budget: Millis,
+    /// When pm3 ends by itself.
+    pub exit: ExitPolicy,
+    /// How long an exit by a signal that pm3 did not send waits to be judged (DESIGN: settle time).
+    pub settle: Millis,
+    /// Time between two samples of memory, while some app has a limit.
+    pub sample_interval: Millis,
+    /// Directory of the control socket; None: the first that works, see `control`.
+    pub runtime_dir: Option<Box<str>>,
+    /// Whether there is a control socket at all.
+    pub control: bool,
+    /// A group whose members may use the control socket, with `control_right`.
+    pub control_group: Option<Box<str>>,
+    pub control_right: Right,
+    /// env_logger's filter, where neither `PM3_LOG` nor `RUST_LOG` is set.
+    pub log_level: Option<Box<str>>,
+    /// A file that gets the reason of the exit, as Kubernetes' `/dev/termination-log`.
+    pub termination_log: Option<Box<str>>,
+    /// The directory that relative paths start from: where pm3 was started.
+    pub cwd: Box<str>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            stop_budget: Millis(9_000),
+            exit: ExitPolicy::default(),
+            settle: Millis(200),
+            sample_interval: Millis(1_000),
+            runtime_dir: None,
+            control: true,
+            control_group: None,
+            control_right: Right::default(),
+            log_level: None,
+            termination_log: None,
+            cwd: "/".into(),
+        }
+    }
+}
+
+/// When pm3 ends by itself. An app with `main` or `exit_on_error` decides in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitPolicy {
+    /// When nothing runs that will run again.
+    #[default]
+    WhenDone,
+    /// Only when told to.
+    Never,
+}
+
+/// What a peer of the control socket may do, each including the ones before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    #[default]
+    View,
+    Operate,
+    Admin,
+}
+
+/// One `[[apps]]` entry: what the supervisor needs to decide, and how to launch it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppSpec {
+    pub name: Box<str>,
+    /// None: PM2's `default`.
+    pub namespace: Option<Box<str>>,
+    pub kind: Kind,
+    /// How many instances, resolved: `max` and the like are numbers here. At least 1.
+    pub instances: u32,
+    pub autostart: bool,
+    pub restart: RestartPolicy,
+    pub stop: StopPolicy,
+    /// Start only once these are online (a one-shot: finished well). Names of apps, free of cycles.
+    pub after: Box<[Box<str>]>,
+    /// As `after`, and an error here too once one of them is errored or failed for good.
+    pub requires: Box<[Box<str>]>,
+    /// pm3 ends when this app does, with its code.
+    pub main: bool,
+    /// pm3 ends when this app is errored, with its code.
+    pub exit_on_error: bool,
+    /// Private memory of a run's tree above which it is restarted, in bytes.
+    pub memory_limit: Option<u64>,
+    pub cron: Option<Box<str>>,
+    pub launch: Launch,
+}
+
+impl Default for AppSpec {
+    fn default() -> AppSpec {
+        AppSpec {
+            name: Box::default(),
+            namespace: None,
+            kind: Kind::default(),
+            instances: 1,
+            autostart: true,
+            restart: RestartPolicy::default(),
+            stop: StopPolicy::default(),
+            after: Box::default(),
+            requires: Box::default(),
+            main: false,
+            exit_on_error: false,
+            memory_limit: None,
+            cron: None,
+            launch: Launch::default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    #[default]
+    Service,
+    /// Runs to its end; exit 0 means done, and what waits for it may start.
+    Oneshot,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    #[default]
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// When and how fast an ended run is followed by another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestartPolicy {
+    pub when: Restart,
+    /// Fixed wait before each restart.
+    pub delay: Millis,
+    /// First wait of the exponential back-off, ×1.5 each time up to 15 s; 0: none.
+    pub backoff: Millis,
+    /// Each wait is lengthened by a random share of up to this many percent.
+    pub jitter_percent: u8,
+    /// That many short runs in a row make an app errored.
+    pub max_restarts: u32,
+    /// A run shorter than this is a short one.
+    pub min_uptime: Millis,
+    /// Exit codes after which it is not started again.
+    pub stop_exit_codes: Box<[u8]>,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> RestartPolicy {
+        RestartPolicy {
+            when: Restart::Always,
+            delay: Millis::ZERO,
+            backoff: Millis::ZERO,
+            jitter_percent: 0,
+            max_restarts: 16,
+            min_uptime: Millis(1_000),
+            stop_exit_codes: Box::default(),
+        }
+    }
+}
+
+/// How a run is ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StopPolicy {
+    pub signal: Sig,
+    /// The grace: SIGKILL follows after this long.
+    pub timeout: Millis,
+    /// The signal goes to the whole tree, and what outlives the main process is ended too.
+    pub tree: bool,
+}
+
+impl Default for StopPolicy {
+    fn default() -> StopPolicy {
+        StopPolicy { signal: Sig::TERM, timeout: Millis(8_000), tree: true }
+    }
+}
+
+/// How an app's program is started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Launch {
+    /// The program that runs the script, with its own arguments; empty: the script is executed itself.
+    pub interpreter: Box<[Box<str>]>,
+    pub script: Box<str>,
+    pub args: Box<[Box<str>]>,
+    /// None: `Settings::cwd`. A relative one starts there.
+    pub cwd: Option<Box<str>>,
+    /// Set on top of the environment that pm3 got.
+    pub env: Box<[(Box<str>, Box<str>)]>,
+    pub output: Output,
+    pub rare: Option<Box<Rare>>,
+}
+
+/// Settings that most apps leave alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rare {
+    /// Name of the variable with the instance's number; None: `NODE_APP_INSTANCE`.
+    pub instance_var: Option<Box<str>>,
+    /// A numeric variable that grows by one with each instance.
+    pub increment_var: Option<Box<str>>,
+    /// A name of /etc/passwd or a number.
+    pub user: Option<Box<str>>,
+    /// A name of /etc/group or a number; None with a user: that user's.
+    pub group: Option<Box<str>>,
+    pub umask: Option<u16>,
+    pub nice: Option<i8>,
+    pub oom_score_adj: Option<i16>,
+    pub no_new_privs: Option<bool>,
+    pub limits: Box<[Limit]>,
+}
+
+/// One resource limit (setrlimit(2)).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    pub resource: Resource,
+    /// None: unlimited.
+    pub soft: Option<u64>,
+    pub hard: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+/// Where an app's output goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Output {
+    pub mode: LogMode,
+    /// Files that get it instead; `-<id>` is put before the ending where the app has several instances and
+    /// `merge` is not set. Both the same path: both streams into one file.
+    pub out: Option<Box<str>>,
+    pub err: Option<Box<str>>,
+    pub merge: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogMode {
+    /// The app holds pm3's own stdout and stderr.
+    #[default]
+    Inherit,
+    /// Nobody reads it: /dev/null.
+    None,
+}
