@@ -1,1 +1,3 @@
+//! From the command line to a role and its exit code; no logic of its own.
+
 fn main() {}
