@@ -1,0 +1,127 @@
+//! The checked plan on its way to init: versioned JSON without the values that are defaults anyway, so that a
+//! thousand plain apps stay small. A field that is missing takes its default and an unknown one is ignored; so an older
+//! and a newer pm3 can read each other's plan, and the version changes only when a field changes its meaning.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::supervisor::spec::{AppSpec, Rare, Settings, Spec};
+
+/// The version that is written, and the newest that is read.
+const VERSION: u32 = 1;
+
+/// What init reads of a packed plan at most, in bytes: it guards init's own memory against a runaway child. An app
+/// with some variables and arguments takes about 300 bytes.
+pub const PACKED_MAX: usize = 1 << 20;
+
+#[derive(Deserialize)]
+struct Envelope {
+    v: u32,
+    spec: Spec,
+}
+
+/// The plan as bytes for [`unpack`].
+pub fn pack(spec: &Spec) -> Vec<u8> {
+    // Derived data with text keys always becomes JSON; should it not, the empty result is refused by `unpack`.
+    sparse(spec)
+        .and_then(|spec| serde_json::to_vec(&serde_json::json!({ "v": VERSION, "spec": spec })))
+        .unwrap_or_default()
+}
+
+/// The plan from the bytes of [`pack`].
+pub fn unpack(bytes: &[u8]) -> Result<Spec, String> {
+    let Envelope { v, spec } = serde_json::from_slice(bytes).map_err(|why| format!("packed plan: {why}"))?;
+    if v > VERSION {
+        return Err(format!("packed plan: version {v} is newer than {VERSION}, the newest that this pm3 reads"));
+    }
+    Ok(spec)
+}
+
+/// The spec as JSON, without what is as the defaults have it.
+fn sparse(spec: &Spec) -> serde_json::Result<Value> {
+    let plain_app = serde_json::to_value(AppSpec::default())?;
+    let plain_rare = serde_json::to_value(Rare::default())?;
+    let apps = spec.apps.iter().map(|app| {
+        let mut value = less(app, &plain_app)?;
+        if let Some(rare) = value.pointer_mut("/launch/rare") {
+            prune(rare, &plain_rare);
+        }
+        Ok(value)
+    });
+    let settings = less(&spec.settings, &serde_json::to_value(Settings::default())?)?;
+    Ok(serde_json::json!({ "apps": apps.collect::<serde_json::Result<Vec<_>>>()?, "settings": settings }))
+}
+
+fn less<T: Serialize>(value: &T, default: &Value) -> serde_json::Result<Value> {
+    let mut value = serde_json::to_value(value)?;
+    prune(&mut value, default);
+    Ok(value)
+}
+
+/// Removes from an object every field that is the same in `default`.
+fn prune(value: &mut Value, default: &Value) {
+    if let (Value::Object(fields), Value::Object(defaults)) = (value, default) {
+        fields.retain(|name, field| defaults.get(name) != Some(field));
+        for (name, field) in fields {
+            if let Some(default) = defaults.get(name) {
+                prune(field, default);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::supervisor::event::{Millis, Sig};
+    use crate::supervisor::spec::{Kind, Launch, Limit, Resource, RestartPolicy, StopPolicy};
+
+    #[test]
+    fn what_is_packed_comes_out_the_same() {
+        let rare = Rare { umask: Some(0o22), ..Rare::default() };
+        let limits = [Limit { resource: Resource::Nofile, soft: Some(1024), hard: None }];
+        let spec = Spec {
+            apps: vec![
+                AppSpec { name: "plain".into(), ..AppSpec::default() },
+                AppSpec {
+                    name: "web".into(),
+                    kind: Kind::Oneshot,
+                    restart: RestartPolicy { backoff: Millis(100), ..RestartPolicy::default() },
+                    stop: StopPolicy { signal: Sig::INT, ..StopPolicy::default() },
+                    after: ["plain".into()].into(),
+                    memory_limit: Some(20 << 20),
+                    launch: Launch {
+                        script: "server.js".into(),
+                        env: [("PORT".into(), "3000".into())].into(),
+                        rare: Some(Box::new(Rare { limits: limits.into(), ..rare })),
+                        ..Launch::default()
+                    },
+                    ..AppSpec::default()
+                },
+            ],
+            settings: Settings { control: false, cwd: "/srv".into(), ..Settings::default() },
+        };
+        assert_eq!(unpack(&pack(&spec)).unwrap(), spec);
+        assert_eq!(unpack(&pack(&Spec::default())).unwrap(), Spec::default());
+    }
+
+    #[test]
+    fn defaults_take_no_room() {
+        let spec = Spec { apps: vec![AppSpec { name: "a".into(), ..AppSpec::default() }], ..Spec::default() };
+        let text = String::from_utf8(pack(&spec)).unwrap();
+        assert_eq!(text, r#"{"spec":{"apps":[{"name":"a"}],"settings":{}},"v":1}"#);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_newer_versions_refused() {
+        let later = br#"{"v":1,"spec":{"apps":[{"name":"a","watch":true}],"colour":"red"},"more":1}"#;
+        assert_eq!(&*unpack(later).unwrap().apps[0].name, "a");
+        let newer = unpack(br#"{"v":2,"spec":{}}"#).unwrap_err();
+        assert_eq!(newer, "packed plan: version 2 is newer than 1, the newest that this pm3 reads");
+        for garbage in [&b""[..], b"{}", b"\xff\x00", br#"{"v":1,"spec":{"apps":{}}}"#] {
+            assert!(unpack(garbage).unwrap_err().starts_with("packed plan: "));
+        }
+    }
+}
