@@ -93,9 +93,9 @@ pub struct AppSpec {
     pub autostart: bool,
     pub restart: RestartPolicy,
     pub stop: StopPolicy,
-    /// Start only once these are online (a one-shot: finished well). Names of apps, free of cycles.
+    /// Order alone: start once each of these is online or has ended for good. Names of apps, free of cycles.
     pub after: Box<[Box<str>]>,
-    /// As `after`, and an error here too once one of them is errored or failed for good.
+    /// Start only once these are online (a one-shot: finished well); errored while one of them is.
     pub requires: Box<[Box<str>]>,
     /// pm3 ends when this app does, with its code.
     pub main: bool,
@@ -183,10 +183,11 @@ impl Default for RestartPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StopPolicy {
+    /// Goes to the main process alone: signalling a whole tree breaks parents that drain their own workers.
     pub signal: Sig,
     /// The grace: SIGKILL follows after this long.
     pub timeout: Millis,
-    /// The signal goes to the whole tree, and what outlives the main process is ended too.
+    /// What outlives the main process gets the same signal, and what is left after the grace is killed with it.
     pub tree: bool,
 }
 

@@ -1,0 +1,98 @@
+//! An app and its instances: how many there are, which number each has, and what a changed file means for them.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{InstanceId, Mono, Reason};
+use super::instance::{Goal, Instance, State, Turn};
+use super::spec::{AppSpec, Kind};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct App {
+    pub spec: AppSpec,
+    pub instances: Vec<Instance>,
+    /// When its schedule comes next; None: no schedule, or not known yet.
+    pub cron_at: Option<Mono>,
+    /// The instance whose turn it is in a restart that goes one instance at a time.
+    pub rolling: Option<InstanceId>,
+}
+
+impl App {
+    pub fn new(spec: AppSpec) -> App {
+        App { spec, ..App::default() }
+    }
+
+    /// Makes as many instances as the spec asks for, or gives the newest ones up. What is given up is stopped first
+    /// and forgotten when it is over.
+    pub fn fit(&mut self, next_id: &mut u32, turn: &mut Turn<'_>) {
+        let goal = if self.spec.autostart { Goal::Run } else { Goal::Idle };
+        let wanted = usize::try_from(self.spec.instances).unwrap_or(usize::MAX);
+        let kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove).count();
+        for _ in kept..wanted {
+            let index =
+                (0..).find(|index| self.instances.iter().all(|other| other.index != *index)).unwrap_or(u32::MAX);
+            self.instances.push(Instance::new(InstanceId(*next_id), index, goal));
+            *next_id = next_id.saturating_add(1);
+        }
+        for _ in wanted..kept {
+            let newest =
+                self.instances.iter_mut().filter(|one| one.goal != Goal::Remove).max_by_key(|one| (one.index, one.id));
+            if let Some(newest) = newest {
+                newest.goal = Goal::Remove;
+                newest.stop(Reason::Changed, &self.spec, turn);
+            }
+        }
+    }
+
+    /// Takes over a changed entry of the file. Only a changed launch needs new processes; those come one instance at
+    /// a time. What had failed for good is tried again, what an operator stopped stays stopped.
+    pub fn change(&mut self, spec: AppSpec) {
+        let relaunch = self.spec.launch != spec.launch || self.spec.kind != spec.kind;
+        let rescheduled = self.spec.cron != spec.cron;
+        let started = spec.autostart && !self.spec.autostart;
+        self.spec = spec;
+        if rescheduled {
+            self.cron_at = None;
+        }
+        for instance in &mut self.instances {
+            match (instance.goal, &instance.state) {
+                (Goal::Run, State::Errored { .. }) => instance.start(),
+                (Goal::Run, State::Finished { .. }) if relaunch => instance.start(),
+                (Goal::Idle, _) if started => instance.start(),
+                (Goal::Run, State::Launching { .. } | State::Online { .. }) if relaunch => {
+                    instance.roll = Some(Box::new(Reason::Changed));
+                }
+                (Goal::Run | Goal::Idle | Goal::Stop | Goal::Remove, _) => {}
+            }
+        }
+    }
+
+    /// Vanished from the file: every instance is on its way out.
+    pub fn is_gone(&self) -> bool {
+        self.instances.iter().all(|instance| instance.goal == Goal::Remove)
+    }
+
+    /// What waits for this app need not wait any longer: a service is online, a one-shot finished well.
+    pub fn is_up(&self) -> bool {
+        let mut kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove);
+        match self.spec.kind {
+            Kind::Service => kept.any(|instance| matches!(instance.state, State::Online { .. })),
+            Kind::Oneshot => kept.all(|instance| matches!(instance.state, State::Finished { code: 0 })),
+        }
+    }
+
+    /// It is not up and will not come up by itself.
+    pub fn is_out(&self) -> bool {
+        !self.is_up() && self.instances.iter().all(Instance::is_over)
+    }
+
+    /// It failed for good.
+    pub fn is_failed(&self) -> bool {
+        self.is_out() && self.instances.iter().any(|instance| matches!(instance.state, State::Errored { .. }))
+    }
+
+    /// Some process of it may still be there.
+    pub fn has_processes(&self) -> bool {
+        self.instances.iter().any(|instance| instance.run().is_some())
+    }
+}

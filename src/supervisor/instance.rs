@@ -1,0 +1,447 @@
+//! One of an app's places: its state, its goal and what each event makes of them. An instance knows nothing of the
+//! others; who may start, stop or go first is decided above (`graph`, `rollout`, `shutdown`).
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Effect, End, Failure, InstanceId, Millis, Mono, Note, Oom, Reason, RunId, Scope, Sig, What};
+use super::policy::{self, Ended, Record, Verdict};
+use super::spec::AppSpec;
+
+/// What is wanted of an instance. The state follows as fast as processes allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    Run,
+    /// Not started by itself (`autostart = false`); a schedule, a dependant or an operator may.
+    Idle,
+    /// Stopped by an operator, and only an operator starts it again.
+    Stop,
+    /// To be stopped and forgotten.
+    Remove,
+}
+
+/// Where an instance stands. Each variant carries exactly what is true in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum State {
+    /// It is to run, and waits for that app; None: for this step to start it.
+    Waiting {
+        on: Option<Box<str>>,
+    },
+    /// The start has been ordered. `pid` is 0 until the fork.
+    Launching {
+        run: RunId,
+        pid: u32,
+        since: Mono,
+    },
+    Online {
+        run: RunId,
+        pid: u32,
+        since: Mono,
+    },
+    /// Signalled. `kill_at` is the end of its grace; None once SIGKILL has been sent.
+    Stopping {
+        run: RunId,
+        pid: u32,
+        since: Mono,
+        kill_at: Option<Mono>,
+    },
+    /// The main process is gone, others of its tree are not.
+    Clearing {
+        run: RunId,
+        kill_at: Option<Mono>,
+        next: Next,
+    },
+    /// Ended by a signal that pm3 did not send, and that may be the first sign of pm3's own end: judged later.
+    Settling {
+        ended: Ended,
+        until: Mono,
+    },
+    Backoff {
+        until: Mono,
+    },
+    Stopped,
+    /// Failed for good; `code` is what pm3 would exit with.
+    Errored {
+        code: u8,
+        at: Mono,
+    },
+    Finished {
+        code: u8,
+    },
+}
+
+/// What follows when the last process of an ended run is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Next {
+    /// It was asked to end: do what the goal says.
+    Goal,
+    /// It ended by itself: judge it, at this moment or later.
+    Judge { ended: Ended, at: Mono },
+}
+
+/// To be started in this step, unless another app has to come first.
+const READY: State = State::Waiting { on: None };
+
+/// The facts that every transition needs.
+pub struct Turn<'a> {
+    pub now: Mono,
+    pub settle: Millis,
+    /// For jitter: drawn anew each turn.
+    pub random: u32,
+    pub out: &'a mut Vec<Effect>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    /// Its number within the app, `NODE_APP_INSTANCE`: the lowest that was free.
+    pub index: u32,
+    pub goal: Goal,
+    pub state: State,
+    /// How often a run followed another without an operator stopping it in between (PM2's ↺).
+    pub restarts: u32,
+    pub record: Record,
+    /// Why the last run ended or did not start.
+    pub reason: Option<Box<Reason>>,
+    /// The last run's end, for the exit code.
+    pub last_end: Option<End>,
+    /// To be restarted for this reason as soon as it is this instance's turn.
+    pub roll: Option<Box<Reason>>,
+    /// Bytes at the last sample.
+    pub usage: u64,
+}
+
+impl Instance {
+    pub fn new(id: InstanceId, index: u32, goal: Goal) -> Instance {
+        let state = if goal == Goal::Run { READY } else { State::Stopped };
+        Instance {
+            id,
+            index,
+            goal,
+            state,
+            restarts: 0,
+            record: Record::default(),
+            reason: None,
+            last_end: None,
+            roll: None,
+            usage: 0,
+        }
+    }
+
+    /// The app's name, with the instance's number where there are several.
+    pub fn who(&self, app: &AppSpec) -> Box<str> {
+        if app.instances > 1 { format!("{}-{}", app.name, self.index).into() } else { app.name.clone() }
+    }
+
+    /// The run that has, or is about to have, a process.
+    pub fn run(&self) -> Option<RunId> {
+        match self.state {
+            State::Launching { run, .. }
+            | State::Online { run, .. }
+            | State::Stopping { run, .. }
+            | State::Clearing { run, .. } => Some(run),
+            State::Waiting { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => None,
+        }
+    }
+
+    /// The pid of the main process, 0 without one.
+    pub fn pid(&self) -> u32 {
+        match self.state {
+            State::Launching { pid, .. } | State::Online { pid, .. } | State::Stopping { pid, .. } => pid,
+            State::Waiting { .. }
+            | State::Clearing { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => 0,
+        }
+    }
+
+    /// The moment at which time itself changes something here.
+    pub fn deadline(&self) -> Option<Mono> {
+        match self.state {
+            State::Stopping { kill_at, .. } | State::Clearing { kill_at, .. } => kill_at,
+            State::Settling { until, .. } | State::Backoff { until } => Some(until),
+            State::Waiting { .. }
+            | State::Launching { .. }
+            | State::Online { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => None,
+        }
+    }
+
+    /// It neither runs nor will run again by itself.
+    pub fn is_over(&self) -> bool {
+        match self.state {
+            State::Stopped | State::Errored { .. } | State::Finished { .. } => true,
+            State::Waiting { .. }
+            | State::Launching { .. }
+            | State::Online { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. } => false,
+        }
+    }
+
+    /// Errored only because an app that it requires is.
+    pub fn is_held_by_another(&self) -> bool {
+        matches!((&self.state, self.reason.as_deref()), (State::Errored { .. }, Some(Reason::Requires(_))))
+    }
+
+    fn note(&self, app: &AppSpec, turn: &mut Turn<'_>, what: What) {
+        turn.out.push(Effect::Note(Note { who: self.who(app), what }));
+    }
+
+    // What is asked of it.
+
+    /// Order the start of a new run.
+    pub fn launch(&mut self, run: RunId, turn: &mut Turn<'_>) {
+        self.state = State::Launching { run, pid: 0, since: turn.now };
+        self.roll = None;
+        self.usage = 0;
+        turn.out.push(Effect::Spawn { run, instance: self.id });
+    }
+
+    /// It may not start before that app is up.
+    pub fn wait(&mut self, other: &str, app: &AppSpec, turn: &mut Turn<'_>) -> bool {
+        if matches!(&self.state, State::Waiting { on: Some(on) } if **on == *other) {
+            return false;
+        }
+        self.state = State::Waiting { on: Some(other.into()) };
+        self.note(app, turn, What::Waiting { on: other.into() });
+        true
+    }
+
+    /// It cannot start: an app that it requires has failed for good.
+    pub fn hold(&mut self, other: &str, app: &AppSpec, turn: &mut Turn<'_>) -> bool {
+        if self.is_held_by_another() {
+            return false;
+        }
+        self.reason = Some(Box::new(Reason::Requires(other.into())));
+        self.err(1, app, turn);
+        true
+    }
+
+    /// An operator or the file wants it to run: old crashes are forgiven.
+    pub fn start(&mut self) {
+        self.goal = Goal::Run;
+        self.record = Record::default();
+        match self.state {
+            State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. }
+            | State::Backoff { .. }
+            | State::Settling { .. } => self.state = READY,
+            State::Waiting { .. }
+            | State::Launching { .. }
+            | State::Online { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. } => {}
+        }
+    }
+
+    /// End it; what follows is up to the goal, which the caller has set.
+    pub fn stop(&mut self, reason: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.roll = None;
+        match self.state {
+            State::Launching { run, pid, since } | State::Online { run, pid, since } => {
+                let sig = app.stop.signal;
+                turn.out.push(Effect::Signal { run, sig, scope: Scope::Process });
+                self.note(app, turn, What::Stopping { sig, reason: reason.clone() });
+                let kill_at = Some(turn.now.after(app.stop.timeout.span()));
+                self.state = State::Stopping { run, pid, since, kill_at };
+                self.reason = Some(Box::new(reason));
+            }
+            State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => {
+                self.state = State::Stopped;
+                self.reason = Some(Box::new(reason));
+                self.note(app, turn, What::Stopped);
+            }
+            // The processes of a run that has ended are on their way out already; then the goal decides.
+            State::Stopping { .. } => {}
+            State::Clearing { ref mut next, .. } => *next = Next::Goal,
+            // Its own end says more than that it was stopped afterwards; only the word changes.
+            State::Errored { .. } | State::Finished { .. } => self.state = State::Stopped,
+            State::Stopped => {}
+        }
+    }
+
+    /// End it now, without grace.
+    pub fn kill(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        let run = match &mut self.state {
+            State::Stopping { run, kill_at, .. } | State::Clearing { run, kill_at, .. } if kill_at.is_some() => {
+                *kill_at = None;
+                *run
+            }
+            State::Launching { run, pid, since } | State::Online { run, pid, since } => {
+                let run = *run;
+                self.state = State::Stopping { run, pid: *pid, since: *since, kill_at: None };
+                run
+            }
+            State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Waiting { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => return,
+        };
+        let scope = if app.stop.tree { Scope::Tree } else { Scope::Process };
+        turn.out.push(Effect::Signal { run, sig: Sig::KILL, scope });
+        self.note(app, turn, What::Killing);
+    }
+
+    // What happens to it.
+
+    pub fn spawned(&mut self, pid: u32) {
+        match &mut self.state {
+            State::Launching { pid: known, .. } | State::Stopping { pid: known, .. } => *known = pid,
+            State::Online { .. }
+            | State::Clearing { .. }
+            | State::Waiting { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => {}
+        }
+    }
+
+    pub fn executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        if let State::Launching { run, pid, .. } = self.state {
+            self.state = State::Online { run, pid, since: turn.now };
+            self.note(app, turn, What::Online { pid });
+        }
+    }
+
+    pub fn spawn_failed(&mut self, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
+        if let State::Launching { .. } = self.state {
+            let (passing, code) = (failure.passing, failure.exit_code());
+            self.last_end = Some(End::Code(code));
+            self.reason = Some(Box::new(Reason::StartFailed(failure)));
+            if passing {
+                let after = policy::refused(app, &mut self.record, turn.random);
+                self.back_off(after, app, turn);
+            } else {
+                self.err(code, app, turn);
+            }
+        } else {
+            self.follow_goal(app, turn);
+        }
+    }
+
+    pub fn exited(&mut self, end: End, oom: Oom, leftovers: bool, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.last_end = Some(end);
+        self.usage = 0;
+        let (run, next, kill_at) = match self.state {
+            State::Launching { run, since, .. } | State::Online { run, since, .. } => {
+                let ran = u32::try_from(turn.now.since(since).as_millis()).unwrap_or(u32::MAX);
+                let settles = matches!(end, End::Signal(Sig::TERM | Sig::INT | Sig::HUP));
+                let at = if settles { turn.now.after(turn.settle.span()) } else { turn.now };
+                let kill_at = Some(turn.now.after(app.stop.timeout.span()));
+                (run, Next::Judge { ended: Ended { end, oom, ran: Millis(ran) }, at }, kill_at)
+            }
+            // After SIGKILL, whoever is left has been sent it with the main process.
+            State::Stopping { run, kill_at, .. } => (run, Next::Goal, kill_at),
+            State::Waiting { .. }
+            | State::Clearing { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => return,
+        };
+        if !(leftovers && app.stop.tree) {
+            return self.cleared(next, app, turn);
+        }
+        // With no grace left, the tree gets SIGKILL once more: it may have grown since.
+        let sig = if kill_at.is_some() { app.stop.signal } else { Sig::KILL };
+        turn.out.push(Effect::Signal { run, sig, scope: Scope::Tree });
+        self.note(app, turn, What::Leftovers { sig });
+        self.state = State::Clearing { run, kill_at, next };
+    }
+
+    /// The last process of the run is gone.
+    pub fn cleared(&mut self, next: Next, app: &AppSpec, turn: &mut Turn<'_>) {
+        match next {
+            Next::Goal => self.follow_goal(app, turn),
+            Next::Judge { ended, at } if at > turn.now => self.state = State::Settling { ended, until: at },
+            Next::Judge { ended, .. } => self.judge(ended, app, turn),
+        }
+    }
+
+    /// Time has come for what `deadline` named.
+    pub fn due(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        match self.state {
+            State::Stopping { kill_at: Some(at), .. } | State::Clearing { kill_at: Some(at), .. } if at <= turn.now => {
+                self.kill(app, turn);
+            }
+            State::Settling { ended, until } if until <= turn.now => self.judge(ended, app, turn),
+            State::Backoff { until } if until <= turn.now => self.state = READY,
+            State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Waiting { .. }
+            | State::Launching { .. }
+            | State::Online { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => {}
+        }
+    }
+
+    fn judge(&mut self, ended: Ended, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.reason = Some(Box::new(match ended.oom {
+            Oom::No => Reason::Ended(ended.end),
+            Oom::Yes | Oom::Probably => Reason::Oom(ended.oom),
+        }));
+        match policy::judge(app, &mut self.record, ended, turn.random) {
+            Verdict::Restart { after } => {
+                self.restarts = self.restarts.saturating_add(1);
+                self.back_off(after, app, turn);
+            }
+            Verdict::Finished => {
+                self.state = State::Finished { code: ended.end.exit_code() };
+                self.note(app, turn, What::Finished { end: ended.end });
+            }
+            Verdict::Errored => self.err(ended.end.exit_code(), app, turn),
+        }
+    }
+
+    fn back_off(&mut self, after: Millis, app: &AppSpec, turn: &mut Turn<'_>) {
+        if let Some(reason) = self.reason.as_deref().cloned() {
+            self.note(app, turn, What::Restarting { reason, after });
+        }
+        self.state = State::Backoff { until: turn.now.after(after.span()) };
+    }
+
+    /// Failed for good, for `self.reason`.
+    pub fn err(&mut self, code: u8, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.state = State::Errored { code, at: turn.now };
+        if let Some(reason) = self.reason.as_deref().cloned() {
+            self.note(app, turn, What::Errored { reason, unstable: self.record.unstable });
+        }
+    }
+
+    fn follow_goal(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        match self.goal {
+            Goal::Run => {
+                self.restarts = self.restarts.saturating_add(1);
+                self.state = READY;
+            }
+            Goal::Idle | Goal::Stop | Goal::Remove => {
+                self.state = State::Stopped;
+                self.note(app, turn, What::Stopped);
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Who waits for whom: `after` and `requires` when starting, the reverse when pm3 stops.
+//!
+//! `after` is order alone: it waits until the other is online or has ended for good. `requires` waits until the other
+//! is online (a one-shot: finished well), starts it if nobody else would, and is errored while the other is; it
+//! recovers with it. Systemd's words (systemd.unit(5)), where `requires` implies the order too.
+
+use super::Supervisor;
+use super::app::App;
+use super::instance::Goal;
+
+/// Whether an app may start, as far as others are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// Waits for this app.
+    Waits(Box<str>),
+    /// This app, which it requires, has failed for good.
+    Broken(Box<str>),
+}
+
+impl Supervisor {
+    pub(super) fn app(&self, name: &str) -> Option<&App> {
+        self.apps.iter().find(|app| *app.spec.name == *name)
+    }
+
+    /// An app that is not in the plan any more holds nobody up.
+    pub(super) fn readiness(&self, app: &App) -> Readiness {
+        let mut waits = None;
+        for name in &app.spec.requires {
+            match self.app(name) {
+                Some(other) if other.is_failed() => return Readiness::Broken(name.clone()),
+                Some(other) if !other.is_up() => waits = waits.or(Some(name)),
+                Some(_) | None => {}
+            }
+        }
+        for name in &app.spec.after {
+            if self.app(name).is_some_and(|other| !other.is_up() && !other.is_out()) {
+                waits = waits.or(Some(name));
+            }
+        }
+        waits.map_or(Readiness::Ready, |name| Readiness::Waits(name.clone()))
+    }
+
+    /// Nobody who was started after this app has a process any more.
+    pub(super) fn may_stop(&self, app: &App) -> bool {
+        !self.apps.iter().any(|other| {
+            other.has_processes()
+                && other.spec.after.iter().chain(&other.spec.requires).any(|name| *name == app.spec.name)
+        })
+    }
+
+    /// What runs requires these apps, which would not start by themselves.
+    pub(super) fn pulled_in(&self) -> Vec<Box<str>> {
+        let wanted = self.apps.iter().filter(|app| app.instances.iter().any(|one| one.goal == Goal::Run));
+        wanted
+            .flat_map(|app| &app.spec.requires)
+            .filter(|name| self.app(name).is_some_and(|app| app.instances.iter().any(|one| one.goal == Goal::Idle)))
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,177 @@
+//! What follows a run that ended by itself: another run, now or later, or none. PM2's numbers, with a crash limit
+//! that counts under back-off too (pm2: "restart strategies"; systemd.service(5): Restart=, RestartPreventExitStatus=).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{End, Millis, Oom};
+use super::spec::{AppSpec, Restart};
+
+/// PM2's ceiling of the exponential back-off.
+const BACKOFF_MAX: Millis = Millis(15_000);
+
+/// A run that stayed up this long has proven itself: the back-off starts anew (PM2's EXP_BACKOFF_RESET_TIMER).
+const BACKOFF_RESET: Duration = Duration::from_secs(30);
+
+/// Least first wait after a start that the machine refused: it is short of something, hurrying makes it worse.
+const REFUSED_BACKOFF: Millis = Millis(100);
+
+/// A run that ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub end: End,
+    pub oom: Oom,
+    /// How long it ran.
+    pub ran: Millis,
+}
+
+/// What an instance remembers of its crashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Short runs in a row.
+    pub unstable: u32,
+    /// The last wait of the back-off; zero before the first.
+    pub wait: Millis,
+}
+
+/// What comes next for the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Restart { after: Millis },
+    Finished,
+    Errored,
+}
+
+/// Judges a run that ended by itself and writes it into the instance's record.
+pub fn judge(app: &AppSpec, record: &mut Record, ended: Ended, random: u32) -> Verdict {
+    let policy = &app.restart;
+    if let End::Code(code) = ended.end
+        && (policy.stop_exit_codes.contains(&code) || code == 0 && policy.when != Restart::Always)
+    {
+        return Verdict::Finished;
+    }
+    if policy.when == Restart::Never {
+        return Verdict::Errored;
+    }
+    if ended.ran.span() >= BACKOFF_RESET {
+        record.wait = Millis::ZERO;
+    }
+    if ended.ran < policy.min_uptime {
+        record.unstable = record.unstable.saturating_add(1);
+        if record.unstable >= policy.max_restarts.max(1) {
+            return Verdict::Errored;
+        }
+    } else {
+        record.unstable = 0;
+    }
+    let wait = if policy.backoff == Millis::ZERO {
+        policy.delay
+    } else {
+        record.wait = grown(record.wait, policy.backoff);
+        record.wait.max(policy.delay)
+    };
+    Verdict::Restart { after: jittered(wait, policy.jitter_percent, random) }
+}
+
+/// The wait after a start that the machine refused for now. It is nobody's crash and is not counted as one.
+pub fn refused(app: &AppSpec, record: &mut Record, random: u32) -> Millis {
+    record.wait = grown(record.wait, app.restart.backoff.max(REFUSED_BACKOFF));
+    jittered(record.wait.max(app.restart.delay), app.restart.jitter_percent, random)
+}
+
+/// ×1.5 each time, rounded down as PM2 does: 100, 150, 225, 337, …
+fn grown(last: Millis, first: Millis) -> Millis {
+    if last == Millis::ZERO {
+        return first;
+    }
+    Millis(last.0.saturating_add(last.0 / 2).min(BACKOFF_MAX.0.max(first.0)))
+}
+
+/// Longer by a random share of up to `percent`: apps that fell together do not come back together.
+fn jittered(wait: Millis, percent: u8, random: u32) -> Millis {
+    let most = u64::from(wait.0) * u64::from(percent) / 100;
+    let extra = (u64::from(random) * (most + 1)) >> 32;
+    Millis(wait.0.saturating_add(u32::try_from(extra).unwrap_or(u32::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::event::Sig;
+    use crate::supervisor::spec::RestartPolicy;
+
+    fn app(policy: RestartPolicy) -> AppSpec {
+        AppSpec { restart: policy, ..AppSpec::default() }
+    }
+
+    fn ended(end: End, ran: u32) -> Ended {
+        Ended { end, oom: Oom::No, ran: Millis(ran) }
+    }
+
+    fn waits(app: &AppSpec, runs: &[u32]) -> Vec<u32> {
+        let mut record = Record::default();
+        let judge = |ran: &u32| match judge(app, &mut record, ended(End::Code(1), *ran), 0) {
+            Verdict::Restart { after } => after.0,
+            Verdict::Finished | Verdict::Errored => u32::MAX,
+        };
+        runs.iter().map(judge).collect()
+    }
+
+    #[test]
+    fn backoff_grows_as_pm2s_does_and_starts_anew_after_30_s() {
+        let app = app(RestartPolicy { backoff: Millis(100), max_restarts: 99, ..RestartPolicy::default() });
+        let mut runs = [10; 14];
+        runs[12] = 29_999;
+        runs[13] = 30_000;
+        let seen = waits(&app, &runs);
+        assert_eq!(seen, [100, 150, 225, 337, 505, 757, 1135, 1702, 2553, 3829, 5743, 8614, 12921, 100]);
+    }
+
+    #[test]
+    fn the_crash_limit_counts_under_backoff_and_a_long_run_forgives() {
+        let limited = app(RestartPolicy {
+            backoff: Millis(9_000),
+            max_restarts: 3,
+            delay: Millis(5),
+            ..RestartPolicy::default()
+        });
+        assert_eq!(waits(&limited, &[0, 999, 999]), [9_000, 13_500, u32::MAX]);
+        assert_eq!(waits(&limited, &[0, 999, 1_000, 0, 0, 0]), [9_000, 13_500, 15_000, 15_000, 15_000, u32::MAX]);
+        let first = app(RestartPolicy { max_restarts: 0, ..RestartPolicy::default() });
+        assert_eq!(waits(&first, &[0]), [u32::MAX]);
+    }
+
+    #[test]
+    fn exits_that_are_wanted_are_not_crashes() {
+        let mut record = Record::default();
+        let stop = app(RestartPolicy { stop_exit_codes: [3].into(), ..RestartPolicy::default() });
+        let on_failure = app(RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() });
+        let never = app(RestartPolicy { when: Restart::Never, ..RestartPolicy::default() });
+        let mut judged = |app: &AppSpec, end| judge(app, &mut record, ended(end, 0), 0);
+        let again = Verdict::Restart { after: Millis::ZERO };
+        assert_eq!(judged(&stop, End::Code(3)), Verdict::Finished);
+        assert_eq!(judged(&stop, End::Code(0)), again);
+        assert_eq!(judged(&on_failure, End::Code(0)), Verdict::Finished);
+        assert_eq!(judged(&on_failure, End::Signal(Sig::KILL)), again);
+        assert_eq!(judged(&never, End::Code(0)), Verdict::Finished);
+        assert_eq!(judged(&never, End::Code(2)), Verdict::Errored);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_share() {
+        assert_eq!(jittered(Millis(1_000), 10, 0), Millis(1_000));
+        assert_eq!(jittered(Millis(1_000), 10, u32::MAX), Millis(1_100));
+        assert_eq!(jittered(Millis(1_000), 0, u32::MAX), Millis(1_000));
+        assert_eq!(jittered(Millis(u32::MAX), 100, u32::MAX), Millis(u32::MAX));
+    }
+
+    #[test]
+    fn a_refused_start_waits_and_is_not_a_crash() {
+        let mut record = Record::default();
+        let app = app(RestartPolicy::default());
+        let waits: Vec<u32> = (0..3).map(|_| refused(&app, &mut record, 0).0).collect();
+        assert_eq!((waits, record.unstable), (vec![100, 150, 225], 0));
+    }
+}

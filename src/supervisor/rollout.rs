@@ -1,0 +1,68 @@
+//! Restarts that go one instance of an app at a time: memory, schedule, a changed file, an operator.
+//!
+//! An instance is marked with the reason (`Instance::roll`) and waits for its turn. The turn is over when its new run
+//! is online, or when it is clear that none comes. If a new launch fails for good, the others keep running as they
+//! are: a broken change must not take down what works.
+
+use super::app::App;
+use super::event::{Effect, InstanceId, Note, Reason, What};
+use super::instance::{Goal, Instance, State, Turn};
+
+impl App {
+    /// Moves the rollout on; true if anything changed.
+    pub(super) fn roll(&mut self, turn: &mut Turn<'_>) -> bool {
+        if let Some(id) = self.rolling {
+            if self.instances.iter().any(|one| one.id == id && is_in_transit(one)) {
+                return false;
+            }
+            self.rolling = None;
+            if self.instances.iter().any(|one| one.id == id && matches!(one.state, State::Errored { .. })) {
+                self.halt(turn);
+            }
+        }
+        let Some(next) = self.instances.iter_mut().find(|one| one.roll.is_some() && can_roll(one)) else {
+            return false;
+        };
+        let reason = next.roll.take().map_or(Reason::Operator, |reason| *reason);
+        next.stop(reason, &self.spec, turn);
+        self.rolling = Some(next.id);
+        true
+    }
+
+    fn halt(&mut self, turn: &mut Turn<'_>) {
+        let mut held = 0u32;
+        for one in &mut self.instances {
+            if one.roll.as_deref().is_some_and(|reason| matches!(reason, Reason::Changed | Reason::Operator)) {
+                one.roll = None;
+                held += 1;
+            }
+        }
+        if held > 0 {
+            let text = format!("the first restarted instance failed, {held} more keep running as they are");
+            turn.out.push(Effect::Note(Note { who: self.spec.name.clone(), what: What::Pm3(text.into()) }));
+        }
+    }
+
+    /// Waits for its turn, or has it.
+    pub(super) fn is_rolling(&self, id: InstanceId) -> bool {
+        self.rolling == Some(id) || self.instances.iter().any(|one| one.id == id && one.roll.is_some())
+    }
+}
+
+fn can_roll(one: &Instance) -> bool {
+    one.goal == Goal::Run && matches!(one.state, State::Online { .. })
+}
+
+/// Neither back nor given up.
+fn is_in_transit(one: &Instance) -> bool {
+    one.goal == Goal::Run
+        && match one.state {
+            State::Stopping { .. } | State::Clearing { .. } | State::Waiting { .. } | State::Launching { .. } => true,
+            State::Online { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => false,
+        }
+}

@@ -1,0 +1,64 @@
+//! What happens by the clock: cron restarts and samples of memory. When a cron expression comes next depends on the
+//! time zone, so the engine computes it (`Effect::Schedule`) and this only waits for the moment.
+
+use super::Supervisor;
+use super::event::{Effect, Mono, Reason};
+use super::instance::{Goal, Instance, State};
+
+impl Supervisor {
+    /// Asks when each schedule comes next.
+    pub(super) fn ask_schedules(&mut self, out: &mut Vec<Effect>) {
+        for app in &mut self.apps {
+            app.cron_at = None;
+            if let Some(cron) = &app.spec.cron
+                && !app.is_gone()
+            {
+                out.push(Effect::Schedule { app: app.spec.name.clone(), cron: cron.clone() });
+            }
+        }
+    }
+
+    /// Restarts what is due by its schedule, and starts what is not running. What an operator stopped stays stopped.
+    pub(super) fn run_schedules(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
+        let mut changed = false;
+        for app in &mut self.apps {
+            let Some(cron) = app.spec.cron.clone() else { continue };
+            if app.cron_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            app.cron_at = None;
+            out.push(Effect::Schedule { app: app.spec.name.clone(), cron });
+            for instance in &mut app.instances {
+                match (instance.goal, &instance.state) {
+                    (Goal::Stop | Goal::Remove, _) => {}
+                    (Goal::Run | Goal::Idle, State::Stopped | State::Errored { .. } | State::Finished { .. }) => {
+                        instance.start();
+                    }
+                    (Goal::Run | Goal::Idle, _) => instance.roll = Some(Box::new(Reason::Cron)),
+                }
+            }
+            changed = true;
+        }
+        changed
+    }
+
+    /// Orders samples while some run has a limit, and only then.
+    pub(super) fn order_samples(&mut self, now: Mono, out: &mut Vec<Effect>) {
+        let limited = |app: &&super::app::App| app.spec.memory_limit.is_some();
+        let runs: Vec<_> =
+            self.apps.iter().filter(limited).flat_map(|app| &app.instances).filter_map(sampled).collect();
+        if runs.is_empty() {
+            self.sample_at = None;
+        } else if self.sample_at.is_none_or(|at| at <= now) {
+            // The first sample waits for the first interval: a program that has just started says little.
+            if self.sample_at.is_some() {
+                out.push(Effect::Sample { runs });
+            }
+            self.sample_at = Some(now.after(self.settings.sample_interval.span()));
+        }
+    }
+}
+
+fn sampled(instance: &Instance) -> Option<super::event::RunId> {
+    matches!(instance.state, State::Online { .. }).then(|| instance.run()).flatten()
+}

@@ -1,0 +1,230 @@
+//! How pm3 ends: who decides, in which order the apps go, with which code. One budget holds for all of it.
+//!
+//! First the apps in reverse order of dependence, each with its own signal and grace; then whatever is left in any
+//! session (the sweep); then the exit. When the budget is over, everything gets SIGKILL at once.
+
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::event::{Effect, End, Mono, Reason, Sig};
+use super::instance::{Goal, Instance, State};
+use super::spec::ExitPolicy;
+
+/// Grace for processes that no app owns. They have no settings of their own, and the apps are gone already.
+const SWEEP_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// After SIGKILL only the kernel can keep a process. Waiting longer than this for it would make the platform kill
+/// pm3 before it can give its exit code.
+const KILL_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// That many stop signals from a terminal mean that the person wants it to be over now.
+const INSISTING: u8 = 3;
+
+/// pm3 on its way out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The code of the app that decided; None: pm3 was asked to stop.
+    decided: Option<u8>,
+    reason: Box<str>,
+    budget_end: Mono,
+    /// Stop signals so far.
+    signals: u8,
+    over_budget: bool,
+    sweep: Option<Sweep>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Sweep {
+    Asked { until: Mono },
+    Killed { until: Mono },
+}
+
+impl Ending {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self.sweep {
+            Some(Sweep::Asked { until } | Sweep::Killed { until }) => Some(until),
+            None => (!self.over_budget).then_some(self.budget_end),
+        }
+    }
+}
+
+impl Supervisor {
+    /// A signal that asks pm3 to stop. The second drops the order among the apps; a person who insists gets SIGKILL.
+    /// Platforms repeat TERM (Heroku does), so TERM alone never shortens anybody's grace.
+    pub(super) fn stop_signal(&mut self, sig: Sig, now: Mono, out: &mut Vec<Effect>) {
+        let Some(ending) = &mut self.ending else {
+            return self.begin_ending(None, &sig.to_string(), now, out);
+        };
+        ending.signals = ending.signals.saturating_add(1);
+        match ending.signals {
+            2 => Supervisor::tell(&format!("{sig} again, signalling all apps at once"), out),
+            count if count >= INSISTING && matches!(sig, Sig::INT | Sig::QUIT) => ending.budget_end = now,
+            _ => {}
+        }
+    }
+
+    /// Ends pm3 if some app has decided so, or nothing is left to do.
+    pub(super) fn decide_ending(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
+        let Some((code, reason)) = self.verdict() else { return false };
+        self.begin_ending(Some(code), &reason, now, out);
+        true
+    }
+
+    fn verdict(&self) -> Option<(u8, String)> {
+        for app in &self.apps {
+            let final_codes: Option<Vec<u8>> = app.instances.iter().map(final_code).collect();
+            if app.spec.main
+                && app.spec.cron.is_none()
+                && let Some(codes) = final_codes.filter(|codes| !codes.is_empty())
+            {
+                let code = codes.into_iter().find(|code| *code != 0).unwrap_or(0);
+                return Some((code, format!("{}, the main app, ended with {code}", app.spec.name)));
+            }
+            let errored = app.instances.iter().find_map(errored_code);
+            if let (true, Some((code, _))) = (app.spec.exit_on_error, errored) {
+                return Some((code, format!("{} is errored, its code is {code}", app.spec.name)));
+            }
+        }
+        if self.settings.exit == ExitPolicy::Never || self.last_run.0 == 0 || !self.nothing_left() {
+            return None;
+        }
+        let errors = self.apps.iter().flat_map(|app| app.instances.iter().filter_map(move |one| errored_in(app, one)));
+        Some(match errors.min_by_key(|(at, _, _)| *at) {
+            Some((_, code, name)) => (code, format!("nothing is left to run, {name} was the first to fail")),
+            None => (0, "nothing is left to run".to_owned()),
+        })
+    }
+
+    /// Nothing runs, nothing will by itself, and no operator keeps something stopped to start it again.
+    fn nothing_left(&self) -> bool {
+        self.apps.iter().all(|app| {
+            app.spec.cron.is_none()
+                && app.instances.iter().all(|one| match one.goal {
+                    Goal::Stop => false,
+                    Goal::Run | Goal::Idle | Goal::Remove => one.is_over(),
+                })
+        })
+    }
+
+    fn begin_ending(&mut self, decided: Option<u8>, reason: &str, now: Mono, out: &mut Vec<Effect>) {
+        Supervisor::tell(&format!("stopping: {reason}"), out);
+        self.sample_at = None;
+        for app in &mut self.apps {
+            app.cron_at = None;
+            app.rolling = None;
+            for one in &mut app.instances {
+                one.roll = None;
+                if one.goal == Goal::Run {
+                    one.goal = Goal::Idle;
+                }
+            }
+        }
+        let budget_end = now.after(self.settings.stop_budget.span());
+        let reason = reason.into();
+        self.ending = Some(Ending { decided, reason, budget_end, signals: 1, over_budget: false, sweep: None });
+    }
+
+    /// Moves the ending on; true if anything changed.
+    pub(super) fn end(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
+        let Some(mut ending) = self.ending.take() else { return false };
+        let before = ending.clone();
+        let mut changed = self.end_apps(&ending, now, out);
+        if !ending.over_budget && ending.sweep.is_none() && ending.budget_end <= now {
+            ending.over_budget = true;
+            changed = true;
+            Supervisor::tell("the stop budget is over, killing what is left", out);
+            self.each(now, out, |one, app, turn| one.kill(app, turn));
+            out.push(Effect::Sweep { sig: Sig::KILL });
+            ending.sweep = Some(Sweep::Killed { until: now.after(KILL_WAIT) });
+        }
+        match ending.sweep {
+            None if !self.apps.iter().any(super::app::App::has_processes) => {
+                out.push(Effect::Sweep { sig: Sig::TERM });
+                ending.sweep = Some(Sweep::Asked { until: now.after(SWEEP_GRACE).min(ending.budget_end) });
+            }
+            Some(Sweep::Asked { until }) if until <= now => {
+                out.push(Effect::Sweep { sig: Sig::KILL });
+                ending.sweep = Some(Sweep::Killed { until: now.after(KILL_WAIT) });
+            }
+            Some(Sweep::Killed { until }) if until <= now => {
+                Supervisor::tell("some processes cannot be killed, leaving them to the kernel", out);
+                self.exit(&ending, out);
+            }
+            None | Some(Sweep::Asked { .. } | Sweep::Killed { .. }) => {}
+        }
+        changed |= before != ending;
+        self.ending = Some(ending);
+        changed && !self.ended
+    }
+
+    /// Signals those whose turn it is to stop.
+    fn end_apps(&mut self, ending: &Ending, now: Mono, out: &mut Vec<Effect>) -> bool {
+        let free: Vec<bool> = self.apps.iter().map(|app| ending.signals > 1 || self.may_stop(app)).collect();
+        let mut free = free.into_iter();
+        let mut changed = false;
+        self.each_app(now, out, |app, turn| {
+            let free = free.next().unwrap_or(true);
+            for one in &mut app.instances {
+                let idle = one.run().is_none() && !one.is_over();
+                let live = matches!(one.state, State::Launching { .. } | State::Online { .. });
+                if idle || free && live {
+                    one.stop(Reason::Shutdown, &app.spec, turn);
+                    changed = true;
+                }
+            }
+        });
+        changed
+    }
+
+    /// The last child is gone while the sweep waits for it.
+    pub(super) fn childless(&mut self, out: &mut Vec<Effect>) {
+        if let Some(ending) = self.ending.take() {
+            if ending.sweep.is_some() && !self.apps.iter().any(super::app::App::has_processes) {
+                self.exit(&ending, out);
+            }
+            self.ending = Some(ending);
+        }
+    }
+
+    fn exit(&mut self, ending: &Ending, out: &mut Vec<Effect>) {
+        self.answer_all(out);
+        self.ended = true;
+        let code = ending.decided.unwrap_or_else(|| self.requested_code(ending.over_budget));
+        out.push(Effect::Exit { code, reason: ending.reason.clone() });
+    }
+
+    /// Asked to stop: main's code, else 0, else 137 if somebody had to be killed because the budget was over.
+    fn requested_code(&self, over_budget: bool) -> u8 {
+        match self.apps.iter().find(|app| app.spec.main) {
+            Some(main) => {
+                let mut codes = main.instances.iter().filter_map(|one| one.last_end).map(End::exit_code);
+                codes.find(|code| *code != 0).unwrap_or(0)
+            }
+            None if over_budget => End::Signal(Sig::KILL).exit_code(),
+            None => 0,
+        }
+    }
+}
+
+/// The code of an instance that is over by itself.
+fn final_code(one: &Instance) -> Option<u8> {
+    match one.state {
+        State::Errored { code, .. } | State::Finished { code } => Some(code),
+        State::Waiting { .. }
+        | State::Launching { .. }
+        | State::Online { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. }
+        | State::Settling { .. }
+        | State::Backoff { .. }
+        | State::Stopped => None,
+    }
+}
+
+fn errored_code(one: &Instance) -> Option<(u8, Mono)> {
+    if let State::Errored { code, at } = one.state { Some((code, at)) } else { None }
+}
+
+fn errored_in<'a>(app: &'a super::app::App, one: &Instance) -> Option<(Mono, u8, &'a str)> {
+    errored_code(one).map(|(code, at)| (at, code, &*app.spec.name))
+}
