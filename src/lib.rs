@@ -1,4 +1,5 @@
 //! pm3: a process manager for PID 1. This page is the map of the source.
 
 pub mod config;
+pub mod control;
 pub mod supervisor;

@@ -1,0 +1,202 @@
+//! The asking side of the control socket: finds the pm3 that is meant, makes sure who it is, asks and waits.
+//! Blocking, with a limit on every wait but that for an operation's end, which may take as long as an app's stop.
+//! Who is at the other end is found out by a function of the caller's, since nothing here may touch system calls.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::time::Duration;
+
+use super::codec::{self, Malformed, Reader};
+use super::place::{Address, Candidate};
+use super::{Problem, Refusal, Reply, Request};
+
+/// How long a pm3 that is well may take for an answer that needs no waiting. PID 1 waits on nobody; a machine that
+/// swaps may be slow all the same.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who is at the other end of a connection (`SO_PEERCRED`, unix(7)). A pid of another pid namespace reads 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub pid: u32,
+    pub uid: u32,
+}
+
+/// Why there is no answer. `Display` is one line: what, on what, why, and what to do.
+#[derive(Debug)]
+pub enum Error {
+    /// Nobody listens at any of these places.
+    Nobody(Vec<Address>),
+    /// Someone listens, and this user may not connect.
+    Denied(Address, io::Error),
+    /// Someone listens whom the caller has no reason to trust.
+    Foreign(Address, Peer),
+    /// pm3 answered that it will not.
+    Refused(Refusal),
+    /// What answers does not speak the protocol, or no version of it that is spoken here.
+    Malformed(Address, Malformed),
+    /// The request cannot be sent: it is too long.
+    Unsendable(Malformed),
+    /// No answer within the time.
+    Silent(Address, Duration),
+    /// The connection broke.
+    Lost(Address, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Nobody(places) => {
+                f.write_str("no pm3 is running here: nobody listens at ")?;
+                for (at, place) in places.iter().enumerate() {
+                    write!(f, "{}{place}", if at == 0 { "" } else { ", " })?;
+                }
+                f.write_str("; start one with `pm3 init FILE`, or name its socket with --socket")
+            }
+            Error::Denied(place, error) => {
+                write!(f, "{place}: {}; ask as root or as the user that pm3 runs as", words(error))
+            }
+            Error::Foreign(place, peer) => write!(
+                f,
+                "{place}: belongs to uid {} (pid {}), which is neither root nor you; name it with --socket if you trust it",
+                peer.uid, peer.pid
+            ),
+            Error::Refused(Refusal { why, hint, .. }) if hint.is_empty() => f.write_str(why),
+            Error::Refused(Refusal { why, hint, .. }) => write!(f, "{why}; {hint}"),
+            Error::Malformed(place, malformed @ Malformed::Version(_)) => {
+                write!(f, "{place}: {malformed}; use the client of the release that is running")
+            }
+            Error::Malformed(place, malformed) => write!(f, "{place}: {malformed}; is that a pm3?"),
+            Error::Unsendable(malformed) => write!(f, "request: {malformed}; name fewer targets at once"),
+            Error::Silent(place, patience) => {
+                write!(f, "{place}: no answer within {} s; is pm3 stopped?", patience.as_secs())
+            }
+            Error::Lost(place, error) => {
+                write!(f, "{place}: the connection was lost: {}; has pm3 ended?", words(error))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The system's text for an error, in the form of our own: lower case and without its number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// A connection to a pm3 that has answered.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    address: Address,
+    reader: Reader<Reply>,
+    /// As it calls itself.
+    pub release: Box<str>,
+    pub pid: u32,
+}
+
+impl Client {
+    /// Connects to the first candidate that lets this user in. `uid` is the caller's own; `peer_of` tells who is at
+    /// the other end.
+    ///
+    /// # Errors
+    /// Nobody is there, or nobody who lets this user in and can be trusted: the first such trouble, as the places
+    /// after it are less likely to be meant.
+    pub fn connect(
+        candidates: &[Candidate],
+        uid: u32,
+        peer_of: impl Fn(&UnixStream) -> io::Result<Peer>,
+    ) -> Result<Client, Error> {
+        let mut trouble = None;
+        for candidate in candidates {
+            match Client::try_connect(candidate, uid, &peer_of) {
+                Ok(client) => return Ok(client),
+                Err(Error::Nobody(_)) => {}
+                // Another user's pm3 does not stand in the way of this user's own.
+                Err(
+                    error @ (Error::Denied(..)
+                    | Error::Foreign(..)
+                    | Error::Refused(Refusal { problem: Problem::Stranger, .. })),
+                ) => trouble = trouble.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        let places = candidates.iter().map(|candidate| candidate.address.clone()).collect();
+        Err(trouble.unwrap_or(Error::Nobody(places)))
+    }
+
+    fn try_connect(
+        candidate: &Candidate,
+        uid: u32,
+        peer_of: impl Fn(&UnixStream) -> io::Result<Peer>,
+    ) -> Result<Client, Error> {
+        let address = candidate.address.clone();
+        let stream = match dial(&address) {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(Error::Denied(address, error)),
+            // Not there, a file that nobody listens at, a name that no socket can have: nobody is there.
+            Err(_) => return Err(Error::Nobody(vec![])),
+        };
+        let peer = peer_of(&stream).map_err(|error| Error::Lost(address.clone(), error))?;
+        // A pid of 0 is one of another pid namespace: containers of a pod share abstract names.
+        let known = peer.pid != 0 && (peer.uid == uid || peer.uid == 0) || peer.pid == 1;
+        if !(candidate.named || known) {
+            return Err(Error::Foreign(address, peer));
+        }
+        let mut client = Client { stream, address, reader: Reader::of_replies(), release: "".into(), pid: 0 };
+        if let Reply::Pong { release, pid } = client.ask(&Request::Ping, Some(PATIENCE))? {
+            (client.release, client.pid) = (release, pid);
+        }
+        Ok(client)
+    }
+
+    /// Asks, and waits for the reply for as long as `patience` says; None: until pm3 answers or is gone.
+    ///
+    /// # Errors
+    /// A refusal, and all that keeps an answer from coming.
+    pub fn ask(&mut self, request: &Request, patience: Option<Duration>) -> Result<Reply, Error> {
+        let line = codec::request_line(request).map_err(Error::Unsendable)?;
+        let lost = |error| Error::Lost(self.address.clone(), error);
+        self.stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
+        self.stream.set_read_timeout(patience).map_err(lost)?;
+        // A pm3 that refuses has said why before it closed: read that even if nothing can be sent any more.
+        let sent = self.stream.write_all(&line);
+        match (self.receive(patience), sent) {
+            (Ok(Reply::Error(refusal)), _) => Err(Error::Refused(refusal)),
+            (Ok(reply), Ok(())) => Ok(reply),
+            (Ok(_) | Err(Error::Lost(..)), Err(error)) => Err(Error::Lost(self.address.clone(), error)),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn receive(&mut self, patience: Option<Duration>) -> Result<Reply, Error> {
+        let address = || self.address.clone();
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            let next = self.reader.next().map_err(|malformed| Error::Malformed(address(), malformed))?;
+            if let Some(reply) = next {
+                return Ok(reply);
+            }
+            let room = self.reader.room().min(chunk.len());
+            match self.stream.read(chunk.get_mut(..room).unwrap_or_default()) {
+                Ok(0) => return Err(Error::Lost(address(), io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => self.reader.push(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Error::Silent(address(), patience.unwrap_or_default()));
+                }
+                Err(error) => return Err(Error::Lost(address(), error)),
+            }
+        }
+    }
+}
+
+fn dial(address: &Address) -> io::Result<UnixStream> {
+    match address {
+        Address::Abstract(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
+        Address::Path(path) => UnixStream::connect(path),
+    }
+}

@@ -1,0 +1,399 @@
+//! Bytes to lines to meaning, and back. Pure: no socket, no clock; what it holds is bounded whatever comes.
+//!
+//! A [`Reader`] is given bytes as they arrive and gives requests (init's side) or replies (the client's side);
+//! [`request_line`] and [`reply_line`] are its counterparts.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::limits::{REPLY_MAX, REQUEST_MAX};
+use super::{Problem, Refusal, Reply, Request, VERSIONS};
+
+/// What came is not the protocol. Nothing that follows it can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// No newline within this many bytes.
+    TooLong(usize),
+    /// The first line has no version.
+    NoVersion,
+    /// A version that this pm3 does not speak.
+    Version(u32),
+    /// Not one of the messages; why not, as the JSON reader says it.
+    Unreadable(Box<str>),
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::TooLong(max) => write!(f, "a line is longer than {max} bytes"),
+            Malformed::NoVersion => f.write_str("the first line carries no version"),
+            Malformed::Version(theirs) => {
+                write!(f, "version {theirs} of the protocol is not spoken here, only ")?;
+                VERSIONS.iter().enumerate().try_for_each(|(at, ours)| {
+                    let comma = if at == 0 { "" } else { ", " };
+                    write!(f, "{comma}{ours}")
+                })
+            }
+            Malformed::Unreadable(why) => write!(f, "not a message of the protocol: {why}"),
+        }
+    }
+}
+
+impl Malformed {
+    /// The one reply that a client gets for it.
+    pub fn refusal(&self) -> Refusal {
+        let (problem, hint) = match self {
+            Malformed::Version(_) => (Problem::Version, "use the client of the release that is running"),
+            Malformed::TooLong(_) | Malformed::NoVersion | Malformed::Unreadable(_) => {
+                (Problem::Garbled, r#"send one JSON object a line, as {"version":1,"ask":"list"}"#)
+            }
+        };
+        Refusal { problem, why: self.to_string().into(), hint: hint.into() }
+    }
+}
+
+/// Makes messages of a stream of bytes. Call [`next`](Reader::next) until it gives none, then read at most
+/// [`room`](Reader::room) bytes and [`push`](Reader::push) them. After an error nothing more comes of it.
+#[derive(Debug)]
+pub struct Reader<Message> {
+    bytes: Vec<u8>,
+    /// Bytes before `start` are used up; those from there to `searched` hold no newline.
+    start: usize,
+    searched: usize,
+    /// The longest line, without its newline.
+    max: usize,
+    /// The first line was good.
+    greeted: bool,
+    message: PhantomData<Message>,
+}
+
+impl Reader<Request> {
+    pub fn of_requests() -> Reader<Request> {
+        Reader::new(REQUEST_MAX)
+    }
+}
+
+impl Reader<Reply> {
+    pub fn of_replies() -> Reader<Reply> {
+        Reader::new(REPLY_MAX)
+    }
+}
+
+impl<Message: DeserializeOwned> Reader<Message> {
+    fn new(max: usize) -> Reader<Message> {
+        Reader { bytes: Vec::new(), start: 0, searched: 0, max, greeted: false, message: PhantomData }
+    }
+
+    /// How many bytes `push` can take. Never 0 after `next` gave none.
+    pub fn room(&self) -> usize {
+        // One byte more than the longest line: its newline, or what shows that it is too long.
+        (self.max + 1).saturating_sub(self.bytes.len() - self.start)
+    }
+
+    /// Adds bytes that have arrived, at most `room()` of them; what is more than that is dropped.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let bytes = bytes.get(..self.room()).unwrap_or(bytes);
+        self.bytes.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next message, if all of its line is there.
+    ///
+    /// # Errors
+    /// The line is too long, is no message, or is the first and carries no version that is spoken here.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would end for good when it gives none")]
+    pub fn next(&mut self) -> Result<Option<Message>, Malformed> {
+        let unseen = self.bytes.get(self.searched..).unwrap_or_default();
+        let Some(length) = unseen.iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.bytes.len();
+            return if self.room() == 0 { Err(Malformed::TooLong(self.max)) } else { Ok(None) };
+        };
+        let end = self.searched + length;
+        let line = self.bytes.get(self.start..end).unwrap_or_default();
+        let message = read(line, &mut self.greeted)?;
+        self.start = end + 1;
+        self.searched = self.start;
+        if self.start == self.bytes.len() {
+            // Idle connections hold no memory.
+            (self.bytes, self.start, self.searched) = (Vec::new(), 0, 0);
+        }
+        Ok(Some(message))
+    }
+}
+
+/// What every line may carry, and the first must.
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct Greeting {
+    version: Option<u32>,
+}
+
+fn read<Message: DeserializeOwned>(line: &[u8], greeted: &mut bool) -> Result<Message, Malformed> {
+    let unreadable = |error: serde_json::Error| Malformed::Unreadable(error.to_string().into());
+    match serde_json::from_slice(line).map_err(unreadable)? {
+        Greeting { version: Some(version) } if !VERSIONS.contains(&version) => return Err(Malformed::Version(version)),
+        Greeting { version: None } if !*greeted => return Err(Malformed::NoVersion),
+        Greeting { .. } => *greeted = true,
+    }
+    serde_json::from_slice(line).map_err(unreadable)
+}
+
+/// A request as a line, newline included.
+///
+/// # Errors
+/// It is longer than a server reads.
+pub fn request_line(request: &Request) -> Result<Vec<u8>, Malformed> {
+    line(request, REQUEST_MAX).ok_or(Malformed::TooLong(REQUEST_MAX))
+}
+
+/// A reply as a line, newline included. One that is longer than a client reads becomes a refusal that says so.
+pub fn reply_line(reply: &Reply) -> Vec<u8> {
+    line(reply, REPLY_MAX).unwrap_or_else(|| {
+        let refusal = Refusal {
+            problem: Problem::TooLong,
+            why: format!("the answer is longer than {REPLY_MAX} bytes").into(),
+            hint: "ask for less at once".into(),
+        };
+        line(&Reply::Error(refusal), REPLY_MAX).unwrap_or_default()
+    })
+}
+
+#[derive(Serialize)]
+struct Message<'a, Body> {
+    version: u32,
+    #[serde(flatten)]
+    body: &'a Body,
+}
+
+fn line(body: &impl Serialize, max: usize) -> Option<Vec<u8>> {
+    let version = VERSIONS.first().copied()?;
+    let mut out = Capped { bytes: Vec::new(), max };
+    serde_json::to_writer(&mut out, &Message { version, body }).ok()?;
+    out.bytes.push(b'\n');
+    Some(out.bytes)
+}
+
+/// Refuses what goes beyond `max`, so that no list makes pm3 grow without bound.
+struct Capped {
+    bytes: Vec<u8>,
+    max: usize,
+}
+
+impl io::Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+    use super::*;
+    use crate::control::Row;
+    use crate::supervisor::event::{Outcome, Verb};
+
+    /// All messages of `bytes`, fed in pieces of `step`, and how it ended.
+    fn read_all(bytes: &[u8], step: usize) -> (Vec<Request>, Option<Malformed>) {
+        let mut reader = Reader::of_requests();
+        let mut found = vec![];
+        for piece in bytes.chunks(step) {
+            let mut piece = piece;
+            while !piece.is_empty() {
+                let (now, later) = piece.split_at(piece.len().min(reader.room()));
+                reader.push(now);
+                piece = later;
+                loop {
+                    match reader.next() {
+                        Ok(Some(request)) => found.push(request),
+                        Ok(None) => break,
+                        Err(malformed) => return (found, Some(malformed)),
+                    }
+                }
+                assert!(reader.room() > 0, "a reader that wants more has room for it");
+                assert!(reader.bytes.len() <= REQUEST_MAX + 1);
+            }
+        }
+        (found, None)
+    }
+
+    fn operate(verb: Verb, targets: &[&str]) -> Request {
+        Request::Operate { verb, targets: targets.iter().map(|target| (*target).into()).collect() }
+    }
+
+    #[test]
+    fn lines_mean_requests_however_they_are_cut() {
+        let text = concat!(
+            r#"{"version":1,"ask":"ping"}"#,
+            "\n",
+            r#"  {"ask":"list", "unknown": [1, {"a": null}]}"#,
+            "\r\n",
+            r#"{"targets":["web","3"],"verb":"restart","ask":"operate","version":1}"#,
+            "\n",
+        );
+        for step in 1..text.len() {
+            let (found, malformed) = read_all(text.as_bytes(), step);
+            assert_eq!(found, [Request::Ping, Request::List, operate(Verb::Restart, &["web", "3"])]);
+            assert_eq!(malformed, None);
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_its_reason() {
+        let cases = [
+            ("\n", "not a message of the protocol: EOF while parsing a value at line 1 column 0"),
+            ("hello\n", "not a message of the protocol: expected value at line 1 column 1"),
+            ("GET / HTTP/1.1\r\n", "not a message of the protocol: expected value at line 1 column 1"),
+            ("[]\n", "not a message of the protocol: invalid length 0, expected an object at line 1 column 2"),
+            ("{}\n", "the first line carries no version"),
+            (r#"{"ask":"list"}"#, "the first line carries no version"),
+            (r#"{"version":2,"ask":"list"}"#, "version 2 of the protocol is not spoken here, only 1"),
+            (
+                r#"{"version":-1,"ask":"list"}"#,
+                "not a message of the protocol: invalid value: integer `-1`, expected u32 at line 1 column 13",
+            ),
+            (r#"{"version":1}"#, "not a message of the protocol: missing field `ask` at line 1 column 13"),
+            (
+                r#"{"version":1,"ask":"lst"}"#,
+                "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `operate` at line 1 column 24",
+            ),
+            (
+                r#"{"version":1,"ask":"operate","verb":"start"}"#,
+                "not a message of the protocol: missing field `targets`",
+            ),
+        ];
+        for (text, why) in cases {
+            let (found, malformed) = read_all(format!("{}\n", text.trim_end_matches('\n')).as_bytes(), 7);
+            assert_eq!(found, [], "{text}");
+            assert_eq!(malformed.map(|malformed| malformed.to_string()).as_deref(), Some(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_may_be_as_long_as_said_and_no_longer() {
+        let fill = |length: usize| {
+            let text = r#"{"version":1,"ask":"ping"}"#;
+            format!("{text}{}\n", " ".repeat(length - text.len()))
+        };
+        assert_eq!(read_all(fill(REQUEST_MAX).as_bytes(), 1000), (vec![Request::Ping], None));
+        assert_eq!(read_all(fill(REQUEST_MAX + 1).as_bytes(), 1000).1, Some(Malformed::TooLong(REQUEST_MAX)));
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_without_keeping_it() {
+        let mut reader = Reader::of_requests();
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..100 {
+            reader.push(&piece);
+            assert_eq!(reader.next(), Err(Malformed::TooLong(REQUEST_MAX)));
+            assert!(reader.bytes.capacity() <= 2 * (REQUEST_MAX + 1));
+        }
+    }
+
+    #[test]
+    fn an_idle_reader_holds_no_memory() {
+        let mut reader = Reader::of_requests();
+        reader.push(&request_line(&operate(Verb::Stop, &["all"])).unwrap());
+        assert!(reader.next().unwrap().is_some());
+        assert_eq!(reader.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn every_request_and_reply_survives_the_way() {
+        for request in [Request::Ping, Request::List, operate(Verb::Start, &["a\n\"b\"", "ü", "all"])] {
+            let line = request_line(&request).unwrap();
+            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert_eq!(read_all(&line, line.len()), (vec![request], None));
+        }
+        let refusal = Refusal { problem: Problem::Busy, why: "why".into(), hint: "".into() };
+        for reply in [
+            Reply::Pong { release: "0.1.0".into(), pid: 1 },
+            Reply::List { rows: vec![Row::default(), Row { cpu: Some(1.5), limit: Some(1), ..Row::default() }] },
+            Reply::Outcome(Outcome { done: vec!["web".into()], failed: vec!["no".into()] }),
+            Reply::Error(refusal),
+        ] {
+            let mut reader = Reader::of_replies();
+            reader.push(&reply_line(&reply));
+            assert_eq!(reader.next(), Ok(Some(reply)));
+            assert_eq!(reader.next(), Ok(None));
+        }
+    }
+
+    #[test]
+    fn lines_read_as_the_documentation_shows_them() {
+        let text = |line: Vec<u8>| String::from_utf8(line).unwrap();
+        assert_eq!(text(request_line(&Request::List).unwrap()), "{\"version\":1,\"ask\":\"list\"}\n");
+        assert_eq!(
+            text(request_line(&operate(Verb::Stop, &["web"])).unwrap()),
+            "{\"version\":1,\"ask\":\"operate\",\"verb\":\"stop\",\"targets\":[\"web\"]}\n"
+        );
+        assert_eq!(
+            text(reply_line(&Reply::Outcome(Outcome { done: vec!["web".into()], failed: vec![] }))),
+            "{\"version\":1,\"reply\":\"outcome\",\"done\":[\"web\"],\"failed\":[]}\n"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_becomes_one_that_says_so() {
+        let row = Row { name: "x".repeat(1 << 20).into(), ..Row::default() };
+        let line = reply_line(&Reply::List { rows: vec![row; 5] });
+        let mut reader = Reader::of_replies();
+        reader.push(&line);
+        let Ok(Some(Reply::Error(refusal))) = reader.next() else { panic!("not an error") };
+        assert_eq!(refusal.problem, Problem::TooLong);
+        assert!(request_line(&operate(Verb::Stop, &["x".repeat(REQUEST_MAX).as_str()])).is_err());
+    }
+
+    #[test]
+    fn problems_of_later_releases_are_understood() {
+        let mut reader = Reader::of_replies();
+        reader.push(b"{\"version\":1,\"reply\":\"error\",\"problem\":\"flood\",\"why\":\"w\",\"more\":1}\n");
+        let expected = Refusal { problem: Problem::Other, why: "w".into(), hint: "".into() };
+        assert_eq!(reader.next(), Ok(Some(Reply::Error(expected))));
+    }
+
+    /// A xorshift generator: enough to vary bytes, and the same on every run.
+    fn random(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_or_grow() {
+        let good = request_line(&operate(Verb::Restart, &["web", "worker", "0"])).unwrap();
+        let mut seed = 0x9e37_79b9_7f4a_7c15;
+        let (mut refused, mut read) = (0, 0);
+        for round in 0..20_000 {
+            let mut bytes = good.repeat(1 + round % 3);
+            if round % 5 == 0 {
+                bytes = (0..random(&mut seed) % 300).map(|_| random(&mut seed) as u8).collect();
+            }
+            for _ in 0..random(&mut seed) % 4 {
+                let at = random(&mut seed) as usize % bytes.len().max(1);
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = random(&mut seed) as u8;
+                }
+            }
+            let (found, malformed) = read_all(&bytes, 1 + random(&mut seed) as usize % 80);
+            read += found.len();
+            refused += usize::from(malformed.is_some());
+        }
+        assert!(refused > 1_000 && read > 1_000, "both ways are taken: {refused} refused, {read} read");
+    }
+}
