@@ -1,0 +1,76 @@
+//! Lines from a pipe or a terminal, each awaited for a bounded time.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::PATIENCE;
+
+/// A stream of lines and the memory of those that were taken, for the panic message.
+pub struct Lines {
+    name: &'static str,
+    file: File,
+    unread: Vec<u8>,
+    ended: bool,
+    pub taken: Vec<String>,
+}
+
+impl Lines {
+    /// Reads from `fd`; panics speak of `name`.
+    pub fn new(name: &'static str, fd: impl Into<OwnedFd>) -> Lines {
+        Lines { name, file: File::from(fd.into()), unread: Vec::new(), ended: false, taken: Vec::new() }
+    }
+
+    /// The next line without its end; None once everybody has closed the other side.
+    pub fn next(&mut self) -> Option<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                self.taken.push(line.clone());
+                return Some(line);
+            }
+            if self.ended {
+                assert!(self.unread.is_empty(), "{}: half a line at its end: {:?}", self.name, self.unread);
+                return None;
+            }
+            assert!(self.fill(deadline), "{}: no line within {PATIENCE:?}; so far: {:#?}", self.name, self.taken);
+        }
+    }
+
+    /// Everything up to the end of the stream.
+    pub fn rest(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// What is there now, without waiting.
+    pub fn so_far(&mut self) -> String {
+        while !self.ended && self.fill(Instant::now()) {}
+        format!("{:#?} {:?}", self.taken, String::from_utf8_lossy(&self.unread))
+    }
+
+    /// Waits for bytes (or the end) until the deadline and reads them; false: nothing came.
+    fn fill(&mut self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap()) {
+            Ok(0) => return false,
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => panic!("{}: poll: {errno}", self.name),
+        }
+        let mut chunk = [0; 4096];
+        match self.file.read(&mut chunk) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.unread.extend(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // A terminal whose last user is gone.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => self.ended = true,
+            Err(error) => panic!("{}: read: {error}", self.name),
+        }
+        true
+    }
+}

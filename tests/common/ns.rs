@@ -1,0 +1,420 @@
+//! Programs in namespaces of their own: a pid namespace, so that pm3 can be PID 1 and nothing survives the test, and a mount
+//! namespace, so that `/proc` or `/dev` can be taken away. A user namespace gives the right to both without root.
+//!
+//! ```ignore
+//! let mut pm3 = Ns::pid1().start(&[PM3, "run", "--", …]);
+//! assert_eq!(pm3.line(), "ready");
+//! pm3.signal(Sig::TERM);
+//! assert_eq!(pm3.end(), End::Code(0));
+//! ```
+//!
+//! Where the machine refuses user namespaces the test fails and says what to allow; it is never left out.
+
+use std::env;
+use std::ffi::CString;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio, exit};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{ForkResult, Gid, Pid, Uid};
+use pm3::supervisor::event::{End, Sig};
+
+use super::lines::Lines;
+use super::{ROLE, this_binary};
+
+/// The exit code of a part of the tests that is broken itself.
+pub const BROKEN: i32 = 250;
+
+/// Where the maker of the namespaces tells its test the pid and the end of the program.
+const REPORT: &str = "PM3_TEST_REPORT";
+
+/// How a program is to be started. Each setting is a word that the maker of the namespaces reads, see [`Setting`].
+pub struct Ns {
+    words: Vec<String>,
+    envs: Vec<(String, Option<String>)>,
+    stdio: Option<OwnedFd>,
+}
+
+impl Ns {
+    /// The program is PID 1 of a new pid namespace.
+    pub fn pid1() -> Ns {
+        Ns { words: vec!["pid1".to_owned()], envs: Vec::new(), stdio: None }
+    }
+
+    /// The program is PID 2; its PID 1 does nothing, and is not its parent.
+    pub fn second() -> Ns {
+        Ns { words: vec!["second".to_owned()], envs: Vec::new(), stdio: None }
+    }
+
+    /// One more setting: `hide:/proc`, `hide:/dev` (an empty directory instead), `readonly` (every mount of the root),
+    /// `uid:1000`, `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`.
+    pub fn with(mut self, word: &str) -> Ns {
+        self.words.push(word.to_owned());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Ns {
+        self.envs.push((name.to_owned(), Some(value.to_owned())));
+        self
+    }
+
+    /// The program gets this terminal as its controlling one and as its stdin, stdout and stderr.
+    pub fn terminal(mut self, slave: OwnedFd) -> Ns {
+        self.words.push("terminal".to_owned());
+        self.stdio = Some(slave);
+        self
+    }
+
+    /// Starts `argv`. When this returns the namespaces are made and the program is being executed.
+    ///
+    /// # Panics
+    /// Where the namespaces are refused, with what to allow.
+    pub fn start<S: AsRef<str>>(self, argv: &[S]) -> Proc {
+        let (report, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        let mut command = Command::new(this_binary());
+        command.env(ROLE, "1").env(REPORT, theirs.as_raw_fd().to_string());
+        for (name, value) in &self.envs {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.arg("ns").args(&self.words).arg("--").args(argv.iter().map(AsRef::as_ref));
+        match self.stdio {
+            Some(slave) => command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave),
+            None => command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
+        };
+        let fd = theirs.as_raw_fd();
+        // SAFETY: one fcntl in the child, which is async-signal-safe; the fd is open until the child was made.
+        unsafe {
+            command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, 0) {
+                -1 => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            })
+        };
+        let mut maker = command.spawn().unwrap();
+        drop(command);
+        drop(theirs);
+        let mut report = Lines::new("report of the namespace maker", report);
+        let mut out = maker.stdout.take().map(|pipe| Lines::new("stdout", pipe));
+        let mut err = maker.stderr.take().map(|pipe| Lines::new("stderr", pipe));
+        let stdin = maker.stdin.take();
+        let Some(pid) = report.next().and_then(|line| line.strip_prefix("pid ")?.parse().ok()) else {
+            let said = [&mut out, &mut err].map(|lines| lines.as_mut().map(Lines::rest).unwrap_or_default());
+            panic!("the program was not started: {}", said.concat().join("; "));
+        };
+        Proc { maker, report, pid, stdin, out, err }
+    }
+}
+
+/// A program in its namespaces. Dropping it kills everything in them.
+pub struct Proc {
+    maker: Child,
+    report: Lines,
+    /// The program's pid, as seen from the test.
+    pub pid: i32,
+    pub stdin: Option<ChildStdin>,
+    out: Option<Lines>,
+    err: Option<Lines>,
+}
+
+impl Proc {
+    /// The next line of its stdout.
+    pub fn line(&mut self) -> String {
+        match self.out.as_mut().unwrap().next() {
+            Some(line) => line,
+            None => panic!(
+                "no more lines; stdout: {:#?}, stderr: {}",
+                self.out.as_ref().unwrap().taken,
+                self.err.as_mut().unwrap().so_far()
+            ),
+        }
+    }
+
+    /// The next line of stdout must be this one.
+    #[track_caller]
+    pub fn expect(&mut self, line: &str) {
+        let got = self.line();
+        assert_eq!(got, line, "stderr: {}", self.err.as_mut().unwrap().so_far());
+    }
+
+    /// The next line of its stderr.
+    pub fn err_line(&mut self) -> String {
+        self.err.as_mut().unwrap().next().expect("stderr has ended")
+    }
+
+    /// All further lines of stdout, until nobody holds it any more.
+    pub fn rest(&mut self) -> Vec<String> {
+        self.out.as_mut().unwrap().rest()
+    }
+
+    /// All further lines of stderr, until nobody holds it any more.
+    pub fn err_rest(&mut self) -> Vec<String> {
+        self.err.as_mut().unwrap().rest()
+    }
+
+    /// Writes to its stdin.
+    pub fn write(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Sends a signal to the program, as somebody outside of its namespace.
+    pub fn signal(&self, sig: Sig) {
+        signal(self.pid, sig);
+    }
+
+    /// Waits for the program's end. Its namespace is gone then.
+    pub fn end(&mut self) -> End {
+        let Some(line) = self.report.next() else { panic!("the namespace maker died") };
+        let end = match line.split_once(' ') {
+            Some(("code", code)) => End::Code(code.parse().unwrap()),
+            Some(("signal", sig)) => End::Signal(Sig::parse(sig).unwrap()),
+            other => panic!("the namespace maker says {other:?}"),
+        };
+        self.maker.wait().unwrap();
+        end
+    }
+}
+
+impl Drop for Proc {
+    fn drop(&mut self) {
+        // Killing a process that has been waited for is refused by the standard library, so no other one is hit.
+        let _ = self.maker.kill();
+        let _ = self.maker.wait();
+    }
+}
+
+/// kill(2), for realtime signals too. The process must be there.
+#[track_caller]
+pub fn signal(pid: i32, sig: Sig) {
+    // SAFETY: kill takes two numbers.
+    let result = unsafe { libc::kill(pid, libc::c_int::from(sig.0)) };
+    assert_eq!(result, 0, "kill {pid} {sig}: {}", std::io::Error::last_os_error());
+}
+
+/// A word about how to start the program.
+enum Setting {
+    Hide(String),
+    ReadOnly,
+    Uid(u32),
+    Close(i32),
+    Open(i32, String),
+    Ignore(Sig),
+    Block(Sig),
+    Terminal,
+}
+
+impl Setting {
+    fn parse(word: &str) -> Option<Setting> {
+        Some(match word.split_once(':').unwrap_or((word, "")) {
+            ("hide", path) => Setting::Hide(path.to_owned()),
+            ("readonly", "") => Setting::ReadOnly,
+            ("uid", uid) => Setting::Uid(uid.parse().ok()?),
+            ("close", fd) => Setting::Close(fd.parse().ok()?),
+            ("open", rest) => {
+                let (fd, path) = rest.split_once(':')?;
+                Setting::Open(fd.parse().ok()?, path.to_owned())
+            }
+            ("ignore", sig) => Setting::Ignore(Sig::parse(sig)?),
+            ("block", sig) => Setting::Block(Sig::parse(sig)?),
+            ("terminal", "") => Setting::Terminal,
+            _ => return None,
+        })
+    }
+}
+
+/// The part of the namespace maker: `(pid1 | second) SETTING… -- PROGRAM ARGUMENT…`.
+pub fn main(words: &[String]) -> ! {
+    let report: i32 = env::var(REPORT).ok().and_then(|fd| fd.parse().ok()).unwrap_or_else(|| broken("no report fd"));
+    // SAFETY: the test opened it for this process alone.
+    let mut report = fs::File::from(unsafe { OwnedFd::from_raw_fd(report) });
+    check("fcntl", fcntl(&report, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)));
+    // SAFETY: there is one thread.
+    unsafe { env::remove_var(REPORT) };
+    die_with_parent();
+
+    let mut parts = words.splitn(2, |word| word == "--");
+    let (Some([kind, settings @ ..]), Some(argv)) = (parts.next(), parts.next()) else { broken("bad words") };
+    let settings: Vec<Setting> = settings
+        .iter()
+        .map(|word| Setting::parse(word).unwrap_or_else(|| broken(&format!("bad setting {word}"))))
+        .collect();
+    enter(&settings);
+    let (ready, telling) = check("pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC));
+    // SAFETY: there is one thread, so the child may do anything.
+    let pid = match check("fork", unsafe { nix::unistd::fork() }) {
+        ForkResult::Child => {
+            die_with_parent();
+            arrange_mounts(&settings);
+            check("write", nix::unistd::write(&telling, b"."));
+            if kind == "second" {
+                loop {
+                    nix::unistd::pause();
+                }
+            }
+            become_program(&settings, argv)
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop(telling);
+    if check("read", nix::unistd::read(&ready, &mut [0])) == 0 {
+        exit(BROKEN); // The child has said why.
+    }
+    let pid = if kind == "second" {
+        // SAFETY: as above.
+        match check("fork", unsafe { nix::unistd::fork() }) {
+            ForkResult::Child => {
+                die_with_parent();
+                become_program(&settings, argv)
+            }
+            ForkResult::Parent { child } => child,
+        }
+    } else {
+        pid
+    };
+    // The end of these pipes is the program's business alone from here on.
+    for fd in 0..3 {
+        let _ = nix::unistd::close(fd);
+    }
+    let _ = writeln!(report, "pid {pid}");
+    let _ = report.write_all(format!("{}\n", wait_for(pid)).as_bytes());
+    exit(0)
+}
+
+/// New namespaces. A user namespace gives the right to the others; root can do without where only that one is refused.
+fn enter(settings: &[Setting]) {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let rest = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER | rest) {
+        if !uid.is_root() || unshare(rest).is_err() {
+            broken(&format!(
+                "these tests need user namespaces, and unshare(2) says: {}. Allow them: `sysctl -w \
+                 user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1 \
+                 kernel.apparmor_restrict_unprivileged_userns=0` (what of it exists), or in a container: \
+                 `--security-opt seccomp=unconfined`",
+                errno.desc()
+            ));
+        }
+        return;
+    }
+    let inside = settings.iter().find_map(|setting| if let Setting::Uid(uid) = setting { Some(*uid) } else { None });
+    let inside = inside.unwrap_or(0);
+    check("setgroups", fs::write("/proc/self/setgroups", "deny"));
+    check("uid_map", fs::write("/proc/self/uid_map", format!("{inside} {uid} 1")));
+    check("gid_map", fs::write("/proc/self/gid_map", format!("{inside} {gid} 1")));
+}
+
+/// A `/proc` of the new pid namespace, and what the settings hide. Runs in its PID 1.
+fn arrange_mounts(settings: &[Setting]) {
+    let none = None::<&str>;
+    check("mount --make-rprivate /", mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none));
+    if let Err(errno) = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none) {
+        broken(&format!(
+            "these tests mount /proc in their own pid namespace, and mount(2) says: {}. In a container: \
+             `--security-opt unmask=ALL` (podman) or `systempaths=unconfined` (docker)",
+            errno.desc()
+        ));
+    }
+    for setting in settings {
+        if let Setting::Hide(path) = setting {
+            check("mount tmpfs", mount(Some("tmpfs"), path.as_str(), Some("tmpfs"), MsFlags::empty(), none));
+        }
+    }
+    if settings.iter().any(|setting| matches!(setting, Setting::ReadOnly)) {
+        // The flags that came from outside of the user namespace are locked: they must be given again.
+        let keep = check("statvfs", nix::sys::statvfs::statvfs("/")).flags();
+        let keep = MsFlags::from_bits_truncate(keep.bits());
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | keep;
+        check("mount -o remount,ro /", mount(none, "/", none, flags, none));
+    }
+}
+
+/// The settings of the process itself, then the program. It gets the first three files and what the settings open.
+fn become_program(settings: &[Setting], argv: &[String]) -> ! {
+    // SAFETY: takes three numbers; what is open closes when the program is executed, not before.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == -1 {
+        broken("close_range");
+    }
+    // Whoever runs the tests may ignore some; libc would hide 32 and 33.
+    let default = [0usize; 4];
+    for number in 1..=64 {
+        let (none, size) = (std::ptr::null_mut::<[usize; 4]>(), size_of::<u64>());
+        // SAFETY: all zero is the kernel's struct sigaction for SIG_DFL; KILL and STOP refuse.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const default, none, size) };
+    }
+    for setting in settings {
+        match setting {
+            Setting::Hide(_) | Setting::ReadOnly => {}
+            Setting::Uid(uid) => {
+                // Inside a user namespace this is the uid already.
+                check("setresgid", nix::unistd::setgid(Gid::from_raw(*uid)));
+                check("setresuid", nix::unistd::setuid(Uid::from_raw(*uid)));
+                // Changing ids forgets whom to die with.
+                die_with_parent();
+            }
+            Setting::Close(fd) => check("close", nix::unistd::close(*fd)),
+            Setting::Open(fd, path) => {
+                let file = check("open", fs::File::open(path));
+                // SAFETY: makes a new fd of a number that nothing here owns.
+                if unsafe { libc::dup2(file.as_raw_fd(), *fd) } == -1 {
+                    broken("dup2");
+                }
+            }
+            Setting::Ignore(sig) => {
+                // SAFETY: ignoring runs no code.
+                if unsafe { libc::signal(libc::c_int::from(sig.0), libc::SIG_IGN) } == libc::SIG_ERR {
+                    broken("signal");
+                }
+            }
+            Setting::Block(sig) => {
+                let mut set = nix::sys::signal::SigSet::empty();
+                set.add(check("signal", Signal::try_from(i32::from(sig.0))));
+                check("sigprocmask", set.thread_block());
+            }
+            Setting::Terminal => {
+                check("setsid", nix::unistd::setsid());
+                // SAFETY: takes two numbers.
+                if unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } == -1 {
+                    broken("TIOCSCTTY");
+                }
+            }
+        }
+    }
+    let argv: Vec<CString> = argv.iter().map(|word| CString::new(word.as_str()).unwrap()).collect();
+    let Err(errno) = nix::unistd::execv(&argv[0], &argv);
+    broken(&format!("exec {:?}: {errno}", argv[0]))
+}
+
+/// Waits for this one child, and says how it ended.
+fn wait_for(pid: Pid) -> String {
+    loop {
+        match nix::sys::wait::waitpid(pid, None) {
+            Ok(WaitStatus::Exited(_, code)) => return format!("code {code}"),
+            Ok(WaitStatus::Signaled(_, sig, _)) => return format!("signal {}", sig as i32),
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => broken(&format!("waitpid: {errno}")),
+        }
+    }
+}
+
+/// The kernel kills this process when its parent dies.
+fn die_with_parent() {
+    check("prctl", nix::sys::prctl::set_pdeathsig(Signal::SIGKILL));
+}
+
+fn check<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| broken(&format!("{what}: {error}")))
+}
+
+/// The tests' own machinery does not work here.
+pub fn broken(why: &str) -> ! {
+    eprintln!("test set-up: {why}");
+    exit(BROKEN)
+}
