@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::signal::Sig;
 use super::spec::Spec;
+pub use super::spec::{Limit, Resource};
 
 /// A moment of `CLOCK_MONOTONIC` in nanoseconds. It goes on across a re-exec, and never jumps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
