@@ -1,0 +1,68 @@
+//! File descriptors and their limit: init raises its own limit and gives its apps the inherited one back, closes what
+//! it has no use for, and lets nothing of its own reach an app.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
+
+/// A resource limit as the kernel has it; `u64::MAX` is unlimited (getrlimit(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub soft: u64,
+    pub hard: u64,
+}
+
+impl Range {
+    pub(super) fn new(soft: Option<u64>, hard: Option<u64>) -> Range {
+        Range { soft: soft.unwrap_or(u64::MAX), hard: hard.unwrap_or(u64::MAX) }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns what it was, which the apps get back
+/// (`spawn::Plan::nofile`). Programs that use select(2) or close every descriptor suffer from a high one.
+pub fn raise_limit() -> io::Result<Range> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(Range { soft, hard })
+}
+
+/// Closes every descriptor from 3 up but one. Allocates nothing: a child calls it.
+pub(super) fn close_from_3_but(kept: RawFd) {
+    let kept = kept.unsigned_abs();
+    let ranges = [(3, kept.saturating_sub(1)), (kept.saturating_add(1).max(3), u32::MAX)];
+    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+        if close_range(first, last).is_err() {
+            close_one_by_one(first, last);
+        }
+    }
+}
+
+fn close_range(first: u32, last: u32) -> nix::Result<()> {
+    // SAFETY: close_range takes numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// Before Linux 5.9, or where a filter refuses close_range.
+fn close_one_by_one(first: u32, last: u32) {
+    /// Reading a directory needs memory, and the limit may be a billion: what is open is found low.
+    const HIGHEST: u64 = 65_536;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(HIGHEST, |(_, hard)| hard.min(HIGHEST));
+    for fd in first..=last.min(u32::try_from(limit).unwrap_or(u32::MAX)) {
+        // SAFETY: close takes a number; nothing of this process uses these any more.
+        unsafe { libc::syscall(libc::SYS_close, fd) };
+    }
+}
+
+/// A descriptor that reads end of file: /dev/null, or without one the end of a pipe that nobody writes to.
+pub(super) fn nothing_to_read() -> nix::Result<OwnedFd> {
+    const NULL: &CStr = c"/dev/null";
+    nix::fcntl::open(NULL, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .or_else(|_| nix::unistd::pipe2(OFlag::O_CLOEXEC).map(|(reader, _)| reader))
+}

@@ -1,0 +1,13 @@
+//! The kernel, in small safe pieces: the only home of `unsafe`, nix and libc. Each file wraps one idea and decides
+//! nothing; what to do about a result is for the caller. Nothing here panics, waits or logs.
+
+pub mod early;
+pub mod errno;
+pub mod fds;
+pub mod reap;
+pub mod signals;
+pub mod spawn;
+pub mod tty;
+pub mod users;
+
+pub use errno::{passing, why};

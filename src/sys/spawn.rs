@@ -1,0 +1,218 @@
+//! Starting a process. A fork-like clone(2): the child is a copy of init's single thread, sets itself up step by step
+//! and executes its program; the first step that fails is written to a close-on-exec pipe, so that a message names
+//! it. Everything that needs memory or a file is prepared before, because the copy may not allocate. Nothing here
+//! waits: whether the program executes is read from the pipe when the loop says that it is readable.
+//!
+//! `clone3` would be newer, but Docker's default seccomp profile answers ENOSYS. A pidfd is not needed: init alone
+//! reaps its children, in one place, so a pid that it has not reaped cannot have been given to someone else.
+
+mod child;
+mod diagnose;
+mod ids;
+mod record;
+
+use std::ffi::{CString, c_char, c_long};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr;
+use std::task::Poll;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::errno;
+use super::fds::Range;
+use super::signals::Inherited;
+use crate::supervisor::event::{Failure, Limit, Sig, Stage};
+
+/// Everything a child needs to become its program.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub argv: Vec<CString>,
+    /// Paths to execute, tried in order as execvp(3) does; see [`candidates`].
+    pub candidates: Vec<CString>,
+    /// `NAME=value`. A `LISTEN_PID` that names us is made to name the child (sd_listen_fds(3)).
+    pub env: Vec<CString>,
+    /// None: where pm3 is.
+    pub cwd: Option<CString>,
+    pub session: Session,
+    pub stdin: Stdin,
+    pub stdout: Stream,
+    pub stderr: Stream,
+    pub limits: Vec<Limit>,
+    /// The limit of open files that pm3 itself was given, before it raised its own (`fds::raise_limit`). The child
+    /// gets it back unless `limits` has its own.
+    pub nofile: Option<Range>,
+    pub umask: Option<u16>,
+    /// An absolute nice value, -20 to 19.
+    pub nice: Option<i8>,
+    /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
+    pub oom_score_adj: Option<i16>,
+    /// A name of /etc/passwd or a number.
+    pub user: Option<Box<str>>,
+    /// A name of /etc/group or a number; None with a user: that user's.
+    pub group: Option<Box<str>>,
+    pub no_new_privs: bool,
+    /// What the child gets when pm3 dies.
+    pub pdeathsig: Option<Sig>,
+    pub signals: Signals,
+    pub keep_fds: KeepFds,
+}
+
+/// Whose session and process group the child is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Session {
+    /// A session of its own, without a terminal: supervised apps.
+    #[default]
+    New,
+    /// A process group of its own. `foreground`: if pm3's group is the terminal's foreground one, this becomes it.
+    Group { foreground: bool },
+    /// Those of pm3.
+    Same,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// Reads end of file.
+    #[default]
+    Null,
+    Inherit,
+}
+
+/// Where a stream goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stream {
+    #[default]
+    Inherit,
+    Null,
+    /// Appended to, made with mode 0640 if it is not there, opened with the child's ids; never through a symbolic link.
+    File(CString),
+    /// Standard error only: what standard output is.
+    Stdout,
+}
+
+/// What the child's program finds about signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signals {
+    /// Nothing blocked, nothing ignored.
+    #[default]
+    Default,
+    /// What pm3 itself was executed with (`signals::inherited`).
+    Inherit(Inherited),
+}
+
+/// What happens to descriptors from 3 up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepFds {
+    #[default]
+    None,
+    /// Those without close-on-exec, which pm3's own all have: what pm3 was executed with.
+    Inherited,
+}
+
+/// A child that has been forked and may not execute its program yet.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: u32,
+    /// Non-blocking; readable once [`outcome`] is ready.
+    pub status: OwnedFd,
+}
+
+/// Forks and returns at once. All signals must be blocked, or one could run a handler in the copy, and a child that
+/// ends fast could be missed.
+///
+/// # Errors
+/// `Prepare`, `User`, `Group`, `Pipe` or `Fork`: there is no child then.
+pub fn spawn(plan: &Plan) -> Result<Child, Failure> {
+    let prepared = Prepared::new(plan)?;
+    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let (status, report) = nix::unistd::pipe2(flags).map_err(|error| failure(Stage::Pipe, "", error as i32))?;
+    let none: c_long = 0;
+    // SAFETY: no new stack, no thread-local storage, no pids to write: the child is a copy as after fork(2). It calls
+    // only `child::become_program`, which neither allocates nor takes a lock and does not return.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, c_long::from(libc::SIGCHLD), none, none, none, none) };
+    match Errno::result(pid).map(u32::try_from) {
+        Ok(Ok(0)) => child::become_program(prepared, report.as_raw_fd()),
+        Ok(Ok(pid)) => Ok(Child { pid, status }),
+        Ok(Err(_)) => Err(failure(Stage::Fork, "", libc::EOVERFLOW)),
+        Err(error) => Err(failure(Stage::Fork, "", error as i32)),
+    }
+}
+
+/// Whether the program executes. Pending: ask again when `status` is readable. A child that was killed on the way
+/// reads as executed; its end, which comes from `reap`, tells the rest.
+pub fn outcome(status: &OwnedFd) -> Poll<Result<(), Failure>> {
+    let mut record = [0; record::MAX];
+    loop {
+        return match nix::unistd::read(status.as_fd(), &mut record) {
+            Ok(0) => Poll::Ready(Ok(())),
+            Ok(len) => Poll::Ready(Err(record::decode(record.get(..len).unwrap_or_default()))),
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(failure(Stage::Pipe, "", error as i32))),
+        };
+    }
+}
+
+/// The paths that execvp(3) would try for `program`: itself if it holds a slash, else one for each directory of
+/// `path`, the value of PATH.
+///
+/// # Errors
+/// `Prepare`: a NUL in the name.
+pub fn candidates(program: &[u8], path: Option<&[u8]>) -> Result<Vec<CString>, Failure> {
+    /// What Docker sets, and what most distributions' login does.
+    const USUAL: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    if program.is_empty() || program.contains(&b'/') {
+        return Ok(vec![c_string(program)?]);
+    }
+    let directories = path.unwrap_or(USUAL).split(|byte| *byte == b':');
+    directories.map(|dir| c_string([if dir.is_empty() { b"." } else { dir }, b"/", program].concat())).collect()
+}
+
+/// A text for the kernel.
+///
+/// # Errors
+/// `Prepare`: a NUL, which would cut it off.
+pub fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, Failure> {
+    CString::new(text).map_err(|error| {
+        let object = String::from_utf8_lossy(&error.into_vec()).replace('\0', "\\0");
+        explained(Stage::Prepare, &object, libc::EINVAL, "holds a NUL character")
+    })
+}
+
+fn failure(stage: Stage, object: &str, errno: i32) -> Failure {
+    explained(stage, object, errno, &errno::why(errno))
+}
+
+fn explained(stage: Stage, object: &str, errno: i32, why: &str) -> Failure {
+    Failure { stage, object: object.into(), errno, why: why.into(), passing: errno::passing(errno) }
+}
+
+/// What the child needs in memory, made before the fork.
+struct Prepared<'a> {
+    plan: &'a Plan,
+    /// Ends with a null pointer, as `env`.
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    /// Where in `env` the child's own `LISTEN_PID=…` belongs.
+    listen_pid: Option<usize>,
+    ids: ids::Ids,
+    /// Our pid, to see in the child whether we still live.
+    parent: u32,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(plan: &'a Plan) -> Result<Prepared<'a>, Failure> {
+        let parent = std::process::id();
+        let ours = format!("LISTEN_PID={parent}");
+        let listen_pid = match plan.keep_fds {
+            KeepFds::Inherited => plan.env.iter().position(|entry| entry.as_bytes() == ours.as_bytes()),
+            KeepFds::None => None,
+        };
+        let ids = ids::resolve(plan.user.as_deref(), plan.group.as_deref())?;
+        Ok(Prepared { plan, argv: pointers(&plan.argv), env: pointers(&plan.env), listen_pid, ids, parent })
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}

@@ -1,0 +1,38 @@
+//! The terminal that pm3 was started on, for `pm3 run`: its child becomes the foreground, so that ^C reaches it alone
+//! and once. Everything here is best effort: no terminal, or one of somebody else, is the normal case.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+/// Makes process group `to` the terminal's foreground group if `from` is it; so nothing is stolen from a pm3 that was
+/// started in the background. True: done. SIGTTOU must be blocked or ignored, else the caller stops.
+pub fn pass_foreground(from: u32, to: u32) -> bool {
+    let (Ok(from), Ok(to)) = (i32::try_from(from), i32::try_from(to)) else { return false };
+    if let Some(terminal) = open() {
+        return pass(terminal.as_fd(), from, to);
+    }
+    // /dev may be empty; and standard input need not be the terminal.
+    (0..=2).any(|fd| {
+        // SAFETY: 0 to 2 are open from the start on (`early`) and are never closed.
+        let terminal = unsafe { BorrowedFd::borrow_raw(fd) };
+        pass(terminal, from, to)
+    })
+}
+
+/// Whether pm3's session has a terminal.
+pub fn is_controlled() -> bool {
+    open().is_some()
+}
+
+fn open() -> Option<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    nix::fcntl::open(c"/dev/tty", flags, Mode::empty()).ok()
+}
+
+fn pass(terminal: BorrowedFd, from: i32, to: i32) -> bool {
+    nix::unistd::tcgetpgrp(terminal) == Ok(Pid::from_raw(from))
+        && nix::unistd::tcsetpgrp(terminal, Pid::from_raw(to)).is_ok()
+}
