@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod control;
+pub mod engine;
 pub mod supervisor;
 pub mod sys;

@@ -47,8 +47,9 @@ pub mod limits {
     /// Clients at once with one uid, so that no uid can have them all.
     pub const CLIENTS_PER_UID_MAX: usize = 32;
 
-    /// New clients in one wake-up: a flood of them must not keep pm3 from reaping.
-    pub const ACCEPTS_PER_TURN: usize = 32;
+    /// New clients in one wake-up: a flood of them must not keep pm3 from reaping. Half of what one uid may have, so
+    /// that a newcomer gets a turn to speak before those after it can take its place.
+    pub const ACCEPTS_PER_TURN: usize = CLIENTS_PER_UID_MAX / 2;
 
     /// Bytes read from one client in one wake-up, for the same reason.
     pub const READ_PER_TURN: usize = 16 << 10;
@@ -115,7 +116,7 @@ pub enum Problem {
     Stranger,
     /// This user may not ask that.
     NotAllowed,
-    /// There are too many clients; the connection is closed.
+    /// There are too many clients: nothing was done, the connection is closed, another try may do.
     Busy,
     /// The answer does not fit into a line.
     TooLong,

@@ -6,6 +6,7 @@ pub mod errno;
 pub mod fds;
 pub mod reap;
 pub mod signals;
+pub mod socket;
 pub mod spawn;
 pub mod tty;
 pub mod users;

@@ -1,0 +1,3 @@
+//! Performs what the supervisor decides: turns the world into events and effects into system calls.
+
+pub mod server;

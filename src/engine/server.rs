@@ -1,0 +1,496 @@
+//! Init's side of the control socket: lets clients in, checks who they are, hands their requests to the loop and
+//! their replies back. Nothing here waits for a client: sockets do not block, each client has one request and one
+//! reply at a time, and whoever stands in the way of others (does not speak, does not read) is cut off as soon as
+//! its place or its memory is needed. So there are no timers, and an idle server never wakes.
+//!
+//! The limits are in [`limits`]. When file descriptors run out, one that is held in reserve lets an operator in.
+
+mod listen;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+
+use mio::event::Event;
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+
+use crate::control::codec::{self, Reader};
+use crate::control::limits;
+use crate::control::place::{self, Address};
+use crate::control::{Problem, Refusal, Reply, Request};
+use crate::supervisor::event::ClientId;
+use crate::supervisor::spec::{Right, Settings};
+use crate::sys;
+use crate::sys::socket::{self, Peer};
+use crate::sys::users::Users;
+
+use listen::Listener;
+
+/// What happened on the control socket.
+#[derive(Debug, PartialEq)]
+pub enum Incoming {
+    /// A client asks, and may: to be answered by exactly one [`Server::reply`], unless `Gone` comes first.
+    Asked { client: ClientId, right: Right, request: Request },
+    /// The client is gone and wants no answer any more. What it asked for goes on.
+    Gone { client: ClientId },
+}
+
+/// The abstract name and one path.
+const LISTENERS_MAX: usize = 2;
+
+/// All ends of the control socket that init holds.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+    clients: BTreeMap<ClientId, Client>,
+    rules: Rules,
+    /// The first token; listeners have the first ones, clients all that follow, each its own for good: a late event
+    /// for a closed connection must not be taken for one of its successor's.
+    first: usize,
+    next_client: u64,
+    /// Counts what clients did, to tell who has been quiet for longest.
+    clock: u64,
+    /// Given up when the table of file descriptors is full: then one client can still come in.
+    reserve: Option<File>,
+    /// Connections wait that could not be accepted; to be tried again when something is closed.
+    starved: bool,
+}
+
+/// Who may do what.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// Init's own uid.
+    uid: u32,
+    /// The group that the settings let in, and how far.
+    group: Option<(u32, Right)>,
+}
+
+impl Rules {
+    /// None: not at all. `groups` are the peer's supplementary ones.
+    fn right_of(&self, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> Option<Right> {
+        // A process that init cannot see is not one of this container's, whatever its uid says.
+        if peer.pid == 0 {
+            return None;
+        }
+        if peer.uid == 0 || peer.uid == self.uid {
+            return Some(Right::Admin);
+        }
+        let (group, right) = self.group?;
+        (peer.gid == group || groups().contains(&group)).then_some(right)
+    }
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    uid: u32,
+    right: Right,
+    phase: Phase,
+    reader: Reader<Request>,
+    /// A line that the client has not read yet, and how much of it the kernel has taken.
+    unread: Vec<u8>,
+    sent: usize,
+    /// The server's clock when it last did something.
+    active: u64,
+}
+
+/// Whose turn it is. A reply that is on its way (`unread`) comes before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client's: it may ask.
+    Asking,
+    /// Init's: it owes a reply.
+    Waiting,
+    /// Nobody's: to be closed as soon as the last line is sent.
+    Leaving,
+}
+
+/// What came of letting a client go on.
+enum Progress {
+    Asked(Request),
+    /// Nothing more to do until its next event.
+    Paused,
+    /// It had its share of this turn; there may be more.
+    Unfinished,
+    Closed,
+}
+
+impl Server {
+    /// Opens the places that `facts` and the settings say, and tells which, for the log. A server without any place
+    /// is a valid one: what could not be opened is a warning, as apps matter more than being asked about them.
+    /// All tokens from `first` on are the server's.
+    pub fn open(
+        settings: &Settings,
+        facts: &place::Facts,
+        is_pid1: bool,
+        registry: &Registry,
+        first: usize,
+    ) -> (Server, Vec<String>) {
+        let group = settings.control_group.as_deref().and_then(|name| {
+            let gid = Users::read().gid(name);
+            if gid.is_none() {
+                log::warn!("pm3: control_group = {name}: no such group, nobody is let in by it");
+            }
+            gid
+        });
+        let mut server = Server {
+            listeners: Vec::new(),
+            clients: BTreeMap::new(),
+            rules: Rules { uid: facts.uid, group: group.map(|gid| (gid, settings.control_right)) },
+            first,
+            next_client: 0,
+            clock: 0,
+            reserve: reserve(),
+            starved: false,
+        };
+        let places = place::of_server(facts, is_pid1, settings.runtime_dir.as_deref().map(Path::new));
+        let mut open = Vec::new();
+        if let Some(address) = &places.always {
+            server.listen(address, group, registry, &mut open);
+        }
+        for address in &places.first_of {
+            // Where another pm3 is running, clients find that one: a place further down the list would be a trap.
+            let found = server.listen(address, group, registry, &mut open);
+            if found != Found::Unusable {
+                break;
+            }
+        }
+        (server, open)
+    }
+
+    fn listen(&mut self, address: &Address, group: Option<u32>, registry: &Registry, open: &mut Vec<String>) -> Found {
+        let listened = Listener::open(address, group).and_then(|mut listener| {
+            let token = Token(self.first + self.listeners.len());
+            registry.register(&mut listener.socket, token, Interest::READABLE)?;
+            Ok(listener)
+        });
+        match listened {
+            Ok(listener) => {
+                self.listeners.push(listener);
+                open.push(address.to_string());
+                Found::Free
+            }
+            Err(error) => {
+                log::warn!("pm3: control socket {address}: {error}");
+                if error.kind() == ErrorKind::AddrInUse { Found::Taken } else { Found::Unusable }
+            }
+        }
+    }
+
+    /// Handles an event of one of the server's tokens.
+    pub fn ready(&mut self, event: &Event, registry: &Registry, out: &mut Vec<Incoming>) {
+        let Some(at) = event.token().0.checked_sub(self.first) else { return };
+        match at.checked_sub(LISTENERS_MAX) {
+            None => self.accept(at, registry, out),
+            Some(number) => {
+                let client = ClientId(number as u64);
+                self.serve(client, registry, out);
+                // Only now: one that asks and leaves at once has asked.
+                if event.is_write_closed() {
+                    self.remove(client, registry, out);
+                }
+            }
+        }
+    }
+
+    /// Answers a request. A client that is gone is ignored; one that owes no answer too.
+    pub fn reply(&mut self, client: ClientId, reply: &Reply, registry: &Registry) {
+        let Some(asker) = self.clients.get_mut(&client).filter(|asker| asker.phase == Phase::Waiting) else { return };
+        asker.say(reply, Phase::Asking);
+        self.clock += 1;
+        asker.active = self.clock;
+        // What it sent meanwhile made its event in vain: register anew, so that there is one more.
+        if asker.flush().is_err() || renew(asker, client, self.first, registry).is_err() {
+            self.remove(client, registry, &mut Vec::new());
+        }
+        self.cut_off_who_does_not_read(client, registry);
+    }
+
+    /// Takes the socket's names away and closes every connection. What can be sent without waiting is sent.
+    pub fn close(&mut self) {
+        for listener in self.listeners.drain(..) {
+            listener.remove();
+        }
+        for client in self.clients.values_mut() {
+            let _ = client.flush();
+        }
+        self.clients.clear();
+    }
+
+    fn accept(&mut self, at: usize, registry: &Registry, out: &mut Vec<Incoming>) {
+        for _ in 0..limits::ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(at) else { return };
+            match listener.socket.accept() {
+                Ok((stream, _)) => self.admit(stream, registry, out),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                // No file descriptor or no memory. Edge-triggered events do not repeat, so this cannot spin.
+                Err(error) if sys::passing(sys::errno::of(&error)) && self.make_room(registry, out) => {}
+                Err(_) => {
+                    self.starved = true;
+                    return;
+                }
+            }
+        }
+        // More may wait. An event that is asked for anew comes at once, after those of others.
+        self.listen_again(registry);
+    }
+
+    fn listen_again(&mut self, registry: &Registry) {
+        for (at, listener) in self.listeners.iter_mut().enumerate() {
+            let token = Token(self.first + at);
+            if let Err(error) = registry.reregister(&mut listener.socket, token, Interest::READABLE) {
+                log::warn!("pm3: control socket: {error}");
+            }
+        }
+    }
+
+    fn make_room(&mut self, registry: &Registry, out: &mut Vec<Incoming>) -> bool {
+        if self.reserve.take().is_some() {
+            log::warn!("pm3: control socket: no file descriptor is left for clients, using the reserve");
+            return true;
+        }
+        self.evict(None, registry, out)
+    }
+
+    fn admit(&mut self, mut stream: UnixStream, registry: &Registry, out: &mut Vec<Incoming>) {
+        // A peer that cannot be told is none.
+        let Ok(peer) = socket::peer(&stream) else { return };
+        let groups = || socket::peer_groups(&stream).unwrap_or_default();
+        let Some(right) = self.rules.right_of(peer, groups) else {
+            return dismiss(&mut stream, stranger(peer));
+        };
+        let of_uid = self.clients.values().filter(|client| client.uid == peer.uid).count();
+        let full = if of_uid >= limits::CLIENTS_PER_UID_MAX {
+            !self.evict(Some(peer.uid), registry, out)
+        } else {
+            self.clients.len() >= limits::CLIENTS_MAX && !self.evict(None, registry, out)
+        };
+        if full {
+            return dismiss(&mut stream, busy());
+        }
+        let id = ClientId(self.next_client);
+        self.next_client += 1;
+        self.clock += 1;
+        let mut client = Client {
+            stream,
+            uid: peer.uid,
+            right,
+            phase: Phase::Asking,
+            reader: Reader::of_requests(),
+            unread: Vec::new(),
+            sent: 0,
+            active: self.clock,
+        };
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        match registry.register(&mut client.stream, token(id, self.first), interests) {
+            Ok(()) => drop(self.clients.insert(id, client)),
+            Err(error) => log::warn!("pm3: control socket: {error}"),
+        }
+    }
+
+    fn serve(&mut self, id: ClientId, registry: &Registry, out: &mut Vec<Incoming>) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        self.clock += 1;
+        match client.go_on(self.clock) {
+            Progress::Asked(request) => {
+                client.phase = Phase::Waiting;
+                out.push(Incoming::Asked { client: id, right: client.right, request });
+            }
+            Progress::Paused => {}
+            Progress::Unfinished => {
+                if renew(client, id, self.first, registry).is_err() {
+                    self.remove(id, registry, out);
+                }
+            }
+            Progress::Closed => self.remove(id, registry, out),
+        }
+    }
+
+    /// Closes the client that has been quiet for longest, of this uid or of any; never one that waits for init.
+    fn evict(&mut self, uid: Option<u32>, registry: &Registry, out: &mut Vec<Incoming>) -> bool {
+        let idle = |client: &Client| client.phase != Phase::Waiting && uid.is_none_or(|uid| client.uid == uid);
+        let quiet = self.clients.iter().filter(|(_, client)| idle(client)).min_by_key(|(_, client)| client.active);
+        let Some(id) = quiet.map(|(id, _)| *id) else { return false };
+        if let Some(client) = self.clients.get_mut(&id).filter(|client| client.unread.is_empty()) {
+            dismiss(&mut client.stream, busy());
+        }
+        self.remove(id, registry, out);
+        true
+    }
+
+    fn cut_off_who_does_not_read(&mut self, newest: ClientId, registry: &Registry) {
+        while self.clients.values().map(|client| client.unread.capacity()).sum::<usize>() > limits::UNREAD_MAX {
+            let behind = self.clients.iter().filter(|(id, client)| **id != newest && !client.unread.is_empty());
+            let Some(id) = behind.min_by_key(|(_, client)| client.active).map(|(id, _)| *id) else { return };
+            self.remove(id, registry, &mut Vec::new());
+        }
+    }
+
+    fn remove(&mut self, id: ClientId, registry: &Registry, out: &mut Vec<Incoming>) {
+        let Some(mut client) = self.clients.remove(&id) else { return };
+        // Closing would do, if no child that was forked a moment ago held a copy until its exec.
+        let _ = registry.deregister(&mut client.stream);
+        if client.phase == Phase::Waiting {
+            out.push(Incoming::Gone { client: id });
+        }
+        drop(client);
+        if self.reserve.is_none() {
+            self.reserve = reserve();
+        }
+        if std::mem::take(&mut self.starved) {
+            self.listen_again(registry);
+        }
+    }
+}
+
+/// How a place was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Free,
+    Taken,
+    Unusable,
+}
+
+impl Client {
+    /// Sends what is to be sent, then reads what is there, up to one request.
+    fn go_on(&mut self, clock: u64) -> Progress {
+        let mut chunk = [0; 4 << 10];
+        let mut budget = limits::READ_PER_TURN;
+        loop {
+            if !self.unread.is_empty() {
+                match self.flush() {
+                    Ok(true) => self.active = clock,
+                    Ok(false) => return Progress::Paused,
+                    Err(_) => return Progress::Closed,
+                }
+            }
+            match self.phase {
+                Phase::Asking => {}
+                Phase::Waiting => return Progress::Paused,
+                Phase::Leaving => return Progress::Closed,
+            }
+            match self.reader.next() {
+                Ok(Some(request)) if self.right >= request.needs() => {
+                    return Progress::Asked(request);
+                }
+                Ok(Some(request)) => {
+                    self.say(&Reply::Error(not_allowed(&request, self.right)), Phase::Asking);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(malformed) => {
+                    self.say(&Reply::Error(malformed.refusal()), Phase::Leaving);
+                    continue;
+                }
+            }
+            let most = chunk.len().min(self.reader.room()).min(budget);
+            if most == 0 {
+                return Progress::Unfinished;
+            }
+            match self.stream.read(chunk.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => return Progress::Closed,
+                Ok(count) => {
+                    self.active = clock;
+                    budget -= count.min(budget);
+                    self.reader.push(chunk.get(..count).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Paused,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Progress::Closed,
+            }
+        }
+    }
+
+    fn say(&mut self, reply: &Reply, then: Phase) {
+        self.unread = codec::reply_line(reply);
+        self.sent = 0;
+        self.phase = then;
+    }
+
+    /// Sends what the kernel takes. True: all of it.
+    fn flush(&mut self) -> io::Result<bool> {
+        while let Some(rest) = self.unread.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        (self.unread, self.sent) = (Vec::new(), 0);
+        Ok(true)
+    }
+}
+
+fn token(client: ClientId, first: usize) -> Token {
+    // Clients are counted in a u64: where a usize is shorter, the count starts over after four thousand million.
+    Token(first + LISTENERS_MAX + client.0 as usize)
+}
+
+fn renew(client: &mut Client, id: ClientId, first: usize, registry: &Registry) -> io::Result<()> {
+    registry.reregister(&mut client.stream, token(id, first), Interest::READABLE | Interest::WRITABLE)
+}
+
+fn reserve() -> Option<File> {
+    // Not /dev/null, which a bare chroot may lack.
+    File::open("/").ok()
+}
+
+/// One line to a client that is not let in, if it fits into an empty socket's buffer, as it does.
+fn dismiss(stream: &mut UnixStream, refusal: Refusal) {
+    let _ = stream.write(&codec::reply_line(&Reply::Error(refusal)));
+}
+
+fn stranger(peer: Peer) -> Refusal {
+    let (why, hint) = if peer.pid == 0 {
+        ("clients of another pid namespace are not let in".to_owned(), "ask from inside, as with `docker exec`")
+    } else {
+        (
+            format!("uid {} may not use this pm3", peer.uid),
+            "ask as root or as the user that pm3 runs as, or let a group in with [pm3] control_group",
+        )
+    };
+    Refusal { problem: Problem::Stranger, why: why.into(), hint: hint.into() }
+}
+
+fn busy() -> Refusal {
+    Refusal { problem: Problem::Busy, why: "too many clients at once".into(), hint: "try again".into() }
+}
+
+fn not_allowed(request: &Request, right: Right) -> Refusal {
+    let word = |right| match right {
+        Right::View => "view",
+        Right::Operate => "operate",
+        Right::Admin => "admin",
+    };
+    let why = format!("this needs the right to {}, yours is to {}", word(request.needs()), word(right));
+    Refusal { problem: Problem::NotAllowed, why: why.into(), hint: "see [pm3] control_right".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_follow_from_who_asks() {
+        let rules = Rules { uid: 7, group: Some((50, Right::Operate)) };
+        let alone = Rules { uid: 7, group: None };
+        let who = |pid, uid, gid| Peer { pid, uid, gid };
+        for (rules, peer, groups, expected) in [
+            (rules, who(9, 0, 0), vec![], Some(Right::Admin)),
+            (rules, who(9, 7, 1), vec![], Some(Right::Admin)),
+            (rules, who(9, 8, 50), vec![], Some(Right::Operate)),
+            (rules, who(9, 8, 1), vec![4, 50], Some(Right::Operate)),
+            (rules, who(9, 8, 1), vec![4, 51], None),
+            (alone, who(9, 8, 50), vec![50], None),
+            (alone, who(9, 0, 0), vec![], Some(Right::Admin)),
+            (rules, who(0, 0, 0), vec![], None),
+            (rules, who(0, 7, 50), vec![50], None),
+        ] {
+            assert_eq!(rules.right_of(peer, || groups.clone()), expected, "{peer:?} {groups:?}");
+        }
+    }
+}

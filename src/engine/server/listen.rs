@@ -1,0 +1,126 @@
+//! Opens the places where the control socket is: a file that a dead pm3 left behind is replaced, a living pm3 is left
+//! alone. None of it waits: a pm3 that is stopped would never answer.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use mio::net::{UnixListener, UnixStream};
+
+use crate::control::place::{Address, DIRECTORY_MODE};
+use crate::sys;
+
+/// A place that is open for clients.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: UnixListener,
+    file: Option<SocketFile>,
+}
+
+/// The name of a socket in the file system.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Held for as long as the socket is ours: of two pm3 that start at the same moment, one gets it.
+    _lock: File,
+}
+
+impl Listener {
+    /// Listens at `address`; `group` may use it too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AddrInUse`]: another pm3 is running there. Else what the step that failed says.
+    pub(super) fn open(address: &Address, group: Option<u32>) -> io::Result<Listener> {
+        match address {
+            Address::Abstract(name) => {
+                let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+                Ok(Listener { socket, file: None })
+            }
+            Address::Path(path) => {
+                make_directory(path)?;
+                let lock = lock(path)?;
+                remove_stale(path)?;
+                let socket = UnixListener::bind(path).map_err(at("bind"))?;
+                let listener = Listener { socket, file: Some(SocketFile { path: path.clone(), _lock: lock }) };
+                share(path, group).inspect_err(|_| listener.remove())?;
+                Ok(listener)
+            }
+        }
+    }
+
+    /// Takes the socket's name away. Whoever connected stays connected.
+    pub(super) fn remove(&self) {
+        if let Some(file) = &self.file {
+            // Nothing to be done if it fails: the next pm3 replaces it.
+            let _ = fs::remove_file(&file.path);
+        }
+    }
+}
+
+/// Puts the step that failed in front of what failed.
+fn at(step: &'static str) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{step}: {}", sys::why(sys::errno::of(&error))))
+}
+
+fn taken() -> io::Error {
+    io::Error::new(ErrorKind::AddrInUse, "another pm3 is running there")
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory).map_err(at("mkdir"))?;
+    // Again, as a umask may have taken away what others need to pass through.
+    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE)).map_err(at("chmod"))
+}
+
+/// Takes the lock beside the socket. Its file stays for good: removing it would let two hold "the" lock.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    // Never through a link that somebody else has put there: a new file is made, or one that is there is opened.
+    let file = match options.clone().create_new(true).open(&name) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(&name),
+        other => other,
+    };
+    let file = file.map_err(at("lock file"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(taken()),
+        Err(TryLockError::Error(error)) => Err(at("lock")(error)),
+    }
+}
+
+/// Makes room for our socket. The lock says that no other pm3 of this place lives, unless someone removed its file.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at("stat")(error)),
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket"));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(at("unlink")),
+        // Accepted, or a queue that is full: someone is there.
+        _ => Err(taken()),
+    }
+}
+
+/// Lets in whom the settings let in. Each connection is checked as well: between bind and here it is open to more.
+fn share(path: &Path, group: Option<u32>) -> io::Result<()> {
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at("chmod"))?;
+    match group {
+        Some(gid) => std::os::unix::fs::chown(path, None, Some(gid)).map_err(at("chown")),
+        None => Ok(()),
+    }
+}
