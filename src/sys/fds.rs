@@ -2,11 +2,11 @@
 //! it has no use for, and lets nothing of its own reach an app.
 
 use std::ffi::CStr;
-use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::{fs, io};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 
@@ -33,6 +33,44 @@ pub fn raise_limit() -> io::Result<Range> {
     Ok(Range { soft, hard })
 }
 
+/// Closes what pm3 was executed with beyond standard input, output and error: every descriptor from 3 up without
+/// close-on-exec, which all of pm3's own have. `pm3 run` does so after its child got them.
+pub fn close_inherited() {
+    match fs::read_dir("/proc/self/fd") {
+        Ok(entries) => {
+            // All of them before the first is closed: the directory is read through a descriptor too.
+            let open: Vec<RawFd> =
+                entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok()).collect();
+            open.into_iter().for_each(close_if_inherited);
+        }
+        Err(_) => (3..=highest()).for_each(close_if_inherited),
+    }
+}
+
+fn close_if_inherited(fd: RawFd) {
+    // SAFETY: fcntl takes numbers; a number that is not open is an error and no more.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    if fd >= 3 && flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+        // SAFETY: nothing of pm3 uses a descriptor without close-on-exec.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Where a search for open descriptors ends that cannot read /proc: the limit may be a billion, what is open is low.
+fn highest() -> RawFd {
+    const HIGHEST: RawFd = 65_536;
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .ok()
+        .and_then(|(_, hard)| RawFd::try_from(hard).ok())
+        .map_or(HIGHEST, |hard| hard.min(HIGHEST))
+}
+
+/// Sets or clears close-on-exec.
+pub fn set_cloexec(fd: BorrowedFd, on: bool) -> io::Result<()> {
+    let flags = if on { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    Ok(nix::fcntl::fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop)?)
+}
+
 /// Closes every descriptor from 3 up but one. Allocates nothing: a child calls it.
 pub(super) fn close_from_3_but(kept: RawFd) {
     let kept = kept.unsigned_abs();
@@ -49,12 +87,9 @@ fn close_range(first: u32, last: u32) -> nix::Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
-/// Before Linux 5.9, or where a filter refuses close_range.
+/// Before Linux 5.9, or where a filter refuses close_range. Reading a directory needs memory, so it looks at all.
 fn close_one_by_one(first: u32, last: u32) {
-    /// Reading a directory needs memory, and the limit may be a billion: what is open is found low.
-    const HIGHEST: u64 = 65_536;
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(HIGHEST, |(_, hard)| hard.min(HIGHEST));
-    for fd in first..=last.min(u32::try_from(limit).unwrap_or(u32::MAX)) {
+    for fd in first..=last.min(highest().unsigned_abs()) {
         // SAFETY: close takes a number; nothing of this process uses these any more.
         unsafe { libc::syscall(libc::SYS_close, fd) };
     }

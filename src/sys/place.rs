@@ -1,0 +1,31 @@
+//! Where pm3 stands among processes: first of its pid namespace or not, and what follows from that.
+
+use std::ffi::c_ulong;
+use std::os::linux::fs::MetadataExt;
+use std::{fs, io, process};
+
+use nix::errno::Errno;
+
+/// Whether we are the first process of our pid namespace: orphans come to us, and our end is everyone's.
+pub fn is_pid_1() -> bool {
+    process::id() == 1
+}
+
+/// Makes orphaned descendants our children, which a PID 1 has anyway (PR_SET_CHILD_SUBREAPER, prctl(2)).
+pub fn become_subreaper() -> io::Result<()> {
+    let yes: c_ulong = 1;
+    let none: c_ulong = 0;
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes numbers.
+    let done = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, yes, none, none, none) };
+    Ok(Errno::result(done).map(drop)?)
+}
+
+/// The inode of our pid namespace, which names it on this machine (namespaces(7)). None without /proc.
+pub fn pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|file| file.st_ino())
+}
+
+/// Whether /proc is there and shows our own pid namespace; another one's pids would be other processes.
+pub fn has_own_proc() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|own| own.to_str() == Some(&process::id().to_string()))
+}
