@@ -5,12 +5,25 @@
 //! `env_file`s, and nothing else. It never starts, changes or prints anything. All mistakes are found in one go, and
 //! each names its place.
 
+mod app;
+mod file;
+mod kinds;
 mod pack;
+mod plan;
+mod schema;
+mod units;
+mod value;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use file::parse;
 pub use pack::{PACKED_MAX, pack, unpack};
+pub use plan::plan_text;
+pub use schema::keys;
+
+use crate::supervisor::spec::Spec;
 
 /// What the meaning of a file depends on, apart from its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,4 +82,17 @@ pub fn find(explicit: Option<&Path>, facts: &Facts) -> Result<PathBuf, String> {
             here.display()
         )
     })
+}
+
+/// The plan that a file is, or all that is wrong with it. `profile` chooses the `env_<profile>` tables. A relative
+/// path starts at `facts.start_dir`, and messages show it as it is given.
+pub fn load(path: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<Mistake>> {
+    let name = path.display().to_string();
+    let text = file::text(&facts.start_dir.join(path)).map_err(|problem| vec![problem.at(&name)])?;
+    parse(&name, &text, profile, facts)
+}
+
+/// What `pm3 check` prints: the plan for people, or all that is wrong.
+pub fn check(path: &Path, profile: Option<&str>, facts: &Facts) -> Result<String, Vec<Mistake>> {
+    load(path, profile, facts).map(|spec| plan_text(&spec))
 }

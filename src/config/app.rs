@@ -1,0 +1,253 @@
+//! One app: from the values of its keys to its [`AppSpec`], with what one key means for another, and the defaults that
+//! depend on others.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use super::kinds::{EnvFiles, Instances, Name, Names, Words};
+use super::value::{Scalar, Scope};
+use crate::supervisor::spec::{AppSpec, Kind, Rare, Restart};
+
+/// The values of an app's keys, as far as they do not have a place in the spec already.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) spec: AppSpec,
+    pub(super) rare: Rare,
+    pub(super) name: Option<Box<str>>,
+    pub(super) script: Option<Box<str>>,
+    pub(super) args: Words,
+    pub(super) command: Option<String>,
+    pub(super) shell: bool,
+    pub(super) interpreter: Option<Box<str>>,
+    pub(super) interpreter_args: Words,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) env_files: EnvFiles,
+    pub(super) instances: Option<u32>,
+    pub(super) after: Names,
+    pub(super) requires: Names,
+    pub(super) restart: Option<Restart>,
+    pub(super) out_file: Option<Box<str>>,
+    pub(super) error_file: Option<Box<str>>,
+    pub(super) log_file: Option<Box<str>>,
+}
+
+/// Keys that do not go together, or one that is missing: the one to point at, and why.
+pub(super) struct Clash {
+    pub(super) key: &'static str,
+    pub(super) why: String,
+}
+
+/// The program that runs a script, by the script's ending, as PM2 has it.
+const INTERPRETERS: &[(&str, &str)] = &[
+    ("js", "node"),
+    ("mjs", "node"),
+    ("cjs", "node"),
+    ("py", "python"),
+    ("sh", "bash"),
+    ("rb", "ruby"),
+    ("php", "php"),
+    ("pl", "perl"),
+    ("ts", "bun"),
+    ("tsx", "bun"),
+];
+
+/// The variable with the instance's number that PM2 sets.
+const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
+
+/// Where Heroku and others say how many processes a web server should have.
+const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
+
+/// The spec of an app, as far as it does not depend on other apps; and all its clashes.
+pub(super) fn finish(mut draft: Draft, scope: &Scope<'_>) -> (AppSpec, Vec<Clash>) {
+    let mut clashes = Clashes(Vec::new());
+    let name = name(&draft, &mut clashes);
+    draft.spec.instances = draft.instances.or_else(|| web_concurrency(&name, scope, &mut clashes)).unwrap_or(1);
+    draft.spec.name = name.into();
+    program(&mut draft, scope, &mut clashes);
+    policy(&mut draft, &mut clashes);
+    output(&mut draft, scope, &mut clashes);
+    increment(&draft, scope, &mut clashes);
+
+    let mut spec = draft.spec;
+    spec.namespace = spec.namespace.filter(|namespace| &**namespace != "default");
+    spec.launch.env = scope.own.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+    draft.rare.instance_var = draft.rare.instance_var.filter(|name| &**name != INSTANCE_VAR);
+    spec.launch.rare = (draft.rare != Rare::default()).then(|| Box::new(draft.rare));
+    (spec, clashes.0)
+}
+
+struct Clashes(Vec<Clash>);
+
+impl Clashes {
+    fn at(&mut self, key: &'static str, why: impl Into<String>) {
+        self.0.push(Clash { key, why: why.into() });
+    }
+}
+
+/// The name given, else one made of what is run.
+fn name(draft: &Draft, clashes: &mut Clashes) -> String {
+    if let Some(name) = &draft.name {
+        return name.to_string();
+    }
+    let first = match (&draft.script, &draft.command) {
+        (Some(script), _) => script.to_string(),
+        // Only a guess at the first word, before variables are replaced.
+        (None, Some(line)) => line.split_whitespace().next().unwrap_or_default().to_owned(),
+        // Reported where the program is looked for.
+        (None, None) => return String::new(),
+    };
+    let stem = Path::new(&first).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if Name::check(&stem).is_err() || stem.contains(['$', '(', '{', ';', '&', '|', '<', '>', '`']) {
+        clashes.at("name", "no name, and none can be made of what it runs; add name = \"…\"");
+        return String::new();
+    }
+    stem
+}
+
+fn web_concurrency(name: &str, scope: &Scope<'_>, clashes: &mut Clashes) -> Option<u32> {
+    let count = scope.lookup(WEB_CONCURRENCY).filter(|count| name == "web" && !count.is_empty())?;
+    let instances = Instances::parse(&count, scope.facts).ok();
+    if instances.is_none() {
+        clashes.at(
+            "instances",
+            format!("instances from ${WEB_CONCURRENCY}, {count:?}: expected a number; or set instances"),
+        );
+    }
+    instances.map(|instances| instances.0)
+}
+
+/// What is run: interpreter, script and arguments.
+fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
+    let words = Resolver::new(draft, scope);
+    let launch = &mut draft.spec.launch;
+    match (draft.script.take(), draft.command.take()) {
+        (Some(_), Some(_)) => return clashes.at("command", "script is set too; one of them says what to run"),
+        (None, None) => return clashes.at("script", "nothing to run; add script = \"…\" or command = \"…\""),
+        (Some(_), None) if draft.shell => {
+            return clashes.at("shell", "expected a command for the shell, in place of script");
+        }
+        (Some(script), None) => {
+            let here = scope.facts.start_dir.join(launch.cwd.as_deref().unwrap_or_default()).join(&*script);
+            if script.contains(char::is_whitespace) && !here.exists() {
+                clashes.at("script", "has blanks in it and is no file; a command line goes into command");
+            }
+            launch.args = words.resolve("args", &draft.args, clashes);
+            launch.script = script;
+        }
+        (None, Some(line)) => {
+            if !draft.args.is_empty() {
+                clashes.at("args", "command holds its arguments itself; they go in there, or use script");
+            }
+            if draft.shell {
+                if draft.interpreter.is_some() {
+                    clashes.at("interpreter", "with shell = true the interpreter is /bin/sh");
+                }
+                launch.script = "/bin/sh".into();
+                launch.args = ["-c".into(), line.into()].into();
+                return;
+            }
+            let mut line = words.resolve("command", &Words::Line(line), clashes).into_vec();
+            if line.is_empty() {
+                return;
+            }
+            launch.script = line.remove(0);
+            launch.args = line.into();
+            // A command line says itself what runs it, so an ending means nothing.
+            draft.interpreter.get_or_insert_with(|| "none".into());
+        }
+    }
+    let ending = Path::new(&*launch.script).extension().and_then(|ending| ending.to_str());
+    let by_ending =
+        || INTERPRETERS.iter().find(|(known, _)| Some(*known) == ending).map(|(_, program)| (*program).into());
+    let interpreter = draft.interpreter.take().or_else(by_ending).filter(|program| &**program != "none");
+    let arguments = words.resolve("interpreter_args", &draft.interpreter_args, clashes);
+    match interpreter {
+        Some(program) => launch.interpreter = [program].into_iter().chain(arguments).collect(),
+        None if !arguments.is_empty() => clashes.at("interpreter_args", "there is no interpreter; set interpreter too"),
+        None => {}
+    }
+}
+
+/// Replaces variables in words, and knows those that it must not replace because each instance has its own.
+struct Resolver<'a> {
+    scope: &'a Scope<'a>,
+    per_instance: Vec<Box<str>>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(draft: &Draft, scope: &'a Scope<'a>) -> Resolver<'a> {
+        let instance = draft.rare.instance_var.clone().unwrap_or_else(|| INSTANCE_VAR.into());
+        Resolver { scope, per_instance: draft.rare.increment_var.clone().into_iter().chain([instance]).collect() }
+    }
+
+    fn resolve(&self, key: &'static str, words: &Words, clashes: &mut Clashes) -> Box<[Box<str>]> {
+        let differs: RefCell<Option<String>> = RefCell::default();
+        let lookup = |name: &str| {
+            if self.per_instance.iter().any(|own| &**own == name) {
+                differs.replace(Some(name.to_owned()));
+                return Some(String::new());
+            }
+            self.scope.lookup(name)
+        };
+        let result = words.resolve(&lookup);
+        if let Some(name) = differs.take() {
+            clashes.at(
+                key,
+                format!("{name} differs from instance to instance; in a command with shell = true, sh replaces it"),
+            );
+            return Box::default();
+        }
+        result.unwrap_or_else(|why| {
+            clashes.at(key, why);
+            Box::default()
+        })
+    }
+}
+
+/// Restarts.
+fn policy(draft: &mut Draft, clashes: &mut Clashes) {
+    let spec = &mut draft.spec;
+    let usual = match spec.kind {
+        Kind::Service => Restart::Always,
+        Kind::Oneshot => Restart::Never,
+    };
+    spec.restart.when = draft.restart.unwrap_or(usual);
+    if spec.kind == Kind::Oneshot && spec.restart.when == Restart::Always {
+        clashes.at("autorestart", "a oneshot that always starts again is never done; expected on-failure or never");
+    }
+}
+
+/// Where output goes.
+fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
+    let home = scope.facts.start_dir.join(draft.spec.launch.cwd.as_deref().unwrap_or_default());
+    // Absolute from here on: whoever opens it stands somewhere else.
+    let absolute = |path: Box<str>| -> Box<str> { home.join(&*path).to_string_lossy().into() };
+    let output = &mut draft.spec.launch.output;
+    match draft.log_file.take() {
+        Some(_) if draft.out_file.is_some() || draft.error_file.is_some() => clashes.at(
+            "log_file",
+            "out_file or error_file is set too; in this version each stream has one destination: log_file for both, or the other two",
+        ),
+        Some(both) => {
+            output.out = Some(absolute(both));
+            output.err.clone_from(&output.out);
+        }
+        None => {
+            output.out = draft.out_file.take().map(absolute);
+            output.err = draft.error_file.take().map(absolute);
+        }
+    }
+}
+
+/// The growing variable must be able to grow.
+fn increment(draft: &Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
+    if let Some(name) = &draft.rare.increment_var {
+        match scope.lookup(name) {
+            None => clashes.at("increment_var", format!("{name} is not set; give it its first value in env")),
+            Some(value) if value.parse::<u32>().is_err() => {
+                clashes.at("increment_var", format!("the value of {name} is not a number that could grow"));
+            }
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,576 @@
+//! The kinds of values: what each one expects, in words, and how it is read. A kind is a type, so that a key in the
+//! schema cannot expect one thing and read another.
+
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::value::{Refused, Scalar, Val, Value, Word, Wrongs, list_or};
+use super::words::{self, Dollars, Lookup};
+use super::{Facts, units};
+use crate::supervisor::event::{Millis, Sig, Size};
+use crate::supervisor::near::nearest;
+use crate::supervisor::spec::{ExitPolicy, Kind, Limit, LogMode, Resource, Restart, Right};
+
+/// More instances of one app than this are a slip: each is at least a process.
+pub(super) const INSTANCES_MAX: u32 = 1024;
+
+/// A limit below this is below what a shell needs: a number that was meant as megabytes, and an endless restart.
+const MEMORY_MIN: u64 = 64 << 10;
+
+// ---- words
+
+impl Word for bool {
+    const WORDS: &'static [(&'static str, bool)] = &[("true", true), ("false", false)];
+}
+
+impl Word for Restart {
+    const WORDS: &'static [(&'static str, Restart)] =
+        &[("always", Restart::Always), ("on-failure", Restart::OnFailure), ("never", Restart::Never)];
+    const ALSO: &'static [(&'static str, Restart)] = &[("true", Restart::Always), ("false", Restart::Never)];
+}
+
+impl Word for Kind {
+    const WORDS: &'static [(&'static str, Kind)] = &[("service", Kind::Service), ("oneshot", Kind::Oneshot)];
+}
+
+impl Word for LogMode {
+    const WORDS: &'static [(&'static str, LogMode)] = &[("inherit", LogMode::Inherit), ("none", LogMode::None)];
+}
+
+impl Word for ExitPolicy {
+    const WORDS: &'static [(&'static str, ExitPolicy)] =
+        &[("when-done", ExitPolicy::WhenDone), ("never", ExitPolicy::Never)];
+}
+
+impl Word for Right {
+    const WORDS: &'static [(&'static str, Right)] = &[("view", Right::View), ("operate", Right::Operate)];
+}
+
+/// `exec_mode`: read, and without effect until sockets are shared.
+#[derive(Clone, Copy)]
+pub(super) struct ExecMode;
+
+impl Word for ExecMode {
+    const WORDS: &'static [(&'static str, ExecMode)] = &[("fork", ExecMode), ("cluster", ExecMode)];
+    const ALSO: &'static [(&'static str, ExecMode)] = &[("fork_mode", ExecMode), ("cluster_mode", ExecMode)];
+}
+
+impl Word for Resource {
+    const WORDS: &'static [(&'static str, Resource)] = &[
+        ("as", Resource::As),
+        ("core", Resource::Core),
+        ("cpu", Resource::Cpu),
+        ("data", Resource::Data),
+        ("fsize", Resource::Fsize),
+        ("locks", Resource::Locks),
+        ("memlock", Resource::Memlock),
+        ("msgqueue", Resource::Msgqueue),
+        ("nice", Resource::Nice),
+        ("nofile", Resource::Nofile),
+        ("nproc", Resource::Nproc),
+        ("rss", Resource::Rss),
+        ("rtprio", Resource::Rtprio),
+        ("rttime", Resource::Rttime),
+        ("sigpending", Resource::Sigpending),
+        ("stack", Resource::Stack),
+    ];
+}
+
+// ---- numbers
+
+impl Scalar for Millis {
+    fn expects() -> String {
+        "a time: milliseconds, or text as \"1.5s\", \"200ms\", \"2m\", \"1h\" (at most 49 days)".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Millis, Refused> {
+        units::millis(text).ok_or(Refused::Expected)
+    }
+}
+
+/// A time that is waited for again and again: short ones would keep the processor awake.
+pub(super) struct Period(pub(super) Millis);
+
+impl Scalar for Period {
+    fn expects() -> String {
+        "a time of at least \"100ms\"".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Period, Refused> {
+        units::millis(text).filter(|span| *span >= Millis(100)).map(Period).ok_or(Refused::Expected)
+    }
+}
+
+/// A whole number in a range.
+pub(super) struct Whole<const LEAST: i64, const MOST: i64>(pub(super) i64);
+
+impl<const LEAST: i64, const MOST: i64> Scalar for Whole<LEAST, MOST> {
+    fn expects() -> String {
+        format!("a whole number from {LEAST} to {MOST}")
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Self, Refused> {
+        let range = LEAST..=MOST;
+        text.parse().ok().filter(|number| range.contains(number)).map(Whole).ok_or(Refused::Expected)
+    }
+}
+
+pub(super) struct Percent(pub(super) u8);
+
+impl Scalar for Percent {
+    fn expects() -> String {
+        "a percentage from 0 to 100, as 20 or \"20%\"".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Percent, Refused> {
+        let digits = text.strip_suffix('%').unwrap_or(text);
+        digits.parse().ok().filter(|number| *number <= 100).map(Percent).ok_or(Refused::Expected)
+    }
+}
+
+/// How many short runs are too many.
+pub(super) struct Crashes(pub(super) u32);
+
+impl Scalar for Crashes {
+    fn expects() -> String {
+        "a number of at least 1, or \"unlimited\" (for no restart at all: autorestart = \"never\")".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Crashes, Refused> {
+        let number = if text == "unlimited" { Some(u32::MAX) } else { text.parse().ok().filter(|number| *number > 0) };
+        number.map(Crashes).ok_or(Refused::Expected)
+    }
+}
+
+pub(super) struct Instances(pub(super) u32);
+
+impl Scalar for Instances {
+    fn expects() -> String {
+        format!("a number up to {INSTANCES_MAX}, \"max\" or 0 (one per processor), or -1 (one less)")
+    }
+
+    fn parse(text: &str, facts: &Facts) -> Result<Instances, Refused> {
+        let count = match text {
+            "max" | "0" => i64::from(facts.cpus),
+            number => match number.parse::<i32>() {
+                Ok(less @ i32::MIN..=-1) => (i64::from(facts.cpus) + i64::from(less)).max(1),
+                Ok(count) => i64::from(count),
+                Err(_) => return Err(nearest(number, ["max"]).map_or(Refused::Expected, Refused::Meant)),
+            },
+        };
+        let fits = u32::try_from(count).ok().filter(|count| (1..=INSTANCES_MAX).contains(count));
+        fits.map(Instances).ok_or(Refused::Expected)
+    }
+}
+
+/// A size of memory, absolute or a share of the container's.
+pub(super) struct Memory(pub(super) u64);
+
+impl Scalar for Memory {
+    fn expects() -> String {
+        format!("a size of at least {}: bytes, or text as \"20M\", \"1.5G\", \"80%\"", Size(MEMORY_MIN))
+    }
+
+    fn parse(text: &str, facts: &Facts) -> Result<Memory, Refused> {
+        let bytes = match text.strip_suffix('%').map(units::number) {
+            Some(Some((share, ""))) if share <= 100.0 => {
+                let unknown = "there is no memory limit here that this could be a share of; \
+                               give a size, or run pm3 in a container with a limit";
+                let limit = facts.memory_limit.ok_or_else(|| Refused::Because(unknown.into()))?;
+                Some((limit as f64 * share / 100.0) as u64)
+            }
+            Some(_) => None,
+            None => units::bytes(text),
+        };
+        bytes.filter(|bytes| *bytes >= MEMORY_MIN).map(Memory).ok_or(Refused::Expected)
+    }
+}
+
+impl Scalar for Sig {
+    fn expects() -> String {
+        "a signal's name or number, as \"TERM\", \"SIGINT\", \"RTMIN+3\" or 15".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Sig, Refused> {
+        let bare = text.get(..3).filter(|start| start.eq_ignore_ascii_case("sig")).and(text.get(3..)).unwrap_or(text);
+        Sig::parse(text).ok_or_else(|| nearest(bare, Sig::names()).map_or(Refused::Expected, Refused::Meant))
+    }
+}
+
+/// Permission bits that new files do not get.
+pub(super) struct Umask(pub(super) u16);
+
+impl Value for Umask {
+    fn expects() -> String {
+        "octal permission bits, as \"022\" or 0o022".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Umask, Wrongs> {
+        // A plain 22 is decimal in TOML and was hardly meant so.
+        let octal = val.node.get_ref().as_integer().filter(|number| number.radix() == 8);
+        let text = octal.map_or_else(|| val.text(), |number| Ok(number.as_str().to_owned()))?;
+        let digits = text.strip_prefix("0o").unwrap_or(&text);
+        let bits = u16::from_str_radix(digits, 8).ok().filter(|bits| *bits <= 0o777);
+        bits.filter(|_| !digits.starts_with('+')).map(Umask).ok_or_else(|| val.wrong(Refused::Expected))
+    }
+}
+
+/// Exit codes.
+pub(super) struct Codes(pub(super) Box<[u8]>);
+
+impl Value for Codes {
+    fn expects() -> String {
+        "exit codes from 0 to 255, as [0, 143]".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Codes, Wrongs> {
+        let codes = val.each(|item| item.scalar()?.parse::<u8>().map_err(|_| item.wrong(Refused::Expected)))?;
+        Ok(Codes(codes.into()))
+    }
+}
+
+// ---- texts
+
+pub(super) struct Text(pub(super) Box<str>);
+
+impl Value for Text {
+    fn expects() -> String {
+        "text".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Text, Wrongs> {
+        Ok(Text(val.text()?.into()))
+    }
+}
+
+pub(super) struct FilePath(pub(super) Box<str>);
+
+impl Value for FilePath {
+    fn expects() -> String {
+        "a path".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<FilePath, Wrongs> {
+        Ok(FilePath(val.text()?.into()))
+    }
+}
+
+/// A program without arguments.
+pub(super) struct Program(pub(super) Box<str>);
+
+impl Value for Program {
+    fn expects() -> String {
+        "a program, or \"none\"".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Program, Wrongs> {
+        let text = val.text()?;
+        if text.contains(char::is_whitespace) {
+            let why = "expected one program; its arguments go into interpreter_args";
+            return Err(val.wrong(Refused::Because(why.into())));
+        }
+        Ok(Program(text.into()))
+    }
+}
+
+/// What an app or a namespace may be called.
+pub(super) struct Name(pub(super) Box<str>);
+
+/// Longer names break tables and file names.
+const NAME_MAX: usize = 64;
+
+impl Name {
+    pub(super) fn check(name: &str) -> Result<(), Refused> {
+        let because = |why: &str| Err(Refused::Because(why.into()));
+        if name.chars().count() > NAME_MAX {
+            return because("expected a name of at most 64 letters");
+        }
+        if name.is_empty() || name.starts_with(['-', '.']) {
+            return because("expected a name that starts with a letter or digit");
+        }
+        if name.contains(|letter: char| letter.is_whitespace() || letter.is_control() || "/\\'\"=,:".contains(letter)) {
+            return because("expected a name without blanks, quotes and / \\ = , : (it becomes part of file names)");
+        }
+        if name == "all" || name.chars().all(|letter| letter.is_ascii_digit()) {
+            return because("a number or `all` could not be told from an id or from all apps, in `pm3 stop`");
+        }
+        Ok(())
+    }
+}
+
+impl Value for Name {
+    fn expects() -> String {
+        "a name".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Name, Wrongs> {
+        let name = val.text()?;
+        Name::check(&name).map_err(|why| val.wrong(why))?;
+        Ok(Name(name.into()))
+    }
+}
+
+/// A user or a group.
+pub(super) struct Account(pub(super) Box<str>);
+
+impl Scalar for Account {
+    fn expects() -> String {
+        "a name or a number".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Account, Refused> {
+        if text.contains(':') {
+            return Err(Refused::Because("expected a name or a number; user and group have a key each".into()));
+        }
+        // 2^32 - 1 is the kernel's "leave it as it is".
+        let number = text.starts_with(|first: char| first.is_ascii_digit() || first == '-');
+        let valid = if number { text.parse::<u32>().is_ok_and(|id| id != u32::MAX) } else { !text.is_empty() };
+        let clean = !text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+        (valid && clean).then(|| Account(text.into())).ok_or(Refused::Expected)
+    }
+}
+
+/// The name of a variable.
+pub(super) struct Variable(pub(super) Box<str>);
+
+impl Value for Variable {
+    fn expects() -> String {
+        "the name of a variable".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Variable, Wrongs> {
+        let name = val.text()?;
+        if words::is_name(&name) { Ok(Variable(name.into())) } else { Err(val.wrong(Refused::Expected)) }
+    }
+}
+
+pub(super) struct Cron(pub(super) Box<str>);
+
+impl Value for Cron {
+    fn expects() -> String {
+        "a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Cron, Wrongs> {
+        let text = val.text()?;
+        let fields = text.split_whitespace().count();
+        if !(fields == 5 || fields == 6 || text.starts_with('@')) {
+            return Err(val.wrong(Refused::Because(format!("expected {}; these are {fields}", Cron::expects()))));
+        }
+        let why = |why: croner::errors::CronError| {
+            let why = why.to_string();
+            Refused::Because(format!("expected {}: {}", Cron::expects(), why.trim_end_matches('.')))
+        };
+        text.parse::<croner::Cron>().map_err(|error| val.wrong(why(error)))?;
+        Ok(Cron(text.into()))
+    }
+}
+
+/// env_logger's filter: a level, or levels by part of pm3.
+pub(super) struct LogLevel(pub(super) Box<str>);
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl Value for LogLevel {
+    fn expects() -> String {
+        list_or(LEVELS)
+    }
+
+    fn read(val: &Val<'_>) -> Result<LogLevel, Wrongs> {
+        let text = val.text()?;
+        for part in text.split(',') {
+            let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+            if !LEVELS.contains(&level) {
+                return Err(val.wrong(nearest(level, LEVELS).map_or(Refused::Expected, Refused::Meant)));
+            }
+        }
+        Ok(LogLevel(text.into()))
+    }
+}
+
+// ---- several values
+
+/// Names of other apps, with their places.
+#[derive(Default)]
+pub(super) struct Names(pub(super) Vec<(Box<str>, Range<usize>)>);
+
+impl Value for Names {
+    fn expects() -> String {
+        "the name of an app, or an array of names".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Names, Wrongs> {
+        val.each(|item| Ok((item.text()?.into(), item.node.span()))).map(Names)
+    }
+}
+
+/// Words that are not expanded yet, because that needs the app's whole environment.
+pub(super) enum Words {
+    /// To be split.
+    Line(String),
+    List(Vec<String>),
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        Words::List(Vec::new())
+    }
+}
+
+impl Words {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Words::Line(line) => line.trim().is_empty(),
+            Words::List(list) => list.is_empty(),
+        }
+    }
+
+    /// The words, with variables replaced.
+    pub(super) fn resolve(&self, lookup: Lookup<'_>) -> Result<Box<[Box<str>]>, String> {
+        let words = match self {
+            Words::Line(line) => words::split(line, lookup)?,
+            Words::List(list) => {
+                let words = list.iter().map(|word| words::expand(word, Dollars::Plain, lookup));
+                words.collect::<Result<_, String>>()?
+            }
+        };
+        Ok(words.into_iter().map(String::into_boxed_str).collect())
+    }
+}
+
+impl Value for Words {
+    fn expects() -> String {
+        "an array of texts, or one text that is split as a shell would".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Words, Wrongs> {
+        if val.node.get_ref().is_str() {
+            return Ok(Words::Line(val.raw()?.to_owned()));
+        }
+        if !val.node.get_ref().is_array() {
+            return Err(val.wrong(Refused::Expected));
+        }
+        // Numbers are welcome: `args = ["--port", 3000]`.
+        let word =
+            |item: &Val<'_>| if item.node.get_ref().is_str() { Ok(item.raw()?.to_owned()) } else { item.scalar() };
+        val.each(word).map(Words::List)
+    }
+}
+
+/// A command line, not split or expanded yet.
+pub(super) struct Line(pub(super) String);
+
+impl Value for Line {
+    fn expects() -> String {
+        "a command line in one text".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Line, Wrongs> {
+        match val.raw()? {
+            blank if blank.trim().is_empty() => {
+                Err(val.wrong(Refused::Because("it is empty; nothing would run".into())))
+            }
+            line => Ok(Line(line.to_owned())),
+        }
+    }
+}
+
+/// Variables and their values.
+pub(super) struct Env(pub(super) Vec<(String, String)>);
+
+impl Value for Env {
+    fn expects() -> String {
+        "a table of variables, each a text, a number or a boolean".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Env, Wrongs> {
+        let entry = |name: &str, entry: &Val<'_>| {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(entry.wrong(Refused::Because("a variable's name is not empty and has no = in it".into())));
+            }
+            let kind = |_: &Val<'_>| Refused::Because("expected a text, a number or a boolean".into());
+            let value = match entry.node.get_ref() {
+                DeValue::Integer(number) => {
+                    // The app reads decimal, however the file writes it.
+                    let number = i64::from_str_radix(number.as_str(), number.radix());
+                    number.map_err(|_| entry.wrong(kind(entry)))?.to_string()
+                }
+                DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => return Err(entry.wrong(kind(entry))),
+                DeValue::String(_) | DeValue::Float(_) | DeValue::Boolean(_) => entry.scalar()?,
+            };
+            Ok((name.to_owned(), value))
+        };
+        val.entries(entry).map(Env)
+    }
+}
+
+/// Paths of env files, with their places.
+#[derive(Default)]
+pub(super) struct EnvFiles(pub(super) Vec<(String, Range<usize>)>);
+
+impl Value for EnvFiles {
+    fn expects() -> String {
+        "a path or an array of paths; a - before one: it may be missing".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<EnvFiles, Wrongs> {
+        val.each(|item| Ok((item.text()?, item.node.span()))).map(EnvFiles)
+    }
+}
+
+/// Resource limits.
+pub(super) struct Limits(pub(super) Vec<Limit>);
+
+impl Value for Limits {
+    fn expects() -> String {
+        "a table, as { nofile = 4096, nproc = \"100:200\", core = \"unlimited\" }".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Limits, Wrongs> {
+        let limit = |name: &str, entry: &Val<'_>| {
+            let resource = Resource::parse(name, entry.scope.facts).map_err(|why| {
+                let meant =
+                    if let Refused::Meant(meant) = why { format!(", did you mean {meant}?") } else { String::new() };
+                let known = list_or(Resource::WORDS.iter().map(|(word, _)| *word));
+                entry.wrong(Refused::Because(format!("no such limit, expected {known}{meant}")))
+            })?;
+            let text = entry.scalar()?;
+            let (soft, hard) = text.split_once(':').unwrap_or((&text, &text));
+            let expected = "expected a number, \"unlimited\", or \"soft:hard\" (sizes may be as \"64M\")";
+            let value = |text: &str| match text {
+                "unlimited" => Some(None),
+                plain => plain.parse().ok().or_else(|| resource_size(resource, plain)).map(Some),
+            };
+            let both = value(soft).zip(value(hard));
+            let (soft, hard) = both.ok_or_else(|| entry.wrong(Refused::Because(expected.into())))?;
+            if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
+                return Err(entry.wrong(Refused::Because("the soft limit is above the hard one".into())));
+            }
+            Ok(Limit { resource, soft, hard })
+        };
+        val.entries(limit).map(Limits)
+    }
+}
+
+/// Limits that count bytes may have a unit.
+fn resource_size(resource: Resource, text: &str) -> Option<u64> {
+    match resource {
+        Resource::As
+        | Resource::Core
+        | Resource::Data
+        | Resource::Fsize
+        | Resource::Memlock
+        | Resource::Msgqueue
+        | Resource::Rss
+        | Resource::Stack => units::bytes(text),
+        Resource::Cpu
+        | Resource::Locks
+        | Resource::Nice
+        | Resource::Nofile
+        | Resource::Nproc
+        | Resource::Rtprio
+        | Resource::Rttime
+        | Resource::Sigpending => None,
+    }
+}

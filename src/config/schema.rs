@@ -1,0 +1,280 @@
+//! The keys of the file: one table for `[[apps]]`, one for `[pm3]`. A row is all there is to know about a key, and
+//! everything else is derived from it: reading, the message for a wrong value, suggestions, and the printed reference.
+//! A new key is a new row. What several keys mean together is not here but in `app` and `file`.
+
+use super::app::Draft;
+use super::kinds::{
+    Account, Codes, Crashes, Cron, Env, EnvFiles, ExecMode, FilePath, Instances, Limits, Line, LogLevel, Memory, Name,
+    Names, Percent, Period, Program, Text, Umask, Variable, Whole, Words,
+};
+use super::value::{Val, Value, Wrongs};
+use crate::supervisor::event::{Millis, Sig};
+use crate::supervisor::near::nearest;
+use crate::supervisor::spec::{ExitPolicy, Kind, LogMode, Restart, Right, Settings};
+
+/// A key of a table that becomes a `T`.
+pub(super) struct Key<T: 'static> {
+    pub(super) name: &'static str,
+    /// Other names for it: PM2's, where its word is another one.
+    pub(super) also: &'static [&'static str],
+    /// What it is when it is not given, as it would be written, or described.
+    pub(super) default: Otherwise,
+    /// One line.
+    pub(super) doc: &'static str,
+    /// Completes "expected …".
+    pub(super) expects: fn() -> String,
+    /// Reads the value into its place.
+    pub(super) read: fn(&mut T, &Val<'_>) -> Result<(), Wrongs>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Otherwise {
+    /// As written in the file.
+    Is(&'static str),
+    /// Depends on something else.
+    Rule(&'static str),
+    /// Has no value then.
+    Unset,
+}
+
+use Otherwise::{Is, Rule, Unset};
+
+/// A row: its kind of value is named once, for what is expected and for what is read.
+macro_rules! key {
+    ($name:literal, $also:expr, $default:expr, $kind:ty, $set:expr, $doc:literal) => {
+        Key {
+            name: $name,
+            also: &$also,
+            default: $default,
+            doc: $doc,
+            expects: <$kind as Value>::expects,
+            read: |target, val| {
+                put(target, <$kind as Value>::read(val)?, $set);
+                Ok(())
+            },
+        }
+    };
+}
+
+fn put<T, V>(target: &mut T, value: V, set: fn(&mut T, V)) {
+    set(target, value);
+}
+
+/// `[[apps]]`
+#[rustfmt::skip]
+pub(super) static APP: &[Key<Draft>] = &[
+    // What is run.
+    key!("name", [], Rule("the script's file name without its ending"), Name, |app, v| app.name = Some(v.0),
+        "what the app is called; each has its own name"),
+    key!("script", ["exec", "cmd"], Unset, FilePath, |app, v| app.script = Some(v.0),
+        "the file to run, relative to cwd; without a slash and not in cwd: looked up in $PATH"),
+    key!("args", [], Is("[]"), Words, |app, v| app.args = v,
+        "arguments; one text is split at blanks, with quotes; $VAR and ${VAR} are replaced, each within its word"),
+    key!("command", [], Unset, Line, |app, v| app.command = Some(v.0),
+        "in place of script and args: a command line, split at blanks, with quotes; no shell reads it"),
+    key!("shell", [], Is("false"), bool, |app, v| app.shell = v,
+        "give the command to /bin/sh -c as it stands: pipes, loops, and all variables are the shell's affair"),
+    key!("interpreter", ["exec_interpreter"],
+        Rule("by the script's ending: .js .mjs .cjs node, .py python, .sh bash, .rb ruby, .php php, .pl perl, .ts .tsx bun; else none"),
+        Program, |app, v| app.interpreter = Some(v.0),
+        "the program that runs the script; \"none\" executes the script itself"),
+    key!("interpreter_args", ["node_args"], Is("[]"), Words, |app, v| app.interpreter_args = v,
+        "arguments of the interpreter, before the script; as args"),
+    key!("cwd", [], Rule("the directory that pm3 was started in"), FilePath, |app, v| app.spec.launch.cwd = Some(v.0),
+        "the directory that the app runs in; a relative one starts where pm3 was started"),
+    key!("namespace", [], Is("\"default\""), Name, |app, v| app.spec.namespace = Some(v.0),
+        "a word for several apps, that verbs take in place of a name"),
+
+    // Its environment.
+    key!("env", [], Is("{}"), Env, |app, v| app.env.extend(v.0),
+        "variables on top of pm3's own environment"),
+    key!("env_<profile>", [], Is("{}"), Env, |app, v| app.env.extend(v.0),
+        "variables on top of env, when the profile is chosen: env_prod with --env prod"),
+    key!("env_file", [], Is("[]"), EnvFiles, |app, v| app.env_files = v,
+        "files with lines of KEY=VALUE, relative to cwd, below env; a later one wins; -FILE may be missing"),
+
+    // How many.
+    key!("instances", [], Rule("$WEB_CONCURRENCY for the app named web, else 1"), Instances, |app, v| app.instances = Some(v.0),
+        "how many run side by side; processors are those that the container may use"),
+    key!("exec_mode", [], Is("\"fork\""), ExecMode, |_, _| (),
+        "PM2's word, without effect yet: sockets are not shared between instances in this version"),
+    key!("instance_var", [], Is("\"NODE_APP_INSTANCE\""), Variable, |app, v| app.rare.instance_var = Some(v.0),
+        "the variable that tells an instance its number, from 0; the lowest free one is taken"),
+    key!("increment_var", [], Unset, Variable, |app, v| app.rare.increment_var = Some(v.0),
+        "a variable with a number that grows by one with each instance: PORT gives 3000, 3001, …"),
+
+    // When it starts, and starts again.
+    key!("kind", [], Is("\"service\""), Kind, |app, v| app.spec.kind = v,
+        "oneshot: runs to its end, and 0 means done; what waits for it starts then"),
+    key!("autostart", [], Is("true"), bool, |app, v| app.spec.autostart = v,
+        "false: only started by a verb"),
+    key!("after", [], Is("[]"), Names, |app, v| app.after = v,
+        "apps that must be online before (a oneshot: done); also the order of stopping, backwards"),
+    key!("requires", [], Is("[]"), Names, |app, v| app.requires = v,
+        "as after, and if one of them is errored or fails for good, so does this app"),
+    key!("autorestart", ["restart"], Rule("always; never for a oneshot"), Restart, |app, v| app.restart = Some(v),
+        "which ends are followed by a new start; PM2's true and false are always and never"),
+    key!("restart_delay", [], Is("0"), Millis, |app, v| app.spec.restart.delay = v,
+        "wait before each restart"),
+    key!("exp_backoff_restart_delay", [], Is("0"), Millis, |app, v| app.spec.restart.backoff = v,
+        "first wait of a growing one: times 1.5 with each restart up to 15 s, from the start again after 30 s online; 0: off"),
+    key!("restart_jitter", [], Is("0"), Percent, |app, v| app.spec.restart.jitter_percent = v.0,
+        "lengthen each wait by a random share of up to this, so that many apps do not restart at once"),
+    key!("max_restarts", [], Is("16"), Crashes, |app, v| app.spec.restart.max_restarts = v.0,
+        "that many short runs in a row, and the app is errored"),
+    key!("min_uptime", [], Is("\"1s\""), Millis, |app, v| app.spec.restart.min_uptime = v,
+        "a run shorter than this is a short one"),
+    key!("stop_exit_codes", [], Is("[]"), Codes, |app, v| app.spec.restart.stop_exit_codes = v.0,
+        "exit codes that mean: do not start again"),
+    key!("max_memory_restart", [], Unset, Memory, |app, v| app.spec.memory_limit = Some(v.0),
+        "restart an instance whose processes use more private memory than this together; % of the container's limit"),
+    key!("cron_restart", ["cron"], Unset, Cron, |app, v| app.spec.cron = Some(v.0),
+        "restart on a schedule, in local time"),
+
+    // How it ends.
+    key!("kill_signal", [], Is("\"TERM\""), Sig, |app, v| app.spec.stop.signal = v,
+        "the signal that asks the app to stop"),
+    key!("kill_timeout", [], Is("\"8s\""), Millis, |app, v| app.spec.stop.timeout = v,
+        "how long it may take to stop; then SIGKILL"),
+    key!("treekill", [], Is("true"), bool, |app, v| app.spec.stop.tree = v,
+        "signal all of the app's processes, and end what outlives the main one; false: the main process alone"),
+    key!("main", [], Is("false"), bool, |app, v| app.spec.main = v,
+        "pm3 ends when this app does, with its exit code; for one app at most"),
+    key!("exit_on_error", [], Is("false"), bool, |app, v| app.spec.exit_on_error = v,
+        "pm3 ends when this app is errored, with its exit code"),
+
+    // Its output.
+    key!("log_mode", [], Is("\"inherit\""), LogMode, |app, v| app.spec.launch.output.mode = v,
+        "where output goes that has no file: inherit is pm3's own stdout and stderr, none is nowhere"),
+    key!("out_file", ["output", "out"], Unset, FilePath, |app, v| app.out_file = Some(v.0),
+        "a file for stdout, appended to, relative to cwd; with several instances -ID comes before its ending"),
+    key!("error_file", ["error", "err_file"], Unset, FilePath, |app, v| app.error_file = Some(v.0),
+        "so too for stderr"),
+    key!("log_file", ["log"], Unset, FilePath, |app, v| app.log_file = Some(v.0),
+        "one file for both"),
+    key!("merge_logs", ["combine_logs"], Is("false"), bool, |app, v| app.spec.launch.output.merge = v,
+        "all instances write to the same files, without -ID"),
+
+    // What it is and may do, as a process.
+    key!("user", ["uid"], Rule("pm3's"), Account, |app, v| app.rare.user = Some(v.0),
+        "the user to run as; needs pm3 to be root"),
+    key!("group", ["gid"], Rule("the user's own"), Account, |app, v| app.rare.group = Some(v.0),
+        "the group to run as"),
+    key!("umask", [], Rule("pm3's"), Umask, |app, v| app.rare.umask = Some(v.0),
+        "permission bits that new files do not get"),
+    key!("nice", [], Rule("pm3's"), Whole<-20, 19>, |app, v| app.rare.nice = Some(v.0 as i8),
+        "priority: the higher, the less processor time; below pm3's own needs CAP_SYS_NICE"),
+    key!("oom_score_adj", [], Rule("pm3's"), Whole<-1000, 1000>, |app, v| app.rare.oom_score_adj = Some(v.0 as i16),
+        "who dies first when memory is full: the higher, the sooner"),
+    key!("limits", [], Is("{}"), Limits, |app, v| app.rare.limits = v.0.into(),
+        "resource limits as in setrlimit(2): one number for both, or \"soft:hard\""),
+    key!("no_new_privs", [], Rule("false"), bool, |app, v| app.rare.no_new_privs = Some(v),
+        "setuid programs give the app no more rights"),
+];
+
+/// `[pm3]`
+#[rustfmt::skip]
+pub(super) static SETTINGS: &[Key<Settings>] = &[
+    key!("stop_budget", [], Is("\"9s\""), Millis, |pm3, v| pm3.stop_budget = v,
+        "all that stopping everything may take, then SIGKILL; Docker's own patience is 10 s, Kubernetes' 30 s"),
+    key!("exit_policy", [], Is("\"when-done\""), ExitPolicy, |pm3, v| pm3.exit = v,
+        "when-done: pm3 ends when nothing runs that will run again; never: only when told to"),
+    key!("settle_time", [], Is("\"200ms\""), Millis, |pm3, v| pm3.settle = v,
+        "how long the end of an app by TERM, INT or HUP waits to be judged: pm3 may be about to get the same signal"),
+    key!("sample_interval", [], Is("\"1s\""), Period, |pm3, v| pm3.sample_interval = v.0,
+        "time between two looks at memory, while some app has max_memory_restart"),
+    key!("runtime_dir", [], Rule("the first that works, see `pm3 --help`"), FilePath, |pm3, v| pm3.runtime_dir = Some(v.0),
+        "directory of the control socket"),
+    key!("control", [], Is("true"), bool, |pm3, v| pm3.control = v,
+        "false: no control socket, so no verbs"),
+    key!("control_group", [], Unset, Name, |pm3, v| pm3.control_group = Some(v.0),
+        "a group whose members may use the control socket, with control_right"),
+    key!("control_right", [], Is("\"view\""), Right, |pm3, v| pm3.control_right = v,
+        "what those may do: view, or operate (restart, stop, signal); root and pm3's own user may do all"),
+    key!("log_level", [], Rule("info"), LogLevel, |pm3, v| pm3.log_level = Some(v.0),
+        "how much pm3 itself says, where neither PM3_LOG nor RUST_LOG is set"),
+    key!("termination_log", [], Unset, Text, |pm3, v| pm3.termination_log = Some(v.0),
+        "a file that gets the reason why pm3 ended: Kubernetes' /dev/termination-log"),
+];
+
+/// Keys that PM2 knows and pm3 has none for: said so, instead of suggesting something else.
+const PM2_ALONE: &[&str] = &[
+    "append_env_to_name",
+    "automation",
+    "disable_logs",
+    "filter_env",
+    "force",
+    "ignore_watch",
+    "io",
+    "kill_retry_time",
+    "listen_timeout",
+    "log_date_format",
+    "log_type",
+    "name_prefix",
+    "pid_file",
+    "pmx",
+    "port",
+    "post_update",
+    "shutdown_with_message",
+    "source_map_support",
+    "time",
+    "trace",
+    "v8",
+    "vizion",
+    "wait_ready",
+    "watch",
+    "watch_delay",
+    "watch_options",
+    "windowsHide",
+];
+
+/// The ending of `env_<profile>`.
+const PROFILE: &str = "<profile>";
+
+/// The row for a name as it stands in the file.
+pub(super) fn find<T>(keys: &'static [Key<T>], name: &str) -> Option<&'static Key<T>> {
+    let exact = keys.iter().find(|key| key.name == name || key.also.contains(&name));
+    exact.or_else(|| keys.iter().find(|key| key.profile(name).is_some()))
+}
+
+/// What to say about a name that no row has.
+pub(super) fn unknown<T>(keys: &'static [Key<T>], name: &str) -> String {
+    let names = keys.iter().flat_map(|key| [key.name].into_iter().chain(key.also.iter().copied()));
+    match nearest(name, names) {
+        _ if PM2_ALONE.contains(&name) => "a key of PM2 that this version of pm3 does not have".into(),
+        Some(meant) => format!("unknown key, did you mean {meant}?"),
+        None => "unknown key; `pm3 check --keys` lists all".into(),
+    }
+}
+
+impl<T> Key<T> {
+    /// What stands for `<profile>` in a name, if this row has such names.
+    pub(super) fn profile<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let profile = name.strip_prefix(self.name.strip_suffix(PROFILE)?)?;
+        Some(profile).filter(|profile| !profile.is_empty())
+    }
+}
+
+/// Every key with its kind, default and meaning, to be read by people.
+pub fn keys() -> String {
+    format!(
+        "[[apps]]: one such table for each app\n\n{}\n[pm3]: pm3's own settings\n\n{}\n\
+         In all text, ${{VAR}} and ${{VAR:-default}} stand for variables: of the app where it sets them, else of pm3; \
+         $$ is a dollar.\n",
+        reference(APP),
+        reference(SETTINGS)
+    )
+}
+
+fn reference<T>(keys: &[Key<T>]) -> String {
+    let row = |key: &Key<T>| {
+        let default = match key.default {
+            Is(value) => format!("    default: {value}\n"),
+            Rule(rule) => format!("    default: {rule}\n"),
+            Unset => String::new(),
+        };
+        let also = if key.also.is_empty() { String::new() } else { format!("    also: {}\n", key.also.join(", ")) };
+        format!("  {} = {}\n    {}\n{default}{also}", key.name, (key.expects)(), key.doc)
+    };
+    keys.iter().map(row).collect()
+}

@@ -1,0 +1,214 @@
+//! How a value of the file becomes one of Rust: its place in toml's tree, the variables that it may name, and what is
+//! said when it is not as expected. The kinds of values themselves are in `kinds`.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::Facts;
+use super::words::{self, Dollars};
+use crate::supervisor::near::nearest;
+
+/// What stands in the file for one key, and what its variables stand for.
+pub(super) struct Val<'a> {
+    pub(super) node: &'a Spanned<DeValue<'a>>,
+    pub(super) scope: &'a Scope<'a>,
+}
+
+/// The variables that a value may name: those of the app so far, then pm3's own.
+pub(super) struct Scope<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) own: Vec<(String, String)>,
+    /// False where the value will not be used (another profile): then its variables need not be set.
+    pub(super) expands: bool,
+}
+
+impl Scope<'_> {
+    pub(super) fn lookup(&self, name: &str) -> Option<String> {
+        let own = self.own.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        own.or_else(|| self.facts.var(name)).map(str::to_owned)
+    }
+
+    /// Sets a variable of the app, in place of an earlier one of that name.
+    pub(super) fn set(&mut self, name: String, value: String) {
+        match self.own.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.own.push((name, value)),
+        }
+    }
+}
+
+/// A part of a value that is not as expected.
+pub(super) struct Wrong {
+    /// None: the whole value.
+    pub(super) part: Option<(Range<usize>, String)>,
+    pub(super) why: Refused,
+}
+
+/// Why a value is not taken.
+pub(super) enum Refused {
+    /// It is not of its kind; what the kind expects says enough.
+    Expected,
+    /// So too, and this is what may have been meant.
+    Meant(&'static str),
+    Because(String),
+}
+
+/// Everything wrong with one value.
+pub(super) type Wrongs = Vec<Wrong>;
+
+impl From<Refused> for Wrong {
+    fn from(why: Refused) -> Wrong {
+        Wrong { part: None, why }
+    }
+}
+
+/// A kind of value.
+pub(super) trait Value: Sized {
+    /// Completes "expected …".
+    fn expects() -> String;
+    fn read(val: &Val<'_>) -> Result<Self, Wrongs>;
+}
+
+/// A kind whose values are one word, in whatever TOML type they are written: `3`, `"3"`, `"${COUNT:-3}"`.
+pub(super) trait Scalar: Sized {
+    fn expects() -> String;
+    fn parse(text: &str, facts: &Facts) -> Result<Self, Refused>;
+}
+
+impl<T: Scalar> Value for T {
+    fn expects() -> String {
+        T::expects()
+    }
+
+    fn read(val: &Val<'_>) -> Result<T, Wrongs> {
+        let text = val.scalar()?;
+        T::parse(&text, val.scope.facts).map_err(|why| {
+            // A value that came out of a variable is not seen in the file.
+            let hidden = val.node.get_ref().as_str().is_some_and(|raw| raw != text);
+            vec![Wrong::from(if hidden { seen(why, &text, &T::expects()) } else { why })]
+        })
+    }
+}
+
+fn seen(why: Refused, text: &str, expects: &str) -> Refused {
+    Refused::Because(match why {
+        Refused::Expected | Refused::Meant(_) => format!("expected {expects}, not {text:?}"),
+        Refused::Because(why) => format!("{why}, not {text:?}"),
+    })
+}
+
+/// A closed set of words.
+pub(super) trait Word: Copy + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+    /// Other words for the same that PM2 has; taken, not advertised.
+    const ALSO: &'static [(&'static str, Self)] = &[];
+}
+
+impl<T: Word> Scalar for T {
+    fn expects() -> String {
+        list_or(T::WORDS.iter().map(|(word, _)| *word))
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<T, Refused> {
+        let known = T::WORDS.iter().chain(T::ALSO).find(|(word, _)| *word == text);
+        let meant = || nearest(text, T::WORDS.iter().map(|(word, _)| *word));
+        known.map(|(_, value)| *value).ok_or_else(|| meant().map_or(Refused::Expected, Refused::Meant))
+    }
+}
+
+/// `a, b or c`.
+pub(super) fn list_or<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut words: Vec<&str> = words.into_iter().collect();
+    match words.pop() {
+        Some(last) if !words.is_empty() => format!("{} or {last}", words.join(", ")),
+        last => last.unwrap_or_default().to_owned(),
+    }
+}
+
+impl Val<'_> {
+    /// The value as one word; containers and dates have none.
+    pub(super) fn scalar(&self) -> Result<String, Wrongs> {
+        match self.node.get_ref() {
+            DeValue::String(text) => self.expand(text),
+            DeValue::Integer(number) => Ok(number.to_string()),
+            DeValue::Float(number) => Ok(number.to_string()),
+            DeValue::Boolean(flag) => Ok(flag.to_string()),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => Err(self.wrong(Refused::Expected)),
+        }
+    }
+
+    /// The value as a text that is not empty, with its variables replaced.
+    pub(super) fn text(&self) -> Result<String, Wrongs> {
+        let text = self.raw()?;
+        match self.expand(text)? {
+            empty if empty.is_empty() => Err(self.wrong(Refused::Because("it is empty; leave the key out".into()))),
+            text => Ok(text),
+        }
+    }
+
+    /// The text as it stands.
+    pub(super) fn raw(&self) -> Result<&str, Wrongs> {
+        let text = self.node.get_ref().as_str().ok_or_else(|| self.wrong(Refused::Expected))?;
+        match text.find('\0') {
+            Some(_) => {
+                Err(self.wrong(Refused::Because("it has a NUL byte in it, which the kernel cannot take".into())))
+            }
+            None => Ok(text),
+        }
+    }
+
+    fn expand(&self, text: &str) -> Result<String, Wrongs> {
+        self.raw()?;
+        if !self.scope.expands {
+            return Ok(text.to_owned());
+        }
+        words::expand(text, Dollars::Braced, &|name| self.scope.lookup(name))
+            .map_err(|why| self.wrong(Refused::Because(why)))
+    }
+
+    pub(super) fn wrong(&self, why: Refused) -> Wrongs {
+        vec![why.into()]
+    }
+
+    /// One value, or those of an array; the message of a wrong one names its place.
+    pub(super) fn each<T>(&self, read: impl Fn(&Val<'_>) -> Result<T, Wrongs>) -> Result<Vec<T>, Wrongs> {
+        let DeValue::Array(items) = self.node.get_ref() else { return Ok(vec![read(self)?]) };
+        let items = items.iter().enumerate().map(|(index, node)| {
+            read(&Val { node, scope: self.scope }).map_err(|wrongs| inside(wrongs, node.span(), &format!("[{index}]")))
+        });
+        gather(items)
+    }
+
+    /// The entries of a table, by name.
+    pub(super) fn entries<T>(&self, read: impl Fn(&str, &Val<'_>) -> Result<T, Wrongs>) -> Result<Vec<T>, Wrongs> {
+        let DeValue::Table(entries) = self.node.get_ref() else { return Err(self.wrong(Refused::Expected)) };
+        let entries = entries.iter().map(|(name, node)| {
+            let path = format!(".{}", name.get_ref());
+            read(name.get_ref(), &Val { node, scope: self.scope }).map_err(|wrongs| inside(wrongs, name.span(), &path))
+        });
+        gather(entries)
+    }
+}
+
+/// Moves mistakes into a part of a larger value.
+fn inside(wrongs: Wrongs, span: Range<usize>, path: &str) -> Wrongs {
+    let place = |part: Option<(Range<usize>, String)>| match part {
+        Some((inner, below)) => (inner, format!("{path}{below}")),
+        None => (span.clone(), path.to_owned()),
+    };
+    wrongs.into_iter().map(|wrong| Wrong { part: Some(place(wrong.part)), why: wrong.why }).collect()
+}
+
+/// All values, or all that is wrong with any.
+fn gather<T>(results: impl Iterator<Item = Result<T, Wrongs>>) -> Result<Vec<T>, Wrongs> {
+    let (mut values, mut wrongs) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(more) => wrongs.extend(more),
+        }
+    }
+    if wrongs.is_empty() { Ok(values) } else { Err(wrongs) }
+}
