@@ -1,5 +1,6 @@
 //! pm3: a process manager for PID 1. This page is the map of the source.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;

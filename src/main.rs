@@ -1,3 +1,16 @@
-//! From the command line to a role and its exit code; no logic of its own.
+//! The words of the command line choose the role; its exit code is the program's.
 
-fn main() {}
+use std::process::ExitCode;
+
+use pm3::cli::{self, InitArgs, Next};
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    // A container whose whole command is pm3 means: be its init.
+    let bare_init = words.is_empty() && std::process::id() == 1;
+    let next = if bare_init { Next::Init(InitArgs::default()) } else { cli::main(words) };
+    match next {
+        Next::Exit(code) => ExitCode::from(code),
+        Next::Init(_) => ExitCode::FAILURE,
+    }
+}

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::codec::{self, Malformed, Reader};
 use super::place::{Address, Candidate};
-use super::{Problem, Refusal, Reply, Request};
+use super::{Problem, Refusal, Reply, Request, Row};
+use crate::supervisor::event::{Outcome, Verb};
 
 /// How long a pm3 that is well may take for an answer that needs no waiting. PID 1 waits on nobody; a machine that
 /// swaps may be slow all the same.
@@ -87,15 +88,25 @@ fn words(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
+/// How often a busy pm3 is asked again, and after how long for the first time; each wait is that much longer.
+const TRIES: u32 = 12;
+const FIRST_WAIT: Duration = Duration::from_millis(5);
+
+/// Tells who is at the other end.
+type PeerOf = fn(&UnixStream) -> io::Result<Peer>;
+
 /// A connection to a pm3 that has answered.
 #[derive(Debug)]
 pub struct Client {
-    stream: UnixStream,
-    address: Address,
-    reader: Reader<Reply>,
+    connection: Connection,
+    /// Where it was found.
+    pub address: Address,
     /// As it calls itself.
     pub release: Box<str>,
     pub pid: u32,
+    candidate: Candidate,
+    uid: u32,
+    peer_of: PeerOf,
 }
 
 impl Client {
@@ -103,16 +114,12 @@ impl Client {
     /// the other end.
     ///
     /// # Errors
-    /// Nobody is there, or nobody who lets this user in and can be trusted: the first such trouble, as the places
+    /// Nobody is there, or nobody who lets this user in and can be trusted: then the first such trouble, as the places
     /// after it are less likely to be meant.
-    pub fn connect(
-        candidates: &[Candidate],
-        uid: u32,
-        peer_of: impl Fn(&UnixStream) -> io::Result<Peer>,
-    ) -> Result<Client, Error> {
+    pub fn connect(candidates: &[Candidate], uid: u32, peer_of: PeerOf) -> Result<Client, Error> {
         let mut trouble = None;
         for candidate in candidates {
-            match Client::try_connect(candidate, uid, &peer_of) {
+            match Client::try_connect(candidate, uid, peer_of) {
                 Ok(client) => return Ok(client),
                 Err(Error::Nobody(_)) => {}
                 // Another user's pm3 does not stand in the way of this user's own.
@@ -128,17 +135,87 @@ impl Client {
         Err(trouble.unwrap_or(Error::Nobody(places)))
     }
 
-    fn try_connect(
-        candidate: &Candidate,
-        uid: u32,
-        peer_of: impl Fn(&UnixStream) -> io::Result<Peer>,
-    ) -> Result<Client, Error> {
+    fn try_connect(candidate: &Candidate, uid: u32, peer_of: PeerOf) -> Result<Client, Error> {
+        let mut client = Client {
+            connection: Connection::open(candidate, uid, peer_of)?,
+            address: candidate.address.clone(),
+            release: "".into(),
+            pid: 0,
+            candidate: candidate.clone(),
+            uid,
+            peer_of,
+        };
+        match client.ask(&Request::Ping, Some(PATIENCE))? {
+            Reply::Pong { release, pid } => (client.release, client.pid) = (release, pid),
+            Reply::List { .. } | Reply::Outcome(_) | Reply::Error(_) => return Err(client.astray()),
+        }
+        Ok(client)
+    }
+
+    /// All instances.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn list(&mut self) -> Result<Vec<Row>, Error> {
+        match self.ask(&Request::List, Some(PATIENCE))? {
+            Reply::List { rows } => Ok(rows),
+            Reply::Pong { .. } | Reply::Outcome(_) | Reply::Error(_) => Err(self.astray()),
+        }
+    }
+
+    /// Starts, stops or restarts; returns when that is done, which may take as long as an app's stop.
+    ///
+    /// # Errors
+    /// As of `ask`. What single targets met with is in the outcome.
+    pub fn operate(&mut self, verb: Verb, targets: Vec<Box<str>>) -> Result<Outcome, Error> {
+        match self.ask(&Request::Operate { verb, targets }, None)? {
+            Reply::Outcome(outcome) => Ok(outcome),
+            Reply::Pong { .. } | Reply::List { .. } | Reply::Error(_) => Err(self.astray()),
+        }
+    }
+
+    /// Asks, and waits for the reply for as long as `patience` says; None: until pm3 answers or is gone. A pm3 with
+    /// too many clients has done nothing and is asked again.
+    ///
+    /// # Errors
+    /// A refusal, and all that keeps an answer from coming.
+    pub fn ask(&mut self, request: &Request, patience: Option<Duration>) -> Result<Reply, Error> {
+        let line = codec::request_line(request).map_err(Error::Unsendable)?;
+        let mut tries = 1..=TRIES;
+        loop {
+            let wait = match self.connection.ask(&line, patience) {
+                Err(Error::Refused(refusal)) if refusal.problem == Problem::Busy => match tries.next() {
+                    Some(try_) => FIRST_WAIT * try_,
+                    None => return Err(Error::Refused(refusal)),
+                },
+                other => return other,
+            };
+            std::thread::sleep(wait);
+            self.connection = Connection::open(&self.candidate, self.uid, self.peer_of)?;
+        }
+    }
+
+    fn astray(&self) -> Error {
+        Error::Malformed(self.address.clone(), Malformed::Unreadable("an answer to another question".into()))
+    }
+}
+
+/// A stream to someone who may be asked.
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    address: Address,
+    reader: Reader<Reply>,
+}
+
+impl Connection {
+    fn open(candidate: &Candidate, uid: u32, peer_of: PeerOf) -> Result<Connection, Error> {
         let address = candidate.address.clone();
         let stream = match dial(&address) {
             Ok(stream) => stream,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(Error::Denied(address, error)),
             // Not there, a file that nobody listens at, a name that no socket can have: nobody is there.
-            Err(_) => return Err(Error::Nobody(vec![])),
+            Err(_) => return Err(Error::Nobody(vec![address])),
         };
         let peer = peer_of(&stream).map_err(|error| Error::Lost(address.clone(), error))?;
         // A pid of 0 is one of another pid namespace: containers of a pod share abstract names.
@@ -146,24 +223,15 @@ impl Client {
         if !(candidate.named || known) {
             return Err(Error::Foreign(address, peer));
         }
-        let mut client = Client { stream, address, reader: Reader::of_replies(), release: "".into(), pid: 0 };
-        if let Reply::Pong { release, pid } = client.ask(&Request::Ping, Some(PATIENCE))? {
-            (client.release, client.pid) = (release, pid);
-        }
-        Ok(client)
+        Ok(Connection { stream, address, reader: Reader::of_replies() })
     }
 
-    /// Asks, and waits for the reply for as long as `patience` says; None: until pm3 answers or is gone.
-    ///
-    /// # Errors
-    /// A refusal, and all that keeps an answer from coming.
-    pub fn ask(&mut self, request: &Request, patience: Option<Duration>) -> Result<Reply, Error> {
-        let line = codec::request_line(request).map_err(Error::Unsendable)?;
+    fn ask(&mut self, line: &[u8], patience: Option<Duration>) -> Result<Reply, Error> {
         let lost = |error| Error::Lost(self.address.clone(), error);
         self.stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
         self.stream.set_read_timeout(patience).map_err(lost)?;
-        // A pm3 that refuses has said why before it closed: read that even if nothing can be sent any more.
-        let sent = self.stream.write_all(&line);
+        let sent = self.stream.write_all(line);
+        // A pm3 that refuses has said why before it closed: that is read even if nothing could be sent any more.
         match (self.receive(patience), sent) {
             (Ok(Reply::Error(refusal)), _) => Err(Error::Refused(refusal)),
             (Ok(reply), Ok(())) => Ok(reply),

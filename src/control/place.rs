@@ -9,6 +9,7 @@
 //!    of any uid and any `$HOME`, and for a read-only root. Pods share abstract names but not that inode.
 //! 4. For root `/run/pm3`; for others `$XDG_RUNTIME_DIR/pm3`, then `~/.pm3`.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,24 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// `variable` reads the environment.
+    pub fn new(
+        uid: u32,
+        pid_namespace: Option<u64>,
+        socket: Option<PathBuf>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Facts {
+        let directory = |name| variable(name).map(PathBuf::from);
+        Facts {
+            uid,
+            pid_namespace,
+            socket,
+            pm3_home: directory("PM3_HOME"),
+            xdg_runtime_dir: directory("XDG_RUNTIME_DIR"),
+            home: directory("HOME"),
+        }
+    }
+
     /// The places of 4: those that were not named.
     fn usual(&self) -> Vec<PathBuf> {
         if self.uid == 0 {

@@ -25,6 +25,16 @@ pub fn pid_namespace() -> Option<u64> {
     fs::metadata("/proc/self/ns/pid").ok().map(|file| file.st_ino())
 }
 
+/// Whose files and sockets are ours: the effective uid.
+pub fn uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// The uid of our pid namespace's PID 1; None where /proc is missing or hides it (`hidepid`, proc(5)).
+pub fn init_uid() -> Option<u32> {
+    fs::metadata("/proc/1").ok().map(|init| init.st_uid())
+}
+
 /// Whether /proc is there and shows our own pid namespace; another one's pids would be other processes.
 pub fn has_own_proc() -> bool {
     fs::read_link("/proc/self").is_ok_and(|own| own.to_str() == Some(&process::id().to_string()))

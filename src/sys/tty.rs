@@ -1,7 +1,7 @@
 //! The terminal that pm3 was started on, for `pm3 run`: its child becomes the foreground, so that ^C reaches it alone
 //! and once. Everything here is best effort: no terminal, or one of somebody else, is the normal case.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -35,4 +35,12 @@ fn open() -> Option<OwnedFd> {
 fn pass(terminal: BorrowedFd, from: i32, to: i32) -> bool {
     nix::unistd::tcgetpgrp(terminal) == Ok(Pid::from_raw(from))
         && nix::unistd::tcsetpgrp(terminal, Pid::from_raw(to)).is_ok()
+}
+
+/// How many columns the terminal behind `fd` has; None if it is no terminal, or one that does not know.
+pub fn columns(fd: impl AsFd) -> Option<u16> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one `winsize`, and `size` is one.
+    let known = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } == 0;
+    (known && size.ws_col > 0).then_some(size.ws_col)
 }

@@ -1,0 +1,230 @@
+//! The words of the command line: one enum from which parsing, help and suggestions follow.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use super::{Exit, Report};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "pm3",
+    about = "A process manager for PID 1: supervises the apps of a TOML file.",
+    disable_version_flag = true,
+    subcommand_required = false,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    after_help = "As PID 1, bare `pm3` means `pm3 init`. `pm3 VERB --help` tells more, with an example."
+)]
+struct Line {
+    /// Speak to the pm3 that listens here: a path, or @NAME for an abstract name
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Print the version and nothing else
+    #[arg(short = 'V', short_alias = 'v', long)]
+    version: bool,
+
+    #[command(subcommand)]
+    verb: Option<Word>,
+}
+
+/// The verbs as they are typed.
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Supervise the apps of a file until they are done, as PID 1 or not
+    #[command(after_help = "Example:\n  pm3 init conf/pm3.toml --env prod")]
+    Init(InitArgs),
+
+    /// Run one command as PID 1: forward signals, reap orphans, end with its code
+    #[command(disable_help_flag = true)]
+    Run {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        words: Vec<OsString>,
+    },
+
+    #[command(flatten)]
+    Verb(Verb),
+}
+
+/// What `pm3 init` is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct InitArgs {
+    /// The file; default: $PM3_CONFIG, ./pm3.toml, /etc/pm3/pm3.toml, /etc/pm3.toml
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// The same, as an option
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+
+    /// Apply the apps' env_PROFILE tables over env
+    #[arg(long, value_name = "PROFILE")]
+    pub env: Option<String>,
+
+    /// Where the control socket is to be.
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
+}
+
+/// The verbs that this process performs itself.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub(super) enum Verb {
+    /// List all instances
+    #[command(visible_aliases = ["ls", "l", "ps", "status"], after_help = "Examples:\n  pm3 list\n  pm3 ls --json")]
+    List {
+        /// Print a JSON array instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Start apps that are stopped
+    #[command(after_help = "Example:\n  pm3 start web worker")]
+    Start(Targets),
+
+    /// Stop apps; they stay in the list
+    #[command(after_help = "Examples:\n  pm3 stop web\n  pm3 stop all")]
+    Stop(Targets),
+
+    /// Stop and start apps
+    #[command(after_help = "Examples:\n  pm3 restart web\n  pm3 restart 0 1")]
+    Restart(Targets),
+
+    /// Ask whether a supervisor is there
+    #[command(after_help = "Example:\n  pm3 ping")]
+    Ping,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct Targets {
+    /// Names, namespaces or ids of apps, or all
+    #[arg(required = true, value_name = "TARGET")]
+    pub(super) targets: Vec<String>,
+}
+
+/// What a command line means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    Init(InitArgs),
+    Verb(Verb, Option<PathBuf>),
+    /// Nothing but saying this.
+    Said(Report),
+}
+
+pub(super) fn parse(words: Vec<OsString>) -> Parsed {
+    let line = match Line::try_parse_from([OsString::from("pm3")].into_iter().chain(words)) {
+        Ok(line) => line,
+        Err(error) => return Parsed::Said(said(&error)),
+    };
+    if line.version {
+        return Parsed::Said(Report::done(concat!(env!("CARGO_PKG_VERSION"), "\n")));
+    }
+    match line.verb {
+        Some(Word::Init(init)) => Parsed::Init(init.settled(line.socket)),
+        Some(Word::Verb(verb)) => Parsed::Verb(verb, line.socket),
+        Some(Word::Run { .. }) => {
+            Parsed::Said(Report::failed(Exit::Usage, "run must be the first word, as in `pm3 run -- COMMAND`"))
+        }
+        None => {
+            let help = <Line as clap::CommandFactory>::command().render_help().to_string();
+            Parsed::Said(Report { out: String::new(), err: help, exit: Exit::Usage })
+        }
+    }
+}
+
+impl InitArgs {
+    fn settled(self, socket: Option<PathBuf>) -> InitArgs {
+        InitArgs { file: self.file.or(self.config), config: None, env: self.env, socket }
+    }
+}
+
+fn said(error: &clap::Error) -> Report {
+    let mut text = error.render().to_string();
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if error.kind() == ErrorKind::DisplayHelp {
+        return Report::done(text);
+    }
+    Report { out: String::new(), err: text, exit: Exit::Usage }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Parsed {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    fn targets(names: &[&str]) -> Targets {
+        Targets { targets: names.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        <Line as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn words_mean_verbs() {
+        for (line, verb, socket) in [
+            ("list", Verb::List { json: false }, None),
+            ("ls --json", Verb::List { json: true }, None),
+            ("l", Verb::List { json: false }, None),
+            ("ps", Verb::List { json: false }, None),
+            ("status", Verb::List { json: false }, None),
+            ("ping --socket @x", Verb::Ping, Some("@x")),
+            ("--socket /s restart web 3 all", Verb::Restart(targets(&["web", "3", "all"])), Some("/s")),
+            ("stop -- -odd", Verb::Stop(targets(&["-odd"])), None),
+        ] {
+            assert_eq!(parsed(line), Parsed::Verb(verb, socket.map(PathBuf::from)), "{line}");
+        }
+    }
+
+    #[test]
+    fn init_takes_its_file_either_way() {
+        let init = |file: &str, env: Option<&str>, socket: Option<&str>| {
+            let (file, env) = (Some(file.into()), env.map(str::to_owned));
+            Parsed::Init(InitArgs { file, config: None, env, socket: socket.map(PathBuf::from) })
+        };
+        assert_eq!(parsed("init a.toml"), init("a.toml", None, None));
+        assert_eq!(parsed("init --config a.toml --env prod --socket /s"), init("a.toml", Some("prod"), Some("/s")));
+        assert_eq!(parsed("init"), Parsed::Init(InitArgs::default()));
+    }
+
+    #[test]
+    fn the_version_is_bare() {
+        for line in ["--version", "-V", "-v", "--version list"] {
+            assert_eq!(parsed(line), Parsed::Said(Report::done(concat!(env!("CARGO_PKG_VERSION"), "\n"))), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_to_do() {
+        for (line, part) in [
+            ("", "Verbs:"),
+            ("lst", "similar"),
+            ("list --jsn", "--json"),
+            ("stop", "<TARGET>"),
+            ("init a b", "unexpected argument 'b'"),
+            ("init a --config b", "cannot be used with"),
+            ("--socket x run y", "run must be the first word"),
+        ] {
+            let Parsed::Said(Report { out, err, exit }) = parsed(line) else { panic!("{line}: not refused") };
+            assert_eq!((out.as_str(), exit), ("", Exit::Usage), "{line}");
+            assert!(err.contains(part), "{line}: {err}");
+        }
+    }
+
+    #[test]
+    fn every_verb_has_help_with_an_example() {
+        for verb in ["init", "list", "start", "stop", "restart", "ping"] {
+            let Parsed::Said(Report { out, exit, .. }) = parsed(&format!("{verb} --help")) else { panic!("no help") };
+            assert_eq!(exit, Exit::Done);
+            assert!(out.contains("Example") && out.contains(&format!("pm3 {verb}")), "{out}");
+        }
+    }
+}

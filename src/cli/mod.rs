@@ -1,0 +1,94 @@
+//! The command line: words in, one [`Report`] out. A verb asks the supervisor over the control socket and says what
+//! came of it; it never touches a process itself. `pm3 run` is not here: it must not pay for forty verbs.
+
+mod args;
+mod table;
+mod verbs;
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+pub use args::InitArgs;
+use args::Parsed;
+
+/// How pm3's verbs end: what a script can rely on. Numbers above 63 are those of sysexits.h. `init` and `run` end with
+/// the code of the app that decides instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything that was asked for is done.
+    Done = 0,
+    /// Some target was not found, or did not do as asked; the others were tried all the same.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 64,
+    /// No supervisor answers.
+    NoSupervisor = 69,
+    /// The output could not be written.
+    OutputLost = 74,
+    /// What answers does not speak this protocol, or no version of it that is known here.
+    Protocol = 76,
+    /// This user may not do that.
+    NotAllowed = 77,
+    /// The configuration is wrong.
+    Config = 78,
+}
+
+/// What a verb has to say, and how it ends.
+#[derive(Debug, PartialEq, Eq)]
+struct Report {
+    out: String,
+    err: String,
+    exit: Exit,
+}
+
+impl Report {
+    fn done(out: impl Into<String>) -> Report {
+        Report { out: out.into(), err: String::new(), exit: Exit::Done }
+    }
+
+    fn failed(exit: Exit, why: impl std::fmt::Display) -> Report {
+        Report { out: String::new(), err: format!("{}{why}\n", verbs::ERROR), exit }
+    }
+}
+
+/// What is to be done with a command line.
+#[derive(Debug)]
+pub enum Next {
+    /// It has been done; this is the exit code.
+    Exit(u8),
+    /// This process is to become init.
+    Init(InitArgs),
+}
+
+/// Does what the words after the program's name say. `run` is not among them.
+pub fn main(words: Vec<OsString>) -> Next {
+    let report = match args::parse(words) {
+        Parsed::Init(init) => return Next::Init(init),
+        Parsed::Verb(verb, socket) => verbs::perform(verb, socket, style()),
+        Parsed::Said(report) => report,
+    };
+    Next::Exit(tell(&report) as u8)
+}
+
+fn style() -> table::Style {
+    let terminal = io::stdout().is_terminal();
+    table::Style {
+        width: if terminal { crate::sys::tty::columns(io::stdout()).map(usize::from) } else { None },
+        color: terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
+    }
+}
+
+/// Writes a report. The one place that does: a reader who has seen enough (`| head`) is no error, a full disk is.
+fn tell(report: &Report) -> Exit {
+    let _ = io::stderr().write_all(report.err.as_bytes());
+    let mut stdout = io::stdout();
+    match stdout.write_all(report.out.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let why = crate::sys::why(crate::sys::errno::of(&error));
+            let _ = writeln!(io::stderr(), "{}stdout: {why}", verbs::ERROR);
+            Exit::OutputLost
+        }
+        Ok(()) | Err(_) => report.exit,
+    }
+}
