@@ -1,12 +1,14 @@
 //! The kernel, in small safe pieces: the only home of `unsafe`, nix and libc. Each file wraps one idea and decides
 //! nothing; what to do about a result is for the caller. Nothing here panics, waits or logs.
 
+pub mod cgroup;
 pub mod clock;
 pub mod early;
 pub mod errno;
 pub mod fds;
 pub mod kill;
 pub mod place;
+pub mod proc;
 pub mod reap;
 pub mod say;
 pub mod signals;

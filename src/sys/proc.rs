@@ -1,0 +1,179 @@
+//! Other processes, as /proc shows them (proc(5)): who belongs to a run, who is left at all, how much memory they hold.
+//! Asked once a second while an app has a memory limit, so nothing here allocates once its buffers have grown: paths
+//! and texts live on the stack. Everything is a guess by the time it is returned: a process may have ended.
+
+mod environ;
+mod file;
+mod memory;
+mod stat;
+
+use nix::unistd::Pid;
+
+use super::{kill, place};
+
+pub use environ::MARK_MAX;
+pub use memory::{private, proportional};
+
+/// A run, as the kernel sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Root<'a> {
+    /// Its main process, which leads a session.
+    pub main: u32,
+    /// Whether that process has not been reaped yet. Afterwards its number may be somebody else's.
+    pub alive: bool,
+    /// The value of `PM3_RUN` in the run's environment, at most [`MARK_MAX`] bytes; no other run of any pm3 has it.
+    pub mark: &'a str,
+}
+
+/// More processes than a tree may have before we stop looking: a pid that is reused while we look could make it endless.
+const TREE_MAX: usize = 1 << 17;
+
+/// Finds processes.
+#[derive(Debug)]
+pub struct Processes {
+    source: Source,
+    /// Our own children that are no run's main process: orphans that came to us.
+    adopted: Vec<Adopted>,
+    /// With `Source::Table`: parent and child, sorted.
+    table: Vec<(u32, u32)>,
+}
+
+/// Where the relation of parent and child is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// `/proc/PID/task/TID/children`: only what is asked about.
+    Files,
+    /// The kernel has no such files (CONFIG_PROC_CHILDREN): every process is looked at.
+    Table,
+    /// No /proc, or that of another pid namespace.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Adopted {
+    pid: u32,
+    session: Option<u32>,
+    mark: environ::Mark,
+}
+
+impl Processes {
+    pub fn new() -> Processes {
+        let source = match (place::has_own_proc(), file::open(format_args!("/proc/thread-self/children"))) {
+            (false, _) => Source::Nothing,
+            (true, Ok(_)) => Source::Files,
+            (true, Err(_)) => Source::Table,
+        };
+        Processes { source, adopted: Vec::new(), table: Vec::new() }
+    }
+
+    /// As `new`, on a kernel without the `children` files.
+    pub fn scanning() -> Processes {
+        let known = Processes::new();
+        let source = if known.source == Source::Nothing { Source::Nothing } else { Source::Table };
+        Processes { source, ..known }
+    }
+
+    /// Looks who our children are. To be called before a batch of [`tree`](Self::tree); `is_main` tells the children
+    /// that are a run's main process.
+    pub fn refresh(&mut self, is_main: impl Fn(u32) -> bool) {
+        self.look();
+        let Processes { source, adopted, table } = self;
+        adopted.clear();
+        children_of(*source, table, None, &mut |pid| {
+            if !is_main(pid) {
+                let session = nix::unistd::getsid(Some(raw(pid))).ok().map(|sid| sid.as_raw().unsigned_abs());
+                adopted.push(Adopted { pid, session, mark: environ::mark(pid) });
+            }
+        });
+    }
+
+    /// Appends the processes of a run: the main one, adopted ones that are in its session or carry its mark, and
+    /// all descendants of these. Without /proc, the main one alone.
+    pub fn tree(&self, root: &Root, into: &mut Vec<u32>) {
+        let start = into.len();
+        if root.alive {
+            into.push(root.main);
+        }
+        // A number cannot be given away while a session is called by it. So if it belongs to somebody else now, the
+        // run's session is empty.
+        let session = (root.alive || !kill::alive(root.main)).then_some(root.main);
+        let ours = |child: &&Adopted| child.mark.is(root.mark) || session.is_some() && child.session == session;
+        into.extend(self.adopted.iter().filter(ours).map(|child| child.pid));
+        self.descend(start, into);
+    }
+
+    /// Appends every process that the end of pm3 concerns: as the first of our pid namespace all but ourselves, else
+    /// our descendants. Without /proc, none.
+    pub fn everything(&mut self, into: &mut Vec<u32>) {
+        if place::is_pid_1() && self.source != Source::Nothing {
+            let ours = std::process::id();
+            // On a machine of our own the kernel's threads are there as well, and cannot be ended.
+            every_process(&mut |pid, stat| {
+                if pid != ours && !stat.is_kernels {
+                    into.push(pid);
+                }
+            });
+            return;
+        }
+        self.look();
+        let start = into.len();
+        children_of(self.source, &self.table, None, &mut |pid| into.push(pid));
+        self.descend(start, into);
+    }
+
+    /// Appends the descendants of those that stand from `start` on.
+    fn descend(&self, start: usize, into: &mut Vec<u32>) {
+        let mut at = start;
+        while let Some(parent) = into.get(at).copied().filter(|_| at - start < TREE_MAX) {
+            children_of(self.source, &self.table, Some(parent), &mut |child| into.push(child));
+            at += 1;
+        }
+    }
+
+    fn look(&mut self) {
+        if self.source == Source::Table {
+            self.table.clear();
+            every_process(&mut |pid, stat| self.table.push((stat.parent, pid)));
+            self.table.sort_unstable();
+        }
+    }
+}
+
+impl Default for Processes {
+    fn default() -> Processes {
+        Processes::new()
+    }
+}
+
+/// The children of a process, or our own.
+fn children_of(source: Source, table: &[(u32, u32)], parent: Option<u32>, found: &mut impl FnMut(u32)) {
+    match (source, parent) {
+        (Source::Nothing, _) => {}
+        // We have one thread; others may have any, and each has the children that it made.
+        (Source::Files, None) => file::each_number(format_args!("/proc/thread-self/children"), found),
+        (Source::Files, Some(pid)) => file::each_entry(format_args!("/proc/{pid}/task"), &mut |thread| {
+            file::each_number(format_args!("/proc/{pid}/task/{thread}/children"), found);
+        }),
+        (Source::Table, parent) => {
+            let parent = parent.unwrap_or_else(std::process::id);
+            let first = table.partition_point(|(of, _)| *of < parent);
+            let children = table.get(first..).unwrap_or_default().iter().take_while(|(of, _)| *of == parent);
+            children.for_each(|(_, child)| found(*child));
+        }
+    }
+}
+
+/// Every process that /proc shows.
+fn every_process(found: &mut impl FnMut(u32, stat::Stat)) {
+    file::each_entry(format_args!("/proc"), &mut |pid| {
+        let mut text = [0; 1024];
+        if let Some(stat) = file::read(format_args!("/proc/{pid}/stat"), &mut text).ok().and_then(stat::parse) {
+            found(pid, stat);
+        }
+    });
+}
+
+fn raw(pid: u32) -> Pid {
+    // Not 0 where the number is out of range: that would be ourselves.
+    Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
+}
