@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use pm3::cli::{self, InitArgs, Next};
+use pm3::engine::boot;
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     // A container whose whole command is pm3 means: be its init.
     let bare_init = words.is_empty() && std::process::id() == 1;
     let next = if bare_init { Next::Init(InitArgs::default()) } else { cli::main(words) };
-    match next {
-        Next::Exit(code) => ExitCode::from(code),
-        Next::Init(_) => ExitCode::FAILURE,
-    }
+    ExitCode::from(match next {
+        Next::Exit(code) => code,
+        Next::Init(args) => boot::init(boot::Args { file: args.file, profile: args.env, socket: args.socket }),
+    })
 }

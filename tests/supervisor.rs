@@ -63,7 +63,7 @@ fn a_term_that_everyone_gets_is_a_stop_and_not_a_crash() {
     let (mut sup, _) = booted(vec![app("web")]);
     assert!(step(&mut sup, 5, exited(1, End::Signal(Sig::TERM))).is_empty());
     let out = step(&mut sup, 9, Event::Signal { sig: Sig::TERM, by_kernel: false });
-    assert_eq!(lines(&out), ["pm3: stopping: SIGTERM", "web: stopped", "Sweep { sig: Sig(15) }"]);
+    assert_eq!(lines(&out), ["stopping: SIGTERM", "web: stopped", "Sweep { sig: Sig(15) }"]);
     let out = step(&mut sup, 10, Event::Childless);
     assert_eq!(out, [Effect::Exit { code: 0, reason: "SIGTERM".into() }]);
 }

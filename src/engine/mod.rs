@@ -1,3 +1,334 @@
-//! Performs what the supervisor decides: turns the world into events and effects into system calls.
+//! Performs what the supervisor decides: the only place where it meets the kernel. One thread, one loop; it waits in
+//! `poll` alone, and for no one whom it supervises.
+//!
+//! The order within a wake-up matters. Signals are acted on before ends: an app that dies of the TERM that everybody
+//! got must find pm3 knowing of it. A start's result is read before its end is told. Then ends, then clients: a
+//! restart in the same wake-up sees the exit.
 
+pub mod boot;
+mod cron;
+mod effects;
+mod launch;
+pub mod plan;
+mod report;
+
+mod runs;
+mod sample;
 pub mod server;
+
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use log::{error, warn};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::control::{Reply, Request};
+use crate::supervisor::Supervisor;
+use crate::supervisor::event::{End, Event, Oom, Outcome, RunId, Sig};
+use crate::sys::proc::{Processes, Root};
+use crate::sys::reap::{self, Change, Children};
+use crate::sys::signals::{Received, SignalFd};
+use crate::sys::{cgroup, clock, spawn};
+use launch::Origin;
+use plan::{Progress, Reading, Source};
+use runs::{Runs, Stage};
+use server::{Incoming, Server};
+
+const SIGNALS: Token = Token(0);
+const WALL_CLOCK: Token = Token(1);
+const READING: Token = Token(2);
+/// The server numbers its sockets from here.
+const SERVER: usize = 16;
+/// A start's pipe has this number and its run's; far above what the server can use.
+const STARTS: usize = 1 << 40;
+
+/// Events taken from the kernel in one wake-up; the rest comes in the next.
+const EVENTS_MAX: usize = 128;
+
+/// Init at work.
+pub struct Engine {
+    supervisor: Supervisor,
+    poll: Poll,
+    signals: SignalFd,
+    server: Server,
+    runs: Runs,
+    origin: Origin,
+    source: Source,
+    reading: Option<Reading>,
+    wall_clock: Option<clock::WallWatch>,
+    processes: Processes,
+    oom: cgroup::OomWatch,
+    /// What happened and the supervisor has not been told yet.
+    events: VecDeque<Event>,
+    exit: Option<u8>,
+}
+
+impl Engine {
+    /// Runs until pm3 ends; returns its exit code.
+    pub fn run(mut self) -> u8 {
+        let mut ready = Events::with_capacity(EVENTS_MAX);
+        self.happened(Event::Boot);
+        // Zombies and orphans may be older than this program.
+        self.reap();
+        loop {
+            self.settle();
+            if let Some(code) = self.exit {
+                return code;
+            }
+            if let Err(error) = self.poll.poll(&mut ready, self.patience())
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                // Nothing that pm3 could mend; not to spin is the best it can do.
+                error!("waiting for events failed: {error}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            self.wake(&ready);
+        }
+    }
+
+    /// How long nothing will happen by itself.
+    fn patience(&self) -> Option<Duration> {
+        let deadlines = [self.supervisor.deadline(), self.reading.as_ref().map(|reading| reading.deadline)];
+        let next = deadlines.into_iter().flatten().min()?;
+        // epoll counts in milliseconds and rounds down: one more keeps the deadline behind us.
+        let wait = next.since(clock::now());
+        Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
+    }
+
+    fn wake(&mut self, ready: &Events) {
+        let mut incoming = Vec::new();
+        let mut signalled = false;
+        for event in ready {
+            match event.token() {
+                SIGNALS => signalled = true,
+                WALL_CLOCK => self.clock_jumped(),
+                READING => {}
+                Token(token) if token >= STARTS => {}
+                _ => self.server.ready(event, self.poll.registry(), &mut incoming),
+            }
+        }
+        if signalled {
+            self.take_signals();
+        }
+        let starts = ready.iter().filter(|event| event.token().0 >= STARTS);
+        for token in starts.map(|event| event.token()) {
+            self.start_advanced(RunId(token.0.saturating_sub(STARTS) as u64));
+        }
+        if signalled {
+            self.reap();
+        }
+        self.advance_reading();
+        for request in incoming {
+            self.serve(request);
+        }
+        if self.supervisor.deadline().is_some_and(|at| at <= clock::now()) {
+            self.happened(Event::Tick);
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Tells the supervisor what happened and does what it says, until there is nothing more to tell.
+    fn settle(&mut self) {
+        let mut effects = Vec::new();
+        while let Some(event) = self.events.pop_front() {
+            self.supervisor.step(clock::now(), event, &mut effects);
+            for effect in effects.drain(..) {
+                self.perform(effect);
+            }
+            self.start_ordered();
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let mut received = Vec::new();
+        loop {
+            received.clear();
+            let more = self.signals.read_all(&mut received).unwrap_or_else(|error| {
+                error!("reading signals failed: {error}");
+                false
+            });
+            for Received { sig, by_kernel, .. } in received.iter().filter(|one| one.sig != Sig::CHLD) {
+                self.happened(Event::Signal { sig: *sig, by_kernel: *by_kernel });
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Collects everything that ended.
+    fn reap(&mut self) {
+        let mut ended = Vec::new();
+        let children = reap::reap(&mut |pid, change| match change {
+            Change::Ended(end) => ended.push((pid, end)),
+            // An app may stop itself, or be stopped for a debugger; that is its own affair.
+            Change::Stopped(_) => {}
+        });
+        if !ended.is_empty() {
+            self.look_around();
+        }
+        let mut strangers = false;
+        for (pid, end) in ended {
+            strangers |= !self.main_ended(pid, end);
+        }
+        if strangers {
+            self.look_after_lingering();
+        }
+        if children == Children::None && self.supervisor.is_ending() {
+            self.happened(Event::Childless);
+        }
+    }
+
+    /// True if the pid was a run's main process.
+    fn main_ended(&mut self, pid: u32, end: End) -> bool {
+        let Some(run) = self.runs.by_pid(pid) else { return false };
+        self.start_advanced(run);
+        let Some(entry) = self.runs.by_run_mut(run) else { return true };
+        if let Stage::Failed(failure) = &entry.stage {
+            let failure = failure.clone();
+            self.runs.remove(run);
+            self.happened(Event::SpawnFailed { run, failure });
+            return true;
+        }
+        entry.stage = Stage::Lingering;
+        let leftovers = !self.tree(run).is_empty();
+        if !leftovers {
+            self.runs.remove(run);
+        }
+        let oom = if end == End::Signal(Sig::KILL) { self.oom.kills() } else { Oom::No };
+        self.happened(Event::Exited { run, end, oom, leftovers });
+        true
+    }
+
+    /// Tells of trees whose last process is gone.
+    fn look_after_lingering(&mut self) {
+        let cleared: Vec<RunId> = self.runs.lingering().filter(|run| self.tree(*run).is_empty()).collect();
+        for run in cleared {
+            self.runs.remove(run);
+            self.happened(Event::Cleared { run });
+        }
+    }
+
+    /// Learns anew which children there are; what `tree` says is as old as this.
+    fn look_around(&mut self) {
+        let runs = &self.runs;
+        self.processes.refresh(|pid| runs.by_pid(pid).is_some());
+    }
+
+    /// The processes of a run, as of the last `look_around`.
+    fn tree(&self, run: RunId) -> Vec<u32> {
+        let mut tree = Vec::new();
+        if let Some(entry) = self.runs.by_run(run) {
+            let alive = !matches!(entry.stage, Stage::Lingering);
+            self.processes.tree(&Root { main: entry.pid, alive, mark: &self.origin.mark(run) }, &mut tree);
+        }
+        tree
+    }
+
+    /// Reads whether a start's program executes by now.
+    fn start_advanced(&mut self, run: RunId) {
+        let Some(entry) = self.runs.by_run_mut(run) else { return };
+        let Stage::Starting(status) = &entry.stage else { return };
+        let std::task::Poll::Ready(outcome) = spawn::outcome(status) else { return };
+        let _ = self.poll.registry().deregister(&mut SourceFd(&status.as_raw_fd()));
+        match outcome {
+            Ok(()) => {
+                entry.stage = Stage::Running;
+                self.happened(Event::Executed { run });
+            }
+            // Told when the process has been reaped: then nothing of it is left.
+            Err(failure) => entry.stage = Stage::Failed(failure),
+        }
+    }
+
+    fn serve(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Gone { client } => self.happened(Event::ClientGone { client }),
+            Incoming::Asked { client, request, .. } => match request {
+                Request::Ping => {
+                    let release = env!("CARGO_PKG_VERSION").into();
+                    self.reply(client, &Reply::Pong { release, pid: std::process::id() });
+                }
+                Request::List => {
+                    self.look_around();
+                    let usage = |run, limit| self.usage(run, limit);
+                    let rows = report::rows(&self.supervisor, clock::now(), usage);
+                    self.reply(client, &Reply::List { rows });
+                }
+                Request::Operate { verb, targets } if targets.is_empty() => {
+                    let failed = vec![format!("{verb:?}: no target; name an app, a namespace, an id or all").into()];
+                    self.reply(client, &Reply::Outcome(Outcome { done: Vec::new(), failed }));
+                }
+                Request::Operate { verb, targets } => self.happened(Event::Request { client, verb, targets }),
+            },
+        }
+    }
+
+    fn clock_jumped(&mut self) {
+        if self.wall_clock.as_ref().is_some_and(|clock| clock.jumped().unwrap_or(true)) {
+            self.happened(Event::ClockChanged);
+        }
+    }
+
+    /// Starts to read the file again; one reading at a time.
+    fn read_again(&mut self) {
+        if self.reading.is_some() {
+            return warn!("the file is being read already");
+        }
+        match plan::read(&self.source) {
+            Ok(reading) => {
+                let fd = reading.worker.result.as_raw_fd();
+                if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), READING, Interest::READABLE) {
+                    error!("cannot watch the child that reads the file: {error}");
+                }
+                self.reading = Some(reading);
+            }
+            Err(why) => error!("{why}; nothing was changed"),
+        }
+    }
+
+    fn advance_reading(&mut self) {
+        let Some(reading) = &mut self.reading else { return };
+        let outcome = reading.advance(clock::now());
+        if matches!(outcome, Progress::Underway) {
+            return;
+        }
+        let _ = self.poll.registry().deregister(&mut SourceFd(&reading.worker.result.as_raw_fd()));
+        self.reading = None;
+        match outcome {
+            Progress::Done(spec) => {
+                self.happened(Event::Planned { spec });
+                self.watch_wall_clock();
+            }
+            Progress::Failed(why) => {
+                error!("{}the file is not valid, nothing was changed", why.map(|why| why + "; ").unwrap_or_default());
+            }
+            Progress::Underway => {}
+        }
+    }
+
+    /// Watches for jumps of the wall clock while some app has a schedule.
+    fn watch_wall_clock(&mut self) {
+        if self.wall_clock.is_some() || !self.supervisor.has_schedules() {
+            return;
+        }
+        let watched = clock::WallWatch::new().and_then(|clock| {
+            self.poll.registry().register(&mut SourceFd(&clock.as_raw_fd()), WALL_CLOCK, Interest::READABLE)?;
+            Ok(clock)
+        });
+        match watched {
+            Ok(clock) => self.wall_clock = Some(clock),
+            Err(error) => warn!("cannot watch the wall clock, schedules may be late after it is set: {error}"),
+        }
+    }
+}
+
+/// The token of a run's start.
+fn start_token(run: RunId) -> Token {
+    Token(usize::try_from(run.0).unwrap_or(usize::MAX - STARTS).saturating_add(STARTS))
+}

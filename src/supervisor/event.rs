@@ -386,13 +386,14 @@ impl fmt::Display for Note {
             What::Stopped => write!(f, "{who}: stopped"),
             What::Stopping { sig, reason } => write!(f, "{who}: stopping with {sig}: {reason}"),
             What::Killing => write!(f, "{who}: still there after its grace, sending SIGKILL"),
-            What::Leftovers { sig } => write!(f, "{who}: ended and left processes behind, sending them {sig}"),
+            What::Leftovers { sig } => write!(f, "{who}: its main process ended, sending {sig} to those it left"),
             What::Restarting { reason, after: Millis(0) } => write!(f, "{who}: restarting: {reason}"),
             What::Restarting { reason, after } => write!(f, "{who}: restarting in {} ms: {reason}", after.0),
             What::Errored { reason, unstable: 0 } => write!(f, "{who}: errored: {reason}"),
             What::Errored { reason, unstable } => {
                 write!(f, "{who}: errored after {unstable} short runs, the last: {reason}")
             }
+            What::Pm3(text) if **who == *"pm3" => f.write_str(text),
             What::Pm3(text) => write!(f, "{who}: {text}"),
             What::Fault(text) => write!(f, "{who}: fault in pm3, this instance is held: {text}"),
         }

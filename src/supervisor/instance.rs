@@ -162,6 +162,20 @@ impl Instance {
         }
     }
 
+    /// The word for its state: PM2's where PM2 has one.
+    pub fn status(&self) -> &'static str {
+        match self.state {
+            State::Waiting { .. } => "waiting",
+            State::Launching { .. } => "launching",
+            State::Online { .. } => "online",
+            State::Stopping { .. } | State::Clearing { .. } => "stopping",
+            State::Settling { .. } | State::Backoff { .. } => "waiting restart",
+            State::Stopped => "stopped",
+            State::Errored { .. } => "errored",
+            State::Finished { .. } => "finished",
+        }
+    }
+
     /// The moment at which time itself changes something here.
     pub fn deadline(&self) -> Option<Mono> {
         match self.state {

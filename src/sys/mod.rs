@@ -6,6 +6,7 @@ pub mod clock;
 pub mod early;
 pub mod errno;
 pub mod fds;
+pub mod fork;
 pub mod kill;
 pub mod place;
 pub mod proc;

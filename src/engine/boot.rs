@@ -1,0 +1,163 @@
+//! From the command line to a running loop: what PID 1 must do once, in an order that loses no signal and leaves
+//! nothing behind in its memory.
+
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use log::{error, info, warn};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+
+use super::launch::Origin;
+use super::plan::{self, BAD_CONFIG, Progress, Source};
+use super::runs::Runs;
+use super::server::Server;
+use super::{Engine, SERVER, SIGNALS};
+use crate::control::place as places;
+use crate::supervisor::Supervisor;
+use crate::supervisor::spec::Spec;
+use crate::sys::proc::Processes;
+use crate::sys::signals::{self, SignalFd};
+use crate::sys::{cgroup, clock, fds, fork, place, say};
+
+/// What `pm3 init` was asked.
+#[derive(Clone, Debug, Default)]
+pub struct Args {
+    /// None: the first file that is found.
+    pub file: Option<PathBuf>,
+    /// The profile whose `env_<profile>` tables apply.
+    pub profile: Option<String>,
+    /// Where the control socket shall be.
+    pub socket: Option<PathBuf>,
+}
+
+/// What pm3 returns when the machine refuses it the means to work (sysexits.h: EX_OSERR).
+const CANNOT_WORK: u8 = 71;
+
+/// `pm3 init`: supervises the apps of the file until they or a signal end it. Returns the exit code: see the README.
+pub fn init(args: Args) -> u8 {
+    // Before anything that could fail or take time: what comes from here on is kept.
+    signals::block_all();
+    start_log();
+    let inherited = fds::raise_limit();
+    fds::close_inherited();
+    if let Err(error) = place::become_subreaper() {
+        warn!("cannot adopt orphans: {error}; processes that leave their parent will not be ended with pm3");
+    }
+    let start_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let source = Source { file: args.file, profile: args.profile, start_dir };
+    let spec = match read(&source) {
+        Ok(spec) => spec,
+        Err(why) => {
+            if let Some(why) = why {
+                error!("{why}");
+            }
+            return BAD_CONFIG;
+        }
+    };
+    apply_log_level(&spec);
+    // A working directory would keep its disk from being unmounted; the apps' own start from `start_dir`.
+    let _ = std::env::set_current_dir("/");
+    let origin = Origin { nofile: inherited.ok(), nonce: nonce() };
+    let engine = match assemble(spec, source, origin, args.socket) {
+        Ok(engine) => engine,
+        Err(why) => {
+            error!("{why}");
+            return CANNOT_WORK;
+        }
+    };
+    let code = engine.run();
+    log::logger().flush();
+    code
+}
+
+/// pm3's own lines: `[pm3] web: online, pid 12`. Never waits for whoever reads them.
+fn start_log() {
+    let filter = ["PM3_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    LEVEL_IS_GIVEN.store(filter.is_some(), Ordering::Relaxed);
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(filter.as_deref().unwrap_or("info"));
+    builder.target(env_logger::Target::Pipe(Box::new(say::stderr())));
+    builder.format(|line, record| {
+        use std::io::Write;
+        match record.level() {
+            log::Level::Info => writeln!(line, "[pm3] {}", record.args()),
+            level @ (log::Level::Error | log::Level::Warn | log::Level::Debug | log::Level::Trace) => {
+                writeln!(line, "[pm3] {}: {}", level.as_str().to_lowercase(), record.args())
+            }
+        }
+    });
+    let _ = builder.try_init();
+}
+
+/// Whether the environment has chosen what is logged; then the file does not.
+static LEVEL_IS_GIVEN: AtomicBool = AtomicBool::new(false);
+
+fn apply_log_level(spec: &Spec) {
+    let level = spec.settings.log_level.as_deref().and_then(|level| level.parse().ok());
+    if let Some(level) = level.filter(|_| !LEVEL_IS_GIVEN.load(Ordering::Relaxed)) {
+        log::set_max_level(level);
+    }
+}
+
+/// Reads the file and waits for it: there is nothing else to do yet. None: the mistakes have been printed.
+fn read(source: &Source) -> Result<Spec, Option<String>> {
+    let mut reading = plan::read(source).map_err(Some)?;
+    loop {
+        fork::wait(&reading.worker, reading.deadline.since(clock::now()));
+        match reading.advance(clock::now()) {
+            Progress::Underway => {}
+            Progress::Done(spec) => return Ok(*spec),
+            Progress::Failed(why) => return Err(why),
+        }
+    }
+}
+
+fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>) -> Result<Engine, String> {
+    let poll = Poll::new().map_err(|error| format!("cannot wait for events: {error}"))?;
+    let signals = SignalFd::new().map_err(|error| format!("cannot receive signals: {error}"))?;
+    let registry = poll.registry();
+    registry
+        .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let facts = facts(socket);
+    let (server, names) = Server::open(&spec.settings, &facts, place::is_pid_1(), registry, SERVER);
+    let named = if names.is_empty() { "no control socket".to_owned() } else { names.join(" and ") };
+    info!("pm3 {} as pid {}, {} apps, {named}", env!("CARGO_PKG_VERSION"), std::process::id(), spec.apps.len());
+    let seed = clock::now().0 ^ u64::from(std::process::id());
+    Ok(Engine {
+        supervisor: Supervisor::new(spec, seed),
+        signals,
+        server,
+        runs: Runs::default(),
+        origin,
+        source,
+        reading: None,
+        wall_clock: None,
+        processes: Processes::new(),
+        oom: cgroup::OomWatch::new(),
+        events: std::collections::VecDeque::new(),
+        exit: None,
+        poll,
+    })
+}
+
+/// What the control socket's places depend on.
+fn facts(socket: Option<PathBuf>) -> places::Facts {
+    let directory = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    places::Facts {
+        uid: place::uid(),
+        pid_namespace: place::pid_namespace(),
+        socket,
+        pm3_home: directory("PM3_HOME"),
+        xdg_runtime_dir: directory("XDG_RUNTIME_DIR"),
+        home: directory("HOME"),
+    }
+}
+
+/// Tells this pm3 from others whose runs may be seen from here: its pid namespace, its pid and when it started.
+fn nonce() -> Box<str> {
+    let namespace = place::pid_namespace().unwrap_or_default();
+    format!("{namespace:x}-{}-{:x}", std::process::id(), clock::now().0).into()
+}

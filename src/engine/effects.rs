@@ -1,0 +1,153 @@
+//! One arm for each effect: what the supervisor says is done here, and nothing else is.
+
+use std::os::fd::AsRawFd;
+
+use log::{error, info, warn};
+use mio::Interest;
+use mio::unix::SourceFd;
+
+use super::runs::{Entry, Order, Stage};
+use super::{Engine, cron, launch, report, start_token};
+use crate::control::Reply;
+use crate::supervisor::event::{
+    self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
+};
+use crate::sys::kill::{self, Sent};
+use crate::sys::{clock, spawn};
+
+impl Engine {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { run, instance } => self.runs.order(Order { run, instance }),
+            Effect::Signal { run, sig, scope } => self.signal(run, sig, scope),
+            Effect::Sweep { sig } => self.sweep(sig),
+            Effect::Sample { runs } => self.sample(&runs),
+            Effect::Schedule { app, cron } => {
+                let at = cron::next(&cron, clock::now());
+                if at.is_none() {
+                    warn!("{app}: cron_restart = \"{cron}\" never comes");
+                }
+                self.happened(Event::Scheduled { app, at });
+                self.watch_wall_clock();
+            }
+            Effect::Reply { client, outcome } => self.reply(client, &Reply::Outcome(outcome)),
+            Effect::Note(note) => tell(&note),
+            Effect::ReadPlan => self.read_again(),
+            Effect::Report => report::log(&self.supervisor, clock::now()),
+            Effect::Exit { code, reason } => self.end(code, &reason),
+        }
+    }
+
+    pub(super) fn reply(&mut self, client: ClientId, reply: &Reply) {
+        self.server.reply(client, reply, self.poll.registry());
+    }
+
+    /// Starts what has been ordered, as far as there is room.
+    pub(super) fn start_ordered(&mut self) {
+        while let Some(Order { run, instance }) = self.runs.next_order() {
+            match self.start(run, instance) {
+                Ok((pid, watched)) => {
+                    self.happened(Event::Spawned { run, pid });
+                    if !watched {
+                        self.happened(Event::Executed { run });
+                    }
+                }
+                Err(failure) => self.happened(Event::SpawnFailed { run, failure }),
+            }
+        }
+    }
+
+    /// The pid, and whether the start's result will be seen.
+    fn start(&mut self, run: RunId, instance: InstanceId) -> Result<(u32, bool), Failure> {
+        let (app, instance) = self.supervisor.instance(instance).ok_or_else(vanished)?;
+        let plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
+        let child = spawn::spawn(&plan)?;
+        let status = child.status;
+        let registry = self.poll.registry();
+        let watched = registry.register(&mut SourceFd(&status.as_raw_fd()), start_token(run), Interest::READABLE);
+        let stage = match &watched {
+            Ok(()) => Stage::Starting(status),
+            Err(why) => {
+                warn!("{}: cannot watch its start, taking it for online: {why}", app.name);
+                Stage::Running
+            }
+        };
+        self.runs.add(Entry { run, pid: child.pid, stage });
+        Ok((child.pid, watched.is_ok()))
+    }
+
+    fn signal(&mut self, run: RunId, sig: Sig, scope: Scope) {
+        if self.runs.withdraw(run) {
+            return self.happened(Event::Exited { run, end: End::Signal(sig), oom: Oom::No, leftovers: false });
+        }
+        let Some(entry) = self.runs.by_run(run) else { return };
+        let (pid, lingering) = (entry.pid, matches!(entry.stage, Stage::Lingering));
+        let targets = match scope {
+            Scope::Process if lingering => Vec::new(),
+            Scope::Process => vec![pid],
+            Scope::Tree => {
+                self.look_around();
+                self.tree(run)
+            }
+        };
+        targets.into_iter().for_each(|pid| send(pid, sig));
+        // What was alive at the exit may be gone by now, reaped before anyone lingered for it.
+        if lingering {
+            self.look_after_lingering();
+        }
+    }
+
+    /// Signals all that is left, whoever started it.
+    fn sweep(&mut self, sig: Sig) {
+        let mut left = Vec::new();
+        self.processes.everything(&mut left);
+        if !left.is_empty() {
+            info!("{} processes are left, sending them {sig}", left.len());
+        }
+        left.into_iter().for_each(|pid| send(pid, sig));
+        self.reap();
+    }
+
+    fn end(&mut self, code: u8, reason: &str) {
+        info!("exit {code}: {reason}");
+        if let Some(path) = &self.supervisor.settings().termination_log
+            && let Err(error) = std::fs::write(&**path, format!("pm3: exit {code}: {reason}\n"))
+        {
+            warn!("cannot write the reason to termination_log {path}: {error}");
+        }
+        self.server.close();
+        self.exit = Some(code);
+    }
+}
+
+/// A process that is gone by now needs no signal; one that refuses it is worth a line.
+fn send(pid: u32, sig: Sig) {
+    if kill::process(pid, sig) == Sent::Refused {
+        warn!("cannot send {sig} to pid {pid}: operation not permitted");
+    }
+}
+
+/// The supervisor ordered a start and then forgot the instance: a fault, which ends the run at least.
+fn vanished() -> Failure {
+    Failure {
+        stage: event::Stage::Prepare,
+        object: "".into(),
+        errno: 0,
+        why: "its entry is gone".into(),
+        passing: false,
+    }
+}
+
+fn tell(note: &Note) {
+    match note.what {
+        What::Errored { .. } | What::Fault(_) => error!("{note}"),
+        What::Restarting { .. } | What::Killing => warn!("{note}"),
+        What::Waiting { .. }
+        | What::Online { .. }
+        | What::Finished { .. }
+        | What::Stopped
+        | What::Stopping { .. }
+        | What::Leftovers { .. }
+        | What::Pm3(_) => info!("{note}"),
+    }
+}

@@ -1,0 +1,165 @@
+//! From an app's entry to a plan for `sys::spawn`: the argument list, where the program may be, the environment.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::supervisor::event::{Failure, RunId};
+use crate::supervisor::instance::Instance;
+use crate::supervisor::spec::{AppSpec, LogMode, Rare, Settings};
+use crate::sys::fds::Range;
+use crate::sys::spawn::{self, Plan, Stream, c_string};
+use crate::sys::users::Users;
+
+/// What every launch needs to know of pm3 itself.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    /// The limit of open files that pm3 was started with.
+    pub(super) nofile: Option<Range>,
+    /// Tells this pm3's runs from those of another one around or inside it.
+    pub(super) nonce: Box<str>,
+}
+
+impl Origin {
+    /// The value of `PM3_RUN`: carried by every process of the run that does not drop its environment.
+    pub(super) fn mark(&self, run: RunId) -> String {
+        format!("{}.{}", self.nonce, run.0)
+    }
+}
+
+/// Variables that were meant for pm3 and would mislead an app: socket activation and readiness (sd_listen_fds(3),
+/// sd_notify(3)).
+const OURS: [&str; 5] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
+
+/// How to start this instance as this run.
+///
+/// # Errors
+/// A text with a NUL in it.
+pub(super) fn plan(
+    app: &AppSpec,
+    instance: &Instance,
+    run: RunId,
+    settings: &Settings,
+    origin: &Origin,
+) -> Result<Plan, Failure> {
+    let launch = &app.launch;
+    let rare = launch.rare.as_deref();
+    let env = environment(app, instance, run, origin);
+    let path = env.get(&OsString::from("PATH")).map(|value| value.as_bytes().to_vec());
+    let words = launch.interpreter.iter().chain([&launch.script]).chain(&launch.args);
+    let argv = words.map(|word| c_string(word.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+    let mut candidates = Vec::new();
+    match launch.interpreter.first() {
+        Some(interpreter) => candidates = spawn::candidates(interpreter.as_bytes(), path.as_deref())?,
+        None => {
+            // As PM2: a file in the working directory wins over one in PATH.
+            if !launch.script.contains('/') {
+                candidates.push(c_string(format!("./{}", launch.script))?);
+            }
+            candidates.append(&mut spawn::candidates(launch.script.as_bytes(), path.as_deref())?);
+        }
+    }
+    let (stdout, stderr) = streams(app, instance, settings)?;
+    Ok(Plan {
+        argv,
+        candidates,
+        env: env.into_iter().map(variable).collect::<Result<Vec<_>, _>>()?,
+        cwd: Some(c_string(directory(app, settings).into_os_string().into_vec())?),
+        stdout,
+        stderr,
+        limits: rare.map(|rare| rare.limits.to_vec()).unwrap_or_default(),
+        nofile: origin.nofile,
+        umask: rare.and_then(|rare| rare.umask),
+        nice: rare.and_then(|rare| rare.nice),
+        oom_score_adj: rare.and_then(|rare| rare.oom_score_adj),
+        user: rare.and_then(|rare| rare.user.clone()),
+        group: rare.and_then(|rare| rare.group.clone()),
+        no_new_privs: rare.and_then(|rare| rare.no_new_privs).unwrap_or(false),
+        ..Plan::default()
+    })
+}
+
+fn directory(app: &AppSpec, settings: &Settings) -> PathBuf {
+    let start = Path::new(&*settings.cwd);
+    app.launch.cwd.as_deref().map_or_else(|| start.to_path_buf(), |cwd| start.join(cwd))
+}
+
+fn variable((name, value): (OsString, OsString)) -> Result<CString, Failure> {
+    let mut text = name.into_vec();
+    text.push(b'=');
+    text.extend(value.into_vec());
+    c_string(text)
+}
+
+/// What pm3 was given, the app's own variables over it, and the few that tell an instance who it is.
+fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) -> BTreeMap<OsString, OsString> {
+    let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    OURS.iter().for_each(|name| drop(env.remove(&OsString::from(name))));
+    let rare = app.launch.rare.as_deref();
+    if let Some(user) = rare.and_then(|rare| rare.user.as_deref()) {
+        env.extend(home_of(user));
+    }
+    env.extend(app.launch.env.iter().map(|(name, value)| (OsString::from(&**name), OsString::from(&**value))));
+    if let Some(name) = rare.and_then(|rare| rare.increment_var.as_deref())
+        && let Some(first) = env.get(&OsString::from(name)).and_then(|value| value.to_str()?.parse::<i64>().ok())
+    {
+        let value = first.saturating_add(i64::from(instance.index));
+        env.insert(name.into(), value.to_string().into());
+    }
+    let number = rare.and_then(|rare| rare.instance_var.as_deref()).unwrap_or("NODE_APP_INSTANCE");
+    let own: [(&str, String); 4] = [
+        ("name", app.name.to_string()),
+        ("pm_id", instance.id.to_string()),
+        (number, instance.index.to_string()),
+        ("PM3_RUN", origin.mark(run)),
+    ];
+    env.extend(own.map(|(name, value)| (name.into(), value.into())));
+    env
+}
+
+/// What login(1) sets for a user. A number without an entry in /etc/passwd has no home.
+fn home_of(user: &str) -> Vec<(OsString, OsString)> {
+    let users = Users::read();
+    let known = users.by_name(user).or_else(|| user.parse().ok().and_then(|uid| users.by_uid(uid)));
+    known.map_or_else(Vec::new, |known| {
+        let name = OsString::from(&*known.name);
+        vec![("USER".into(), name.clone()), ("LOGNAME".into(), name), ("HOME".into(), OsString::from(&*known.home))]
+    })
+}
+
+fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(Stream, Stream), Failure> {
+    let output = &app.launch.output;
+    let otherwise = match output.mode {
+        LogMode::Inherit => Stream::Inherit,
+        LogMode::None => Stream::Null,
+    };
+    let file = |path: &str| -> Result<Stream, Failure> {
+        let path = Path::new(&*settings.cwd).join(path);
+        let path = if app.instances > 1 && !output.merge { numbered(&path, instance.id.0) } else { path };
+        Ok(Stream::File(c_string(path.into_os_string().into_vec())?))
+    };
+    let stdout = output.out.as_deref().map_or(Ok(otherwise.clone()), file)?;
+    let stderr = match output.err.as_deref() {
+        Some(_) if output.err == output.out => Stream::Stdout,
+        Some(path) => file(path)?,
+        None => otherwise,
+    };
+    Ok((stdout, stderr))
+}
+
+/// PM2's name of an instance's own file: `logs/web.log` becomes `logs/web-3.log`.
+fn numbered(path: &Path, id: u32) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{id}"));
+    if let Some(ending) = path.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    path.with_file_name(name)
+}
+
+/// The user that an app runs as, for `list`: as the file names it, else pm3's own.
+pub(super) fn user(app: &AppSpec) -> Option<&str> {
+    app.launch.rare.as_deref().and_then(|rare: &Rare| rare.user.as_deref())
+}

@@ -1,0 +1,112 @@
+//! Reading the configuration file: in a child, because a TOML tree is large and init is small. The child checks the
+//! file, prints its mistakes, and sends the packed plan; init bounds the wait and the size.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::error;
+
+use crate::config::{self, Facts};
+use crate::supervisor::event::Mono;
+use crate::supervisor::spec::Spec;
+use crate::sys::fork::{self, Worker};
+use crate::sys::{cgroup, clock, errno};
+
+/// A file on a dead network disk must not keep init from its work for longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The exit code for a file with mistakes (sysexits.h: EX_CONFIG).
+pub const BAD_CONFIG: u8 = 78;
+
+/// Which file is read, and from where: the same again at each SIGHUP.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// None: the first that is found.
+    pub file: Option<PathBuf>,
+    /// The profile whose `env_<profile>` tables apply.
+    pub profile: Option<String>,
+    /// Where pm3 was started.
+    pub start_dir: PathBuf,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+pub struct Reading {
+    pub worker: Worker,
+    received: Vec<u8>,
+    pub deadline: Mono,
+}
+
+/// What has come of a reading.
+pub enum Progress {
+    Underway,
+    Done(Box<Spec>),
+    /// Said why already, or says it here.
+    Failed(Option<String>),
+}
+
+/// Starts to read the file.
+///
+/// # Errors
+/// A line that says why the child could not be started.
+pub fn read(source: &Source) -> Result<Reading, String> {
+    let source = source.clone();
+    let worker = fork::compute(i32::from(BAD_CONFIG), move || {
+        // A failed chdir shows as a file that is not found.
+        let _ = std::env::set_current_dir(&source.start_dir);
+        let facts = facts(&source.start_dir);
+        let loaded = config::find(source.file.as_deref(), &facts)
+            .map_err(|why| why.lines().map(str::to_owned).collect::<Vec<_>>())
+            .and_then(|file| load(&file, source.profile.as_deref(), &facts));
+        match loaded {
+            Ok(spec) => Some(config::pack(&spec)),
+            Err(mistakes) => {
+                mistakes.iter().for_each(|mistake| error!("{mistake}"));
+                None
+            }
+        }
+    });
+    let worker =
+        worker.map_err(|errno| format!("cannot start a child to read the file: {}", errno::why(errno as i32)))?;
+    let received = Vec::with_capacity(config::PACKED_MAX);
+    Ok(Reading { worker, received, deadline: clock::now().after(PATIENCE) })
+}
+
+fn load(file: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<String>> {
+    config::load(file, profile, facts).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+}
+
+/// What a file's meaning depends on, on this machine and in this container.
+pub fn facts(start_dir: &Path) -> Facts {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Facts {
+        cpus: cgroup::cpus(),
+        memory_limit: cgroup::memory_limit(),
+        env: std::env::vars_os().filter_map(text).collect(),
+        start_dir: start_dir.to_path_buf(),
+    }
+}
+
+impl Reading {
+    /// Takes what has come from the child.
+    pub fn advance(&mut self, now: Mono) -> Progress {
+        match fork::receive(&self.worker, &mut self.received, config::PACKED_MAX) {
+            Ok(true) if self.received.is_empty() => Progress::Failed(None),
+            Ok(true) => match config::unpack(&self.received) {
+                Ok(spec) => Progress::Done(Box::new(spec)),
+                Err(why) => Progress::Failed(Some(format!("the plan that the child sent is damaged: {why}"))),
+            },
+            Ok(false) if self.deadline <= now => {
+                fork::give_up(&self.worker);
+                Progress::Failed(Some(format!("reading the file took longer than {} s", PATIENCE.as_secs())))
+            }
+            Ok(false) => Progress::Underway,
+            Err(errno) => {
+                fork::give_up(&self.worker);
+                Progress::Failed(Some(format!("reading the plan failed: {}", errno::why(errno as i32))))
+            }
+        }
+    }
+}

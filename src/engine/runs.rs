@@ -1,0 +1,94 @@
+//! The one place where pids are resolved to runs. Init reaps its children here alone, so a pid in this table cannot
+//! have been given to a stranger. It also bounds how many starts are under way: each holds a pipe until its program
+//! executes.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use crate::supervisor::event::{Failure, InstanceId, RunId};
+
+/// Starts under way at once. More would gain nothing: each waits for a processor or the disk, and each holds a
+/// descriptor meanwhile.
+const LAUNCHES_MAX: usize = 64;
+
+/// A run that has a process, or had one whose tree is not gone yet.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) run: RunId,
+    pub(super) pid: u32,
+    pub(super) stage: Stage,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Forked; the pipe tells whether its program executes.
+    Starting(OwnedFd),
+    Running,
+    /// Its start failed; the process has still to be reaped.
+    Failed(Failure),
+    /// The main process has been reaped, others of its tree are alive.
+    Lingering,
+}
+
+/// A start that has been ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) run: RunId,
+    pub(super) instance: InstanceId,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    /// Sorted by pid: each child is looked up here, and there may be thousands.
+    entries: Vec<Entry>,
+    waiting: VecDeque<Order>,
+}
+
+impl Runs {
+    pub(super) fn order(&mut self, order: Order) {
+        self.waiting.push_back(order);
+    }
+
+    /// The next start, if there is room for one.
+    pub(super) fn next_order(&mut self) -> Option<Order> {
+        let starting = self.entries.iter().filter(|entry| matches!(entry.stage, Stage::Starting(_))).count();
+        if starting < LAUNCHES_MAX { self.waiting.pop_front() } else { None }
+    }
+
+    /// Takes an ordered start back; true if it had not begun.
+    pub(super) fn withdraw(&mut self, run: RunId) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|order| order.run != run);
+        before != self.waiting.len()
+    }
+
+    pub(super) fn add(&mut self, entry: Entry) {
+        let at = self.entries.partition_point(|other| other.pid < entry.pid);
+        self.entries.insert(at, entry);
+    }
+
+    pub(super) fn by_run(&self, run: RunId) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.run == run)
+    }
+
+    pub(super) fn by_run_mut(&mut self, run: RunId) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.run == run)
+    }
+
+    /// The run whose main process has this pid. The pid of one that lingers may be somebody else's by now.
+    pub(super) fn by_pid(&self, pid: u32) -> Option<RunId> {
+        let at = self.entries.partition_point(|other| other.pid < pid);
+        let same = self.entries.iter().skip(at).take_while(|entry| entry.pid == pid);
+        same.filter(|entry| !matches!(entry.stage, Stage::Lingering)).map(|entry| entry.run).next()
+    }
+
+    pub(super) fn remove(&mut self, run: RunId) {
+        self.entries.retain(|entry| entry.run != run);
+    }
+
+    /// Runs whose main process is gone and whose tree is not.
+    pub(super) fn lingering(&self) -> impl Iterator<Item = RunId> + '_ {
+        let lingers = |entry: &&Entry| matches!(entry.stage, Stage::Lingering);
+        self.entries.iter().filter(lingers).map(|entry| entry.run)
+    }
+}

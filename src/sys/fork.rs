@@ -1,0 +1,81 @@
+//! A short-lived copy of init that computes something and sends the bytes back: parsing leaves a hundred kilobytes of
+//! heap behind, and they should die with someone else: 200 kB of dirty memory become 100.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::unistd::ForkResult;
+
+use super::{kill, signals};
+use crate::supervisor::event::Sig;
+
+/// A copy at work. It ends by itself, or is killed by its parent's death; `reap` collects it.
+#[derive(Debug)]
+pub struct Worker {
+    pub pid: u32,
+    /// Non-blocking; what the work returned, then end of file. Nothing before the end of file means that it failed.
+    pub result: OwnedFd,
+}
+
+/// Runs `work` in a copy of this process. Its exit code is 0 if it returned bytes, `failed` otherwise.
+///
+/// # Errors
+/// From pipe(2) or fork(2).
+pub fn compute(failed: i32, work: impl FnOnce() -> Option<Vec<u8>>) -> nix::Result<Worker> {
+    let (result, sink) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(result.as_fd(), nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    // SAFETY: pm3 has one thread, so the copy may do whatever its parent may, allocation included.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Worker { pid: child.as_raw().unsigned_abs(), result }),
+        ForkResult::Child => {
+            drop(result);
+            // It must be possible to end it: nothing here is worth a grace.
+            signals::set_mask(0);
+            let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+            let done = work().and_then(|bytes| File::from(sink).write_all(&bytes).ok());
+            exit_now(if done.is_some() { 0 } else { failed })
+        }
+    }
+}
+
+/// Ends without running what belongs to the parent: exit handlers, buffers.
+fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Waits until something has come from the worker, at most this long.
+pub fn wait(worker: &Worker, most: Duration) {
+    let mut fds = [PollFd::new(worker.result.as_fd(), PollFlags::POLLIN)];
+    let most = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
+    // A signal in between is as good: the caller looks and waits again.
+    let _ = nix::poll::poll(&mut fds, most);
+}
+
+/// Kills a worker that takes too long.
+pub fn give_up(worker: &Worker) {
+    kill::process(worker.pid, Sig::KILL);
+}
+
+/// Reads what has come so far. True: the worker has closed its end.
+///
+/// # Errors
+/// From read(2), and EFBIG once there is more than `most`.
+pub fn receive(worker: &Worker, into: &mut Vec<u8>, most: usize) -> nix::Result<bool> {
+    let mut piece = [0; 4096];
+    loop {
+        match nix::unistd::read(worker.result.as_fd(), &mut piece) {
+            Ok(0) => return Ok(true),
+            Ok(got) if into.len() + got > most => return Err(Errno::EFBIG),
+            Ok(got) => into.extend_from_slice(piece.get(..got).unwrap_or_default()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
