@@ -176,6 +176,8 @@ fn line(body: &impl Serialize, max: usize) -> Option<Vec<u8>> {
     let mut out = Capped { bytes: Vec::new(), max };
     serde_json::to_writer(&mut out, &Message { version, body }).ok()?;
     out.bytes.push(b'\n');
+    // It may be kept for a while: growing has doubled what is needed.
+    out.bytes.shrink_to_fit();
     Some(out.bytes)
 }
 

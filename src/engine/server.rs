@@ -322,7 +322,7 @@ impl Server {
     }
 
     fn cut_off_who_does_not_read(&mut self, newest: ClientId, registry: &Registry) {
-        while self.clients.values().map(|client| client.unread.capacity()).sum::<usize>() > limits::UNREAD_MAX {
+        while self.clients.values().map(|client| client.unread.len()).sum::<usize>() > limits::UNREAD_MAX {
             let behind = self.clients.iter().filter(|(id, client)| **id != newest && !client.unread.is_empty());
             let Some(id) = behind.min_by_key(|(_, client)| client.active).map(|(id, _)| *id) else { return };
             self.remove(id, registry, &mut Vec::new());
