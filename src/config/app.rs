@@ -60,10 +60,15 @@ const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
 /// The spec of an app, as far as it does not depend on other apps; and all its clashes.
 pub(super) fn finish(mut draft: Draft, scope: &Scope<'_>) -> (AppSpec, Vec<Clash>) {
     let mut clashes = Clashes(Vec::new());
-    let name = name(&draft, &mut clashes);
+    let name = draft.name.take().map(String::from);
+    let name = name.or_else(|| default_name(draft.script.as_deref(), draft.command.as_deref()));
+    program(&mut draft, scope, &mut clashes);
+    if name.is_none() && clashes.0.is_empty() {
+        clashes.at("name", "no name, and none can be made of what it runs; add name = \"…\"");
+    }
+    let name = name.unwrap_or_default();
     draft.spec.instances = draft.instances.or_else(|| web_concurrency(&name, scope, &mut clashes)).unwrap_or(1);
     draft.spec.name = name.into();
-    program(&mut draft, scope, &mut clashes);
     policy(&mut draft, &mut clashes);
     output(&mut draft, scope, &mut clashes);
     increment(&draft, scope, &mut clashes);
@@ -84,24 +89,13 @@ impl Clashes {
     }
 }
 
-/// The name given, else one made of what is run.
-fn name(draft: &Draft, clashes: &mut Clashes) -> String {
-    if let Some(name) = &draft.name {
-        return name.to_string();
-    }
-    let first = match (&draft.script, &draft.command) {
-        (Some(script), _) => script.to_string(),
-        // Only a guess at the first word, before variables are replaced.
-        (None, Some(line)) => line.split_whitespace().next().unwrap_or_default().to_owned(),
-        // Reported where the program is looked for.
-        (None, None) => return String::new(),
-    };
-    let stem = Path::new(&first).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    if Name::check(&stem).is_err() || stem.contains(['$', '(', '{', ';', '&', '|', '<', '>', '`']) {
-        clashes.at("name", "no name, and none can be made of what it runs; add name = \"…\"");
-        return String::new();
-    }
-    stem
+/// The name for an app that has none: its script's or program's, without the ending. None: that would be no good name.
+pub(super) fn default_name(script: Option<&str>, command: Option<&str>) -> Option<String> {
+    // Of a command only the first word is looked at, as it stands.
+    let program = script.or_else(|| command?.split_whitespace().next())?;
+    let stem = Path::new(program).file_stem()?.to_str()?;
+    let plain = !stem.contains(['$', '(', '{', ';', '&', '|', '<', '>', '`']);
+    (plain && Name::check(stem).is_ok()).then(|| stem.to_owned())
 }
 
 fn web_concurrency(name: &str, scope: &Scope<'_>, clashes: &mut Clashes) -> Option<u32> {
@@ -131,7 +125,7 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             if script.contains(char::is_whitespace) && !here.exists() {
                 clashes.at("script", "has blanks in it and is no file; a command line goes into command");
             }
-            launch.args = words.resolve("args", &draft.args, clashes);
+            launch.args = words.resolve("args", &draft.args, clashes).unwrap_or_default();
             launch.script = script;
         }
         (None, Some(line)) => {
@@ -146,8 +140,12 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
                 launch.args = ["-c".into(), line.into()].into();
                 return;
             }
-            let mut line = words.resolve("command", &Words::Line(line), clashes).into_vec();
+            let resolved = words.resolve("command", &Words::Line(line), clashes);
+            let mut line = resolved.unwrap_or_default().into_vec();
             if line.is_empty() {
+                if clashes.0.is_empty() {
+                    clashes.at("command", "its variables are empty, so there is nothing to run");
+                }
                 return;
             }
             launch.script = line.remove(0);
@@ -160,7 +158,7 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
     let by_ending =
         || INTERPRETERS.iter().find(|(known, _)| Some(*known) == ending).map(|(_, program)| (*program).into());
     let interpreter = draft.interpreter.take().or_else(by_ending).filter(|program| &**program != "none");
-    let arguments = words.resolve("interpreter_args", &draft.interpreter_args, clashes);
+    let arguments = words.resolve("interpreter_args", &draft.interpreter_args, clashes).unwrap_or_default();
     match interpreter {
         Some(program) => launch.interpreter = [program].into_iter().chain(arguments).collect(),
         None if !arguments.is_empty() => clashes.at("interpreter_args", "there is no interpreter; set interpreter too"),
@@ -180,27 +178,25 @@ impl<'a> Resolver<'a> {
         Resolver { scope, per_instance: draft.rare.increment_var.clone().into_iter().chain([instance]).collect() }
     }
 
-    fn resolve(&self, key: &'static str, words: &Words, clashes: &mut Clashes) -> Box<[Box<str>]> {
-        let differs: RefCell<Option<String>> = RefCell::default();
+    /// None: a clash was reported.
+    fn resolve(&self, key: &'static str, words: &Words, clashes: &mut Clashes) -> Option<Box<[Box<str>]>> {
+        let differing: RefCell<Option<String>> = RefCell::default();
         let lookup = |name: &str| {
             if self.per_instance.iter().any(|own| &**own == name) {
-                differs.replace(Some(name.to_owned()));
-                return Some(String::new());
+                differing.replace(Some(name.to_owned()));
             }
             self.scope.lookup(name)
         };
         let result = words.resolve(&lookup);
-        if let Some(name) = differs.take() {
-            clashes.at(
-                key,
-                format!("{name} differs from instance to instance; in a command with shell = true, sh replaces it"),
-            );
-            return Box::default();
-        }
-        result.unwrap_or_else(|why| {
-            clashes.at(key, why);
-            Box::default()
-        })
+        let why = match (differing.take(), result) {
+            (Some(name), _) => {
+                format!("{name} differs between instances; in a command with shell = true, sh replaces it")
+            }
+            (None, Ok(words)) => return Some(words),
+            (None, Err(why)) => why,
+        };
+        clashes.at(key, why);
+        None
     }
 }
 

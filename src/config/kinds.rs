@@ -81,7 +81,7 @@ impl Word for Resource {
 
 impl Scalar for Millis {
     fn expects() -> String {
-        "a time: milliseconds, or text as \"1.5s\", \"200ms\", \"2m\", \"1h\" (at most 49 days)".into()
+        "a time up to 49 days, as 1500 (ms), \"200ms\", \"1.5s\", \"2m\" or \"1h\"".into()
     }
 
     fn parse(text: &str, _: &Facts) -> Result<Millis, Refused> {
@@ -151,10 +151,11 @@ impl Scalar for Instances {
     }
 
     fn parse(text: &str, facts: &Facts) -> Result<Instances, Refused> {
+        let cpus = i64::from(facts.cpus.clamp(1, INSTANCES_MAX));
         let count = match text {
-            "max" | "0" => i64::from(facts.cpus),
+            "max" | "0" => cpus,
             number => match number.parse::<i32>() {
-                Ok(less @ i32::MIN..=-1) => (i64::from(facts.cpus) + i64::from(less)).max(1),
+                Ok(less @ i32::MIN..=-1) => (cpus + i64::from(less)).max(1),
                 Ok(count) => i64::from(count),
                 Err(_) => return Err(nearest(number, ["max"]).map_or(Refused::Expected, Refused::Meant)),
             },
@@ -225,24 +226,14 @@ impl Value for Codes {
     }
 
     fn read(val: &Val<'_>) -> Result<Codes, Wrongs> {
-        let codes = val.each(|item| item.scalar()?.parse::<u8>().map_err(|_| item.wrong(Refused::Expected)))?;
+        let codes = val.each("a number from 0 to 255", |item| {
+            item.scalar()?.parse::<u8>().map_err(|_| item.wrong(Refused::Expected))
+        })?;
         Ok(Codes(codes.into()))
     }
 }
 
 // ---- texts
-
-pub(super) struct Text(pub(super) Box<str>);
-
-impl Value for Text {
-    fn expects() -> String {
-        "text".into()
-    }
-
-    fn read(val: &Val<'_>) -> Result<Text, Wrongs> {
-        Ok(Text(val.text()?.into()))
-    }
-}
 
 pub(super) struct FilePath(pub(super) Box<str>);
 
@@ -359,10 +350,12 @@ impl Value for Cron {
             return Err(val.wrong(Refused::Because(format!("expected {}; these are {fields}", Cron::expects()))));
         }
         let why = |why: croner::errors::CronError| {
+            // "Component error: Number out of bounds."
             let why = why.to_string();
-            Refused::Because(format!("expected {}: {}", Cron::expects(), why.trim_end_matches('.')))
+            let why = why.rsplit(": ").next().unwrap_or_default().trim_end_matches('.').to_lowercase();
+            val.wrong(Refused::Because(format!("expected {}: {why}", Cron::expects())))
         };
-        text.parse::<croner::Cron>().map_err(|error| val.wrong(why(error)))?;
+        text.parse::<croner::Cron>().map_err(why)?;
         Ok(Cron(text.into()))
     }
 }
@@ -401,7 +394,7 @@ impl Value for Names {
     }
 
     fn read(val: &Val<'_>) -> Result<Names, Wrongs> {
-        val.each(|item| Ok((item.text()?.into(), item.node.span()))).map(Names)
+        val.each("the name of an app", |item| Ok((item.text()?.into(), item.node.span()))).map(Names)
     }
 }
 
@@ -454,7 +447,7 @@ impl Value for Words {
         // Numbers are welcome: `args = ["--port", 3000]`.
         let word =
             |item: &Val<'_>| if item.node.get_ref().is_str() { Ok(item.raw()?.to_owned()) } else { item.scalar() };
-        val.each(word).map(Words::List)
+        val.each("a text or a number", word).map(Words::List)
     }
 }
 
@@ -515,7 +508,7 @@ impl Value for EnvFiles {
     }
 
     fn read(val: &Val<'_>) -> Result<EnvFiles, Wrongs> {
-        val.each(|item| Ok((item.text()?, item.node.span()))).map(EnvFiles)
+        val.each("a path", |item| Ok((item.text()?, item.node.span()))).map(EnvFiles)
     }
 }
 

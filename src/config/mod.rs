@@ -8,9 +8,11 @@
 mod app;
 mod file;
 mod kinds;
+mod mistakes;
 mod pack;
 mod plan;
 mod schema;
+mod together;
 mod units;
 mod value;
 mod words;
@@ -88,7 +90,7 @@ pub fn find(explicit: Option<&Path>, facts: &Facts) -> Result<PathBuf, String> {
 /// path starts at `facts.start_dir`, and messages show it as it is given.
 pub fn load(path: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<Mistake>> {
     let name = path.display().to_string();
-    let text = file::text(&facts.start_dir.join(path)).map_err(|problem| vec![problem.at(&name)])?;
+    let text = mistakes::text(&facts.start_dir.join(path)).map_err(|problem| vec![problem.at(&name)])?;
     parse(&name, &text, profile, facts)
 }
 

@@ -52,7 +52,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("in", launch.cwd.as_deref().map(str::to_owned)),
         ("as", launch.rare.as_deref().and_then(identity)),
         ("with", names(&launch.env)),
-        ("start", (!app.autostart).then(|| "only by a verb".to_owned())),
+        ("start", (!app.autostart).then(|| "not by itself".to_owned())),
         ("after", waits(app)),
         ("restart", Some(restart(&app.restart))),
         ("memory", app.memory_limit.map(|limit| format!("restarted above {}", Size(limit)))),
@@ -124,10 +124,10 @@ fn restart(policy: &RestartPolicy) -> String {
 }
 
 fn stop(policy: &StopPolicy) -> String {
-    let whom = if policy.tree { "all its processes" } else { "the main process alone" };
+    let rest = if policy.tree { "" } else { "; what outlives the main process is left alone" };
     match policy.signal {
-        Sig::KILL => format!("SIGKILL to {whom}"),
-        signal => format!("{signal} to {whom}, SIGKILL after {}", show_millis(policy.timeout)),
+        Sig::KILL => format!("SIGKILL{rest}"),
+        signal => format!("{signal}, SIGKILL after {}{rest}", show_millis(policy.timeout)),
     }
 }
 
@@ -205,11 +205,6 @@ fn surprises(spec: &Spec, text: &mut String) {
                 "note: {}: kill_timeout {timeout} ends early, with the stop_budget of {budget}, when pm3 itself ends",
                 app.name
             );
-        }
-        for name in app.after.iter().chain(&app.requires) {
-            if spec.apps.iter().any(|other| other.name == *name && !other.autostart && app.autostart) {
-                let _ = writeln!(text, "note: {}: waits for {name}, which does not start by itself", app.name);
-            }
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::app::Draft;
 use super::kinds::{
     Account, Codes, Crashes, Cron, Env, EnvFiles, ExecMode, FilePath, Instances, Limits, Line, LogLevel, Memory, Name,
-    Names, Percent, Period, Program, Text, Umask, Variable, Whole, Words,
+    Names, Percent, Period, Program, Umask, Variable, Whole, Words,
 };
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
@@ -75,7 +75,7 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("shell", [], Is("false"), bool, |app, v| app.shell = v,
         "give the command to /bin/sh -c as it stands: pipes, loops, and all variables are the shell's affair"),
     key!("interpreter", ["exec_interpreter"],
-        Rule("by the script's ending: .js .mjs .cjs node, .py python, .sh bash, .rb ruby, .php php, .pl perl, .ts .tsx bun; else none"),
+        Rule("by the script's ending: node, python, bash, ruby, php, perl or bun, as PM2; else none"),
         Program, |app, v| app.interpreter = Some(v.0),
         "the program that runs the script; \"none\" executes the script itself"),
     key!("interpreter_args", ["node_args"], Is("[]"), Words, |app, v| app.interpreter_args = v,
@@ -94,7 +94,8 @@ pub(super) static APP: &[Key<Draft>] = &[
         "files with lines of KEY=VALUE, relative to cwd, below env; a later one wins; -FILE may be missing"),
 
     // How many.
-    key!("instances", [], Rule("$WEB_CONCURRENCY for the app named web, else 1"), Instances, |app, v| app.instances = Some(v.0),
+    key!("instances", [], Rule("$WEB_CONCURRENCY for the app named web, else 1"), Instances,
+        |app, v| app.instances = Some(v.0),
         "how many run side by side; processors are those that the container may use"),
     key!("exec_mode", [], Is("\"fork\""), ExecMode, |_, _| (),
         "PM2's word, without effect yet: sockets are not shared between instances in this version"),
@@ -107,17 +108,17 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("kind", [], Is("\"service\""), Kind, |app, v| app.spec.kind = v,
         "oneshot: runs to its end, and 0 means done; what waits for it starts then"),
     key!("autostart", [], Is("true"), bool, |app, v| app.spec.autostart = v,
-        "false: only started by a verb"),
+        "false: started by a verb, by its schedule, or because a running app requires it"),
     key!("after", [], Is("[]"), Names, |app, v| app.after = v,
-        "apps that must be online before (a oneshot: done); also the order of stopping, backwards"),
+        "order alone: apps that come first, until they are online or have ended for good; stopping goes backwards"),
     key!("requires", [], Is("[]"), Names, |app, v| app.requires = v,
-        "as after, and if one of them is errored or fails for good, so does this app"),
+        "apps that must be online (a oneshot: done) before this one starts, and that start with it; errored while one of them is"),
     key!("autorestart", ["restart"], Rule("always; never for a oneshot"), Restart, |app, v| app.restart = Some(v),
         "which ends are followed by a new start; PM2's true and false are always and never"),
     key!("restart_delay", [], Is("0"), Millis, |app, v| app.spec.restart.delay = v,
         "wait before each restart"),
     key!("exp_backoff_restart_delay", [], Is("0"), Millis, |app, v| app.spec.restart.backoff = v,
-        "first wait of a growing one: times 1.5 with each restart up to 15 s, from the start again after 30 s online; 0: off"),
+        "first wait of a growing one: times 1.5 each time, up to 15 s, and anew after 30 s online; 0: off"),
     key!("restart_jitter", [], Is("0"), Percent, |app, v| app.spec.restart.jitter_percent = v.0,
         "lengthen each wait by a random share of up to this, so that many apps do not restart at once"),
     key!("max_restarts", [], Is("16"), Crashes, |app, v| app.spec.restart.max_restarts = v.0,
@@ -129,15 +130,15 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("max_memory_restart", [], Unset, Memory, |app, v| app.spec.memory_limit = Some(v.0),
         "restart an instance whose processes use more private memory than this together; % of the container's limit"),
     key!("cron_restart", ["cron"], Unset, Cron, |app, v| app.spec.cron = Some(v.0),
-        "restart on a schedule, in local time"),
+        "restart on a schedule, in local time; an app that is not running is started then"),
 
     // How it ends.
     key!("kill_signal", [], Is("\"TERM\""), Sig, |app, v| app.spec.stop.signal = v,
-        "the signal that asks the app to stop"),
+        "the signal that asks the main process to stop"),
     key!("kill_timeout", [], Is("\"8s\""), Millis, |app, v| app.spec.stop.timeout = v,
         "how long it may take to stop; then SIGKILL"),
     key!("treekill", [], Is("true"), bool, |app, v| app.spec.stop.tree = v,
-        "signal all of the app's processes, and end what outlives the main one; false: the main process alone"),
+        "end what outlives the main process: kill_signal, then SIGKILL; false: leave it alone"),
     key!("main", [], Is("false"), bool, |app, v| app.spec.main = v,
         "pm3 ends when this app does, with its exit code; for one app at most"),
     key!("exit_on_error", [], Is("false"), bool, |app, v| app.spec.exit_on_error = v,
@@ -183,17 +184,18 @@ pub(super) static SETTINGS: &[Key<Settings>] = &[
         "how long the end of an app by TERM, INT or HUP waits to be judged: pm3 may be about to get the same signal"),
     key!("sample_interval", [], Is("\"1s\""), Period, |pm3, v| pm3.sample_interval = v.0,
         "time between two looks at memory, while some app has max_memory_restart"),
-    key!("runtime_dir", [], Rule("the first that works, see `pm3 --help`"), FilePath, |pm3, v| pm3.runtime_dir = Some(v.0),
+    key!("runtime_dir", [], Rule("/run/pm3 for root, else $XDG_RUNTIME_DIR/pm3, else ~/.pm3"), FilePath,
+        |pm3, v| pm3.runtime_dir = Some(v.0),
         "directory of the control socket"),
     key!("control", [], Is("true"), bool, |pm3, v| pm3.control = v,
         "false: no control socket, so no verbs"),
-    key!("control_group", [], Unset, Name, |pm3, v| pm3.control_group = Some(v.0),
+    key!("control_group", [], Unset, Account, |pm3, v| pm3.control_group = Some(v.0),
         "a group whose members may use the control socket, with control_right"),
     key!("control_right", [], Is("\"view\""), Right, |pm3, v| pm3.control_right = v,
         "what those may do: view, or operate (restart, stop, signal); root and pm3's own user may do all"),
     key!("log_level", [], Rule("info"), LogLevel, |pm3, v| pm3.log_level = Some(v.0),
         "how much pm3 itself says, where neither PM3_LOG nor RUST_LOG is set"),
-    key!("termination_log", [], Unset, Text, |pm3, v| pm3.termination_log = Some(v.0),
+    key!("termination_log", [], Unset, FilePath, |pm3, v| pm3.termination_log = Some(v.0),
         "a file that gets the reason why pm3 ended: Kubernetes' /dev/termination-log"),
 ];
 
@@ -277,4 +279,53 @@ fn reference<T>(keys: &[Key<T>]) -> String {
         format!("  {} = {}\n    {}\n{default}{also}", key.name, (key.expects)(), key.doc)
     };
     keys.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::config::{Facts, parse};
+    use crate::supervisor::spec::Spec;
+
+    fn read(text: &str) -> Spec {
+        let facts = Facts { cpus: 1, memory_limit: None, env: Vec::new(), start_dir: "/".into() };
+        parse("pm3.toml", text, Some("prod"), &facts).unwrap()
+    }
+
+    fn written<T>(key: &Key<T>) -> Option<String> {
+        let name = key.name.replace(PROFILE, "prod");
+        if let Is(value) = key.default { Some(format!("{name} = {value}\n")) } else { None }
+    }
+
+    #[test]
+    fn a_default_is_what_is_meant_without_the_key() {
+        let plain = "[[apps]]\nname = 'b'\nscript = 'b'\nenv_prod = {}\n[[apps]]\nscript = 'a'\n";
+        for (text, name) in APP.iter().filter_map(|key| Some((format!("{plain}{}", written(key)?), key.name))) {
+            assert_eq!(read(&text), read(plain), "{name}");
+        }
+        for (text, name) in
+            SETTINGS.iter().filter_map(|key| Some((format!("{plain}[pm3]\n{}", written(key)?), key.name)))
+        {
+            assert_eq!(read(&text), read(plain), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_rows_have_a_name_in_common() {
+        fn check<T>(keys: &[Key<T>]) {
+            let mut names: Vec<&str> =
+                keys.iter().flat_map(|key| [key.name].into_iter().chain(key.also.iter().copied())).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count);
+            for alone in PM2_ALONE {
+                assert!(!names.contains(alone), "{alone}");
+            }
+        }
+        check(APP);
+        check(SETTINGS);
+    }
 }

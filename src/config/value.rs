@@ -1,6 +1,7 @@
 //! How a value of the file becomes one of Rust: its place in toml's tree, the variables that it may name, and what is
 //! said when it is not as expected. The kinds of values themselves are in `kinds`.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -19,23 +20,14 @@ pub(super) struct Val<'a> {
 /// The variables that a value may name: those of the app so far, then pm3's own.
 pub(super) struct Scope<'a> {
     pub(super) facts: &'a Facts,
-    pub(super) own: Vec<(String, String)>,
+    pub(super) own: BTreeMap<String, String>,
     /// False where the value will not be used (another profile): then its variables need not be set.
     pub(super) expands: bool,
 }
 
 impl Scope<'_> {
     pub(super) fn lookup(&self, name: &str) -> Option<String> {
-        let own = self.own.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        own.or_else(|| self.facts.var(name)).map(str::to_owned)
-    }
-
-    /// Sets a variable of the app, in place of an earlier one of that name.
-    pub(super) fn set(&mut self, name: String, value: String) {
-        match self.own.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => self.own.push((name, value)),
-        }
+        self.own.get(name).map(String::as_str).or_else(|| self.facts.var(name)).map(str::to_owned)
     }
 }
 
@@ -172,11 +164,19 @@ impl Val<'_> {
         vec![why.into()]
     }
 
-    /// One value, or those of an array; the message of a wrong one names its place.
-    pub(super) fn each<T>(&self, read: impl Fn(&Val<'_>) -> Result<T, Wrongs>) -> Result<Vec<T>, Wrongs> {
+    /// One value, or those of an array, where each is expected to be an `item`.
+    pub(super) fn each<T>(&self, item: &str, read: impl Fn(&Val<'_>) -> Result<T, Wrongs>) -> Result<Vec<T>, Wrongs> {
         let DeValue::Array(items) = self.node.get_ref() else { return Ok(vec![read(self)?]) };
         let items = items.iter().enumerate().map(|(index, node)| {
-            read(&Val { node, scope: self.scope }).map_err(|wrongs| inside(wrongs, node.span(), &format!("[{index}]")))
+            let named = |mut wrong: Wrong| {
+                if let Refused::Expected = wrong.why {
+                    wrong.why = Refused::Because(format!("expected {item}"));
+                }
+                wrong
+            };
+            let wrongs = |wrongs: Wrongs| wrongs.into_iter().map(named).collect();
+            let result = read(&Val { node, scope: self.scope }).map_err(wrongs);
+            result.map_err(|wrongs| inside(wrongs, node.span(), &format!("[{index}]")))
         });
         gather(items)
     }

@@ -1,0 +1,145 @@
+//! What is wrong, with its place in a file: collected while reading goes on, bounded, and put in order at the end. And
+//! how a file becomes text in the first place.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::Mistake;
+use crate::supervisor::event::Size;
+
+/// A larger file is not a configuration: reading it ends here.
+const TEXT_MAX: u64 = 1 << 20;
+
+/// Nobody reads more mistakes at once.
+const MISTAKES_MAX: usize = 100;
+
+/// After this many there is no point in looking for more: the file is something else, and each costs time.
+const ENOUGH: usize = 1000;
+
+/// A longer message is cut: no name or value in a file has a bound of its own.
+const MESSAGE_MAX: usize = 500;
+
+/// A shown value is cut here.
+const SHOWN_MAX: usize = 60;
+
+/// All that is wrong with one file, and with those that it names.
+pub(super) struct Mistakes<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// In this file, each with the byte where it is.
+    here: Vec<(usize, String)>,
+    elsewhere: Vec<Mistake>,
+}
+
+impl<'a> Mistakes<'a> {
+    pub(super) fn new(file: &'a str, text: &'a str) -> Mistakes<'a> {
+        Mistakes { file, text, here: Vec::new(), elsewhere: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, offset: usize, text: impl Into<String>) {
+        self.here.push((offset, text.into()));
+    }
+
+    pub(super) fn add_elsewhere(&mut self, mistake: Mistake) {
+        self.elsewhere.push(mistake);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.here.is_empty() && self.elsewhere.is_empty()
+    }
+
+    /// Whether to stop looking.
+    pub(super) fn are_enough(&self) -> bool {
+        self.here.len() + self.elsewhere.len() >= ENOUGH
+    }
+
+    /// The line of a byte, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        place(self.text, offset).0
+    }
+
+    /// In order: the file itself, then those that it names. Each line of text is clean and short.
+    pub(super) fn into_list(mut self) -> Vec<Mistake> {
+        self.here.sort();
+        self.here.dedup();
+        self.elsewhere.sort_by(|a, b| (&a.file, a.line, a.col, &a.text).cmp(&(&b.file, b.line, b.col, &b.text)));
+        self.elsewhere.dedup();
+        let all = self.here.len() + self.elsewhere.len();
+        self.here.truncate(MISTAKES_MAX);
+        let here = self.here.into_iter().map(|(offset, text)| {
+            let (line, col) = place(self.text, offset);
+            Mistake { file: self.file.to_owned(), line, col, text }
+        });
+        let mut list: Vec<Mistake> = here.chain(self.elsewhere).take(MISTAKES_MAX).collect();
+        for mistake in &mut list {
+            mistake.text = clean(&mistake.text);
+        }
+        if let Some(last) = list.last_mut().filter(|_| all > MISTAKES_MAX) {
+            let more = all - MISTAKES_MAX;
+            last.text.push_str(&format!(" (and at least {more} more mistakes)"));
+        }
+        list
+    }
+}
+
+/// Without line breaks and what could steer a terminal, and of bounded length.
+fn clean(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len().min(MESSAGE_MAX));
+    for (count, letter) in text.chars().enumerate() {
+        if count == MESSAGE_MAX {
+            clean.push('…');
+            break;
+        }
+        if letter.is_control() { clean.extend(letter.escape_default()) } else { clean.push(letter) }
+    }
+    clean
+}
+
+/// Reads a text file of bounded size.
+pub(super) fn text(path: &Path) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(TEXT_MAX + 1).read_to_end(&mut bytes)).map_err(|error| {
+        let text = error.to_string();
+        // "No such file or directory (os error 2)": a message here starts small and has no number.
+        let why = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+        Problem { place: None, why: format!("cannot be read: {why}") }
+    })?;
+    if bytes.len() as u64 > TEXT_MAX {
+        return Err(Problem { place: None, why: format!("larger than {}: not a configuration", Size(TEXT_MAX)) });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default());
+        Problem { place: Some(place(&before, valid)), why: "not UTF-8 from here on".into() }
+    })
+}
+
+/// Why a file cannot be used, and where in it (None: as a whole).
+pub(super) struct Problem {
+    pub(super) place: Option<(usize, usize)>,
+    pub(super) why: String,
+}
+
+impl Problem {
+    pub(super) fn at(self, file: &str) -> Mistake {
+        let (line, col) = self.place.unwrap_or((1, 1));
+        Mistake { file: file.to_owned(), line, col, text: self.why }
+    }
+}
+
+/// Line and column of a byte, from 1; within the text, whatever the offset.
+pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
+    let end = (0..=offset.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let before = text.get(..end).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// The first line of a text, cut to a length that fits a message.
+pub(super) fn short(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let end = line.char_indices().nth(SHOWN_MAX).map_or(line.len(), |(end, _)| end);
+    let cut = line.get(..end).unwrap_or_default();
+    if cut.len() < text.len() { format!("{cut}…") } else { cut.to_owned() }
+}

@@ -1,0 +1,93 @@
+//! Files: which one is read, why one cannot be, and that the shipped ones are good.
+
+use std::fs;
+use std::path::Path;
+
+use expect_test::expect;
+use pm3::config::{self, Facts};
+
+use super::{Scratch, facts, show, toml_files};
+
+#[test]
+fn a_file_that_cannot_be_read_says_why() {
+    let dir = Scratch::new();
+    dir.write("latin.toml", b"# \xc3\xa4\n[[apps]]\nname = '\xc3\xa4\xe4'\n");
+    dir.write("huge.toml", vec![b'#'; (1 << 20) + 1]);
+    let mut all = String::new();
+    for file in ["none.toml", ".", "latin.toml", "huge.toml"] {
+        all.push_str(&show(&config::load(Path::new(file), None, &dir.facts()).unwrap_err()));
+    }
+    expect![[r#"
+        none.toml:1:1: cannot be read: no such file or directory
+        .:1:1: cannot be read: is a directory
+        latin.toml:3:10: not UTF-8 from here on
+        huge.toml:1:1: larger than 1M: not a configuration
+    "#]]
+    .assert_eq(&all);
+}
+
+#[test]
+fn a_file_is_found_by_argument_then_variable_then_place() {
+    let dir = Scratch::new();
+    let find = |explicit: Option<&str>, facts: &Facts| config::find(explicit.map(Path::new), facts);
+    let mut facts = dir.facts();
+    dir.write("pm3.toml", "[[apps]]\nscript = 'x'\n");
+    assert_eq!(find(None, &facts), Ok("pm3.toml".into()));
+    assert!(config::check(&find(None, &facts).unwrap(), None, &facts).unwrap().starts_with("1 app"));
+    facts.env.push(("PM3_CONFIG".into(), "b.toml".into()));
+    assert_eq!(find(None, &facts), Ok("b.toml".into()));
+    assert_eq!(find(Some("c.toml"), &facts), Ok("c.toml".into()));
+    facts.env.clear();
+    fs::remove_file(dir.0.join("pm3.toml")).unwrap();
+    if !Path::new("/etc/pm3.toml").exists() && !Path::new("/etc/pm3/pm3.toml").exists() {
+        let why = dir.neutral(&find(None, &facts).unwrap_err());
+        expect!["no configuration file: looked for DIR/pm3.toml, /etc/pm3/pm3.toml and /etc/pm3.toml; write one, or name it: `pm3 init FILE`, --config FILE or $PM3_CONFIG"].assert_eq(&why);
+    }
+}
+
+#[test]
+fn the_shipped_files_are_good() {
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let files = toml_files(&conf);
+    assert!(files.contains(&conf.join("pm3.toml")) && files.len() >= 5, "{files:?}");
+    // As on a bare machine: no variables, but a memory limit.
+    let facts = Facts { env: Vec::new(), start_dir: conf.clone(), ..facts() };
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let profile = text.contains("\n[apps.env_prod]").then_some("prod");
+        config::load(&file, profile, &facts).map_err(|mistakes| show(&mistakes)).unwrap();
+    }
+    let default = config::load(&conf.join("pm3.toml"), None, &facts).unwrap();
+    expect![[r#"
+        4 apps, 5 instances
+
+        setup, oneshot
+          run      /bin/sh -c 'echo '\''setting up'\''; sleep 1; echo '\''set up'\'''
+          restart  never
+
+        web × 2
+          run      /bin/sh -c '    echo "instance $NODE_APP_INSTANCE is up, $GREETING"
+            exec sleep 1000000
+        '
+          with     GREETING
+          after    setup (required)
+          restart  always; errored after 16 runs in a row under 1s
+
+        crash
+          run      /bin/sh -c 'echo '\''failing'\''; exit 1'
+          restart  always, waiting 200ms and ever longer, up to 15s; errored after 8 runs in a row under 1s
+
+        leak
+          run      /bin/sh -c '    half=x
+            while [ ${#half} -lt 500000 ]; do half=$half$half; done
+            while :; do heap=$heap$half; sleep 1; done
+        '
+          after    web
+          restart  always; errored after 16 runs in a row under 1s
+          memory   restarted above 8M
+
+        order: setup, crash; then web; then leak
+        pm3 ends when nothing runs that will run again; stopping takes 9s at most
+    "#]]
+    .assert_eq(&config::plan_text(&default));
+}

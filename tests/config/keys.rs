@@ -1,0 +1,175 @@
+//! Every key, once good and once bad. No key can be forgotten here: the reference says which there are.
+
+use std::collections::BTreeSet;
+
+use expect_test::expect;
+use pm3::config;
+
+use super::{facts, show};
+
+/// Every key with a good line and a bad one. What a good line changes is in the spec; the bad one is refused.
+pub(super) const KEYS: &[(&str, &str, &str)] = &[
+    ("name", "'shop'", "'my shop'"),
+    ("script", "'b.js'", "5"),
+    ("args", "'-v'", "{ a = 1 }"),
+    ("command", "'a b'", "'  '"),
+    ("shell", "true\nname = 'x'\ncommand = 'a'", "'yes'"),
+    ("interpreter", "'deno'", "'deno run'"),
+    ("interpreter_args", "'-v'", "true"),
+    ("cwd", "'/x'", "''"),
+    ("namespace", "'shop'", "'all'"),
+    ("env", "{ A = 1 }", "[1]"),
+    ("env_<profile>", "{ A = 1 }", "{ A = [1] }"),
+    ("env_file", "'-none'", "3"),
+    ("instances", "2", "1025"),
+    ("exec_mode", "'cluster'", "'clustr'"),
+    ("instance_var", "'N'", "'1N'"),
+    ("increment_var", "'PORT'", "'NONE'"),
+    ("kind", "'oneshot'", "'one-shot'"),
+    ("autostart", "false", "'no'"),
+    ("after", "'other'", "'othr'"),
+    ("requires", "['other']", "[['other']]"),
+    ("autorestart", "'never'", "'allways'"),
+    ("restart_delay", "'1s'", "'1 s'"),
+    ("exp_backoff_restart_delay", "100", "-1"),
+    ("restart_jitter", "20", "'101%'"),
+    ("max_restarts", "3", "0"),
+    ("min_uptime", "'2s'", "'60d'"),
+    ("stop_exit_codes", "[1, 2]", "[1, 256]"),
+    ("max_memory_restart", "'20M'", "20"),
+    ("cron_restart", "'0 3 * * *'", "'0 3 * *'"),
+    ("kill_signal", "'INT'", "'SIGTRM'"),
+    ("kill_timeout", "'1s'", "1979-05-27"),
+    ("treekill", "false", "0"),
+    ("main", "true", "'maybe'"),
+    ("exit_on_error", "true", "1"),
+    ("log_mode", "'none'", "'json'"),
+    ("out_file", "'x'", "['x']"),
+    ("error_file", "'x'", "true"),
+    ("log_file", "'x'", "{}"),
+    ("merge_logs", "true", "'true '"),
+    ("user", "1000", "'www:www'"),
+    ("group", "'www'", "-1"),
+    ("umask", "'022'", "22"),
+    ("nice", "5", "20"),
+    ("oom_score_adj", "-5", "1001"),
+    ("limits", "{ nofile = 5 }", "{ nofile = '5:4', cpu = '1M', nofiles = 1 }"),
+    ("no_new_privs", "true", "2"),
+    ("stop_budget", "'5s'", "'soon'"),
+    ("exit_policy", "'never'", "'always'"),
+    ("settle_time", "0", "'x'"),
+    ("sample_interval", "'2s'", "10"),
+    ("runtime_dir", "'/x'", "1"),
+    ("control", "false", "'off'"),
+    ("control_group", "'ops'", "'o p s'"),
+    ("control_right", "'operate'", "'admin'"),
+    ("log_level", "'pm3=debug,warn'", "'inf'"),
+    ("termination_log", "'/x'", "false"),
+];
+
+/// Keys that change nothing yet.
+const WITHOUT_EFFECT: &[&str] = &["env_file", "exec_mode"];
+
+pub(super) fn with_key(key: &str, value: &str) -> String {
+    let settings = KEYS.iter().position(|(name, ..)| *name == "stop_budget").unwrap();
+    let of_pm3 = KEYS[settings..].iter().any(|(name, ..)| *name == key);
+    let key = key.replace("<profile>", "prod");
+    let script = if value.contains("command =") || ["script", "command"].contains(&key.as_str()) {
+        ""
+    } else {
+        "script = 'a.js'\n"
+    };
+    let other = "[[apps]]\nname = 'other'\nscript = 'o.js'\nenv_prod = {}\n";
+    if of_pm3 {
+        format!("[[apps]]\nscript = 'a.js'\n{other}[pm3]\n{key} = {value}\n")
+    } else {
+        format!("[[apps]]\n{script}{key} = {value}\n{other}")
+    }
+}
+
+#[test]
+fn every_key_is_in_the_table_of_cases() {
+    let reference = config::keys();
+    let keys = reference.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(" = "));
+    let keys: BTreeSet<&str> = keys.map(|(key, _)| key).filter(|key| !key.starts_with(' ')).collect();
+    assert_eq!(keys, KEYS.iter().map(|(key, ..)| *key).collect());
+}
+
+#[test]
+fn every_key_is_read() {
+    let read = |text: &str| config::parse("pm3.toml", text, Some("prod"), &facts()).map_err(|mistakes| show(&mistakes));
+    let plain = read(&with_key("script", "'a.js'")).unwrap();
+    for (key, good, _) in KEYS {
+        let spec = read(&with_key(key, good)).unwrap();
+        assert_eq!(spec == plain, WITHOUT_EFFECT.contains(key), "{key} = {good}");
+    }
+}
+
+#[test]
+fn every_key_refuses_what_it_does_not_mean() {
+    let mut all = String::new();
+    for (key, _, bad) in KEYS {
+        let mistakes = config::parse("f", &with_key(key, bad), None, &facts()).expect_err(key);
+        all.push_str(&show(&mistakes));
+    }
+    expect![[r#"
+        f:3:1: my shop: name = 'my shop': expected a name without blanks, quotes and / \ = , : (it becomes part of file names)
+        f:2:1: app 1: script = 5: expected a path
+        f:3:1: a: args: expected an array of texts, or one text that is split as a shell would
+        f:2:1: app 1: command = '  ': it is empty; nothing would run
+        f:3:1: a: shell = 'yes': expected true or false
+        f:3:1: a: interpreter = 'deno run': expected one program; its arguments go into interpreter_args
+        f:3:1: a: interpreter_args = true: expected an array of texts, or one text that is split as a shell would
+        f:3:1: a: cwd = '': it is empty; leave the key out
+        f:3:1: a: namespace = 'all': a number or `all` could not be told from an id or from all apps, in `pm3 stop`
+        f:3:1: a: env: expected a table of variables, each a text, a number or a boolean
+        f:3:14: a: env_prod.A: expected a text, a number or a boolean
+        f:3:1: a: env_file: expected a path or an array of paths; a - before one: it may be missing
+        f:3:1: a: instances = 1025: expected a number up to 1024, "max" or 0 (one per processor), or -1 (one less)
+        f:3:1: a: exec_mode = 'clustr': expected fork or cluster, did you mean cluster?
+        f:3:1: a: instance_var = '1N': expected the name of a variable
+        f:3:1: a: increment_var = 'NONE': NONE is not set; give it its first value in env
+        f:3:1: a: kind = 'one-shot': expected service or oneshot, did you mean oneshot?
+        f:3:1: a: autostart = 'no': expected true or false
+        f:3:9: a: after: there is no app othr, did you mean other?
+        f:3:13: a: requires[0]: expected the name of an app
+        f:3:1: a: autorestart = 'allways': expected always, on-failure or never, did you mean always?
+        f:3:1: a: restart_delay = '1 s': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:3:1: a: exp_backoff_restart_delay = -1: expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:3:1: a: restart_jitter = '101%': expected a percentage from 0 to 100, as 20 or "20%"
+        f:3:1: a: max_restarts = 0: expected a number of at least 1, or "unlimited" (for no restart at all: autorestart = "never")
+        f:3:1: a: min_uptime = '60d': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:3:23: a: stop_exit_codes[1]: expected a number from 0 to 255
+        f:3:1: a: max_memory_restart = 20: expected a size of at least 64K: bytes, or text as "20M", "1.5G", "80%"
+        f:3:1: a: cron_restart = '0 3 * *': expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first; these are 4
+        f:3:1: a: kill_signal = 'SIGTRM': expected a signal's name or number, as "TERM", "SIGINT", "RTMIN+3" or 15, did you mean TERM?
+        f:3:1: a: kill_timeout = 1979-05-27: expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:3:1: a: treekill = 0: expected true or false
+        f:3:1: a: main = 'maybe': expected true or false
+        f:3:1: a: exit_on_error = 1: expected true or false
+        f:3:1: a: log_mode = 'json': expected inherit or none
+        f:3:1: a: out_file = ['x']: expected a path
+        f:3:1: a: error_file = true: expected a path
+        f:3:1: a: log_file: expected a path
+        f:3:1: a: merge_logs = 'true ': expected true or false, did you mean true?
+        f:3:1: a: user = 'www:www': expected a name or a number; user and group have a key each
+        f:3:1: a: group = -1: expected a name or a number
+        f:3:1: a: umask = 22: expected octal permission bits, as "022" or 0o022
+        f:3:1: a: nice = 20: expected a whole number from -20 to 19
+        f:3:1: a: oom_score_adj = 1001: expected a whole number from -1000 to 1000
+        f:3:12: a: limits.nofile: the soft limit is above the hard one
+        f:3:28: a: limits.cpu: expected a number, "unlimited", or "soft:hard" (sizes may be as "64M")
+        f:3:40: a: limits.nofiles: no such limit, expected as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending or stack, did you mean nofile?
+        f:3:1: a: no_new_privs = 2: expected true or false
+        f:8:1: pm3: stop_budget = 'soon': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:8:1: pm3: exit_policy = 'always': expected when-done or never
+        f:8:1: pm3: settle_time = 'x': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:8:1: pm3: sample_interval = 10: expected a time of at least "100ms"
+        f:8:1: pm3: runtime_dir = 1: expected a path
+        f:8:1: pm3: control = 'off': expected true or false
+        f:8:1: pm3: control_group = 'o p s': expected a name or a number
+        f:8:1: pm3: control_right = 'admin': expected view or operate
+        f:8:1: pm3: log_level = 'inf': expected off, error, warn, info, debug or trace, did you mean info?
+        f:8:1: pm3: termination_log = false: expected a path
+    "#]].assert_eq(&all);
+}
