@@ -93,6 +93,7 @@ impl Column {
     fn is_void(self, rows: &[&Row]) -> bool {
         match self {
             Column::Cpu => rows.iter().all(|row| row.cpu.is_none()),
+            Column::User => rows.iter().all(|row| row.user.is_empty()),
             Column::Reason => rows.iter().all(|row| row.reason.is_empty()),
             Column::Id
             | Column::Name
@@ -101,8 +102,7 @@ impl Column {
             | Column::Uptime
             | Column::Restarts
             | Column::Status
-            | Column::Memory
-            | Column::User => false,
+            | Column::Memory => false,
         }
     }
 }
@@ -370,9 +370,9 @@ mod tests {
     #[test]
     fn an_empty_list_is_a_table_too() {
         expect![[r#"
-            ┌────┬──────┬───────────┬─────┬────────┬───┬────────┬─────┬──────┐
-            │ id │ name │ namespace │ pid │ uptime │ ↺ │ status │ mem │ user │
-            └────┴──────┴───────────┴─────┴────────┴───┴────────┴─────┴──────┘
+            ┌────┬──────┬───────────┬─────┬────────┬───┬────────┬─────┐
+            │ id │ name │ namespace │ pid │ uptime │ ↺ │ status │ mem │
+            └────┴──────┴───────────┴─────┴────────┴───┴────────┴─────┘
         "#]]
         .assert_eq(&render(&[], Style::default()));
     }

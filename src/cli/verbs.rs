@@ -3,11 +3,12 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::args::{Targets, Verb};
 use super::table::{self, Style};
 use super::{Exit, Report};
+use crate::config;
 use crate::control::client::{Client, Error, Peer};
 use crate::control::place::{self, Facts};
 use crate::control::{Problem, Row};
@@ -24,11 +25,30 @@ pub(super) fn perform(verb: Verb, socket: Option<PathBuf>, style: Style) -> Repo
         answered.unwrap_or_else(|error| Report::failed(exit_of(&error), error))
     };
     match verb {
+        Verb::Check { keys: true, .. } => Report::done(config::keys()),
+        Verb::Check { file, config, env, keys: false } => check(file.or(config).as_deref(), env.as_deref()),
         Verb::List { json } => asked(&|client| list(client, json, style)),
         Verb::Start(of) => asked(&|client| operate(client, Operation::Start, &of, style)),
         Verb::Stop(of) => asked(&|client| operate(client, Operation::Stop, &of, style)),
         Verb::Restart(of) => asked(&|client| operate(client, Operation::Restart, &of, style)),
         Verb::Ping => asked(&ping),
+    }
+}
+
+/// The plan that a file is, or every mistake in it.
+fn check(file: Option<&Path>, profile: Option<&str>) -> Report {
+    let start_dir = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let facts = config::Facts::new(sys::cgroup::cpus(), sys::cgroup::memory_limit(), std::env::vars_os(), start_dir);
+    let file = match config::find(file, &facts) {
+        Ok(file) => file,
+        Err(why) => return Report::failed(Exit::Config, why),
+    };
+    match config::check(&file, profile, &facts) {
+        Ok(plan) => Report::done(plan),
+        Err(mistakes) => {
+            let err = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect();
+            Report { out: String::new(), err, exit: Exit::Config }
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod units;
 mod value;
 mod words;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,17 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What of `env` is not UTF-8 is left out.
+    pub fn new(
+        cpus: u32,
+        memory_limit: Option<u64>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+        start_dir: PathBuf,
+    ) -> Facts {
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Facts { cpus, memory_limit, env: env.into_iter().filter_map(text).collect(), start_dir }
+    }
+
     fn var(&self, name: &str) -> Option<&str> {
         self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

@@ -78,15 +78,7 @@ fn load(file: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<S
 
 /// What a file's meaning depends on, on this machine and in this container.
 pub fn facts(start_dir: &Path) -> Facts {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    Facts {
-        cpus: cgroup::cpus(),
-        memory_limit: cgroup::memory_limit(),
-        env: std::env::vars_os().filter_map(text).collect(),
-        start_dir: start_dir.to_path_buf(),
-    }
+    Facts::new(cgroup::cpus(), cgroup::memory_limit(), std::env::vars_os(), start_dir.to_path_buf())
 }
 
 impl Reading {
