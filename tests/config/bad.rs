@@ -246,7 +246,9 @@ fn bounds() {
     );
     check_bounds(
         &text.replace("script", "skript"),
-        expect!["100: pm3.toml:100:1: app 50: skript: unknown key, did you mean script? (and at least 900 more mistakes)"],
+        expect![
+            "100: pm3.toml:100:1: app 50: skript: unknown key, did you mean script? (and at least 900 more mistakes)"
+        ],
     );
 }
 
