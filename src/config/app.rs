@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::kinds::{EnvFiles, Instances, Name, Names, Words};
 use super::value::{Scalar, Scope};
-use crate::supervisor::spec::{AppSpec, Kind, Rare, Restart};
+use crate::supervisor::spec::{AppSpec, Kind, LogMode, Rare, Restart};
 
 /// The values of an app's keys, as far as they do not have a place in the spec already.
 #[derive(Default)]
@@ -53,6 +53,9 @@ const INTERPRETERS: &[(&str, &str)] = &[
 
 /// The variable with the instance's number that PM2 sets.
 const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
+
+/// Names of pm3's own streams. They are links, and an app's file is never opened through one.
+const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
 
 /// Where Heroku and others say how many processes a web server should have.
 const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
@@ -219,11 +222,25 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
     // Absolute from here on: whoever opens it stands somewhere else.
     let absolute = |path: Box<str>| -> Box<str> { home.join(&*path).to_string_lossy().into() };
     let output = &mut draft.spec.launch.output;
+    let files = [
+        ("out_file", &mut draft.out_file, Some("/dev/stdout")),
+        ("error_file", &mut draft.error_file, Some("/dev/stderr")),
+        ("log_file", &mut draft.log_file, None),
+    ];
+    for (key, file, own) in files {
+        if file.is_some() && file.as_deref() == own && output.mode == LogMode::Inherit {
+            *file = None;
+        } else if file.as_deref().is_some_and(|file| STREAMS.contains(&file)) {
+            let only =
+                "in this version only out_file = \"/dev/stdout\" and error_file = \"/dev/stderr\" mean pm3's own";
+            clashes.at(key, format!("{only}, with log_mode = \"inherit\""));
+        }
+    }
     match draft.log_file.take() {
-        Some(_) if draft.out_file.is_some() || draft.error_file.is_some() => clashes.at(
-            "log_file",
-            "out_file or error_file is set too; in this version each stream has one destination: log_file for both, or the other two",
-        ),
+        Some(_) if draft.out_file.is_some() || draft.error_file.is_some() => {
+            let one = "in this version each stream has one destination: log_file for both, or the other two";
+            clashes.at("log_file", format!("out_file or error_file is set too; {one}"));
+        }
         Some(both) => {
             output.out = Some(absolute(both));
             output.err.clone_from(&output.out);

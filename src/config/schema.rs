@@ -112,7 +112,7 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("after", [], Is("[]"), Names, |app, v| app.after = v,
         "order alone: apps that come first, until they are online or have ended for good; stopping goes backwards"),
     key!("requires", [], Is("[]"), Names, |app, v| app.requires = v,
-        "apps that must be online (a oneshot: done) before this one starts, and that start with it; errored while one of them is"),
+        "apps that start with it and must be online (a oneshot: done) first; while one of them is errored, so is this"),
     key!("autorestart", ["restart"], Rule("always; never for a oneshot"), Restart, |app, v| app.restart = Some(v),
         "which ends are followed by a new start; PM2's true and false are always and never"),
     key!("restart_delay", [], Is("0"), Millis, |app, v| app.spec.restart.delay = v,

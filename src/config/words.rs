@@ -304,8 +304,8 @@ mod tests {
 
     #[test]
     fn env_files() {
-        let text = "\u{feff}# a comment\r\nA=1\r\nexport B = two words # note\n  C='#$x \\n'\nD=\"a\\n\\\"b\\\" \\$ \\x\" # note\n\n\
-                    E= # note\nF=#fff\nG=a#b\nH=\"two\nlines\"\nI=x=y\nJ='' ";
+        let text = "\u{feff}# a comment\r\nA=1\r\nexport B = two words # note\n  C='#$x \\n'\n\
+                    D=\"a\\n\\\"b\\\" \\$ \\x\" # note\n\nE= # note\nF=#fff\nG=a#b\nH=\"two\nlines\"\nI=x=y\nJ='' ";
         let (variables, bad) = env_lines(text);
         let pairs: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(bad, []);

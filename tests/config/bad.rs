@@ -76,6 +76,9 @@ fn keys_that_do_not_go_together() {
         "script = '7.js'",
         "script = 'a'\nkind = 'oneshot'\nautorestart = 'always'",
         "script = 'a'\nlog_file = 'b'\nout_file = 'c'",
+        "script = 'a'\nlog_file = '/dev/stdout'",
+        "script = 'a'\nerror_file = '/dev/stdout'\nout_file = '/dev/stdout'",
+        "script = 'a'\nout_file = '/dev/stdout'\nlog_mode = 'none'",
         "script = 'a'\nincrement_var = 'HOME'",
         "script = 'a'\nincrement_var = 'PORT'\nargs = '-p $PORT'",
         "script = 'a'\nargs = ['${NODE_APP_INSTANCE}']",
@@ -126,6 +129,12 @@ fn keys_that_do_not_go_together() {
         a: autorestart = 'always': a oneshot that always starts again is never done; expected on-failure or never
         # script = 'a', log_file = 'b', out_file = 'c'
         a: log_file = 'b': out_file or error_file is set too; in this version each stream has one destination: log_file for both, or the other two
+        # script = 'a', log_file = '/dev/stdout'
+        a: log_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own, with log_mode = "inherit"
+        # script = 'a', error_file = '/dev/stdout', out_file = '/dev/stdout'
+        a: error_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own, with log_mode = "inherit"
+        # script = 'a', out_file = '/dev/stdout', log_mode = 'none'
+        a: out_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own, with log_mode = "inherit"
         # script = 'a', increment_var = 'HOME'
         a: increment_var = 'HOME': the value of HOME is not a number that could grow
         # script = 'a', increment_var = 'PORT', args = '-p $PORT'
