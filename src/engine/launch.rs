@@ -136,7 +136,9 @@ fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(S
     };
     let file = |path: &str| -> Result<Stream, Failure> {
         let path = Path::new(&*settings.cwd).join(path);
-        let path = if app.instances > 1 && !output.merge { numbered(&path, instance.id.0) } else { path };
+        // There is one /dev/null for all.
+        let apart = app.instances > 1 && !output.merge && !path.starts_with("/dev");
+        let path = if apart { numbered(&path, instance.id.0) } else { path };
         Ok(Stream::File(c_string(path.into_os_string().into_vec())?))
     };
     let stdout = output.out.as_deref().map_or(Ok(otherwise.clone()), file)?;
