@@ -50,8 +50,8 @@ fn the_shipped_files_are_good() {
     let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let files = toml_files(&conf);
     assert!(files.contains(&conf.join("pm3.toml")) && files.len() >= 5, "{files:?}");
-    // As on a bare machine: no variables, but a memory limit.
-    let facts = Facts { env: Vec::new(), start_dir: conf.clone(), ..facts() };
+    // As on a bare machine: no variables, no memory limit.
+    let facts = Facts { env: Vec::new(), memory_limit: None, start_dir: conf.clone(), ..facts() };
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let profile = text.contains("\n[apps.env_prod]").then_some("prod");
