@@ -53,10 +53,12 @@ impl Sig {
     pub const KILL: Sig = Sig(9);
     pub const USR1: Sig = Sig(10);
     pub const USR2: Sig = Sig(12);
+    pub const PIPE: Sig = Sig(13);
     pub const TERM: Sig = Sig(15);
     pub const CHLD: Sig = Sig(17);
     pub const CONT: Sig = Sig(18);
     pub const STOP: Sig = Sig(19);
+    pub const XFSZ: Sig = Sig(25);
     pub const PWR: Sig = Sig(30);
 
     /// From a number (`15`), a name (`TERM`, `sigterm`) or a realtime name (`RTMIN+3`, `SIGRTMAX-1`).
