@@ -29,8 +29,8 @@ pub(super) fn inherited() -> Inherited {
     Inherited { mask: MASK.load(Ordering::Relaxed), ignored: IGNORED.load(Ordering::Relaxed) }
 }
 
-/// Gives a closed `fd` a stand-in, so that no later file takes its number. Lower numbers are taken, so `open`
-/// returns this one.
+/// Gives a closed `fd` a stand-in, so that no later file takes its number. Lower numbers are taken, so what is opened
+/// gets this one.
 fn mend(fd: c_int) {
     // SAFETY: F_GETFD takes no pointer.
     let open = unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
@@ -39,9 +39,19 @@ fn mend(fd: c_int) {
     }
     // SAFETY: the path is a C string.
     let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
-    if null < 0 {
-        // Without /dev: a descriptor that holds the number and answers EBADF to reading and writing, as a closed one.
+    if null >= 0 {
+        return;
+    }
+    // Without /dev: input that is at its end, and output that answers EBADF as a closed descriptor does.
+    if fd == 0 {
+        let mut ends = [-1; 2];
+        // SAFETY: `ends` has room for two descriptors.
+        unsafe { libc::pipe(ends.as_mut_ptr()) };
+        let [_, writer] = ends;
+        // SAFETY: close takes a number, which nobody else knows.
+        unsafe { libc::close(writer) };
+    } else {
         // SAFETY: the path is a C string.
-        unsafe { libc::open(c"/".as_ptr(), libc::O_PATH) };
+        unsafe { libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY) };
     }
 }

@@ -7,8 +7,12 @@ use nix::errno::Errno;
 
 /// The text of an errno as messages show it: lower case, no full stop (errno(3)).
 pub fn why(errno: i32) -> Box<str> {
-    let known = Errno::from_raw(errno);
-    if known == Errno::UnknownErrno { format!("error {errno}").into() } else { lower_first(known.desc()) }
+    match Errno::from_raw(errno) as i32 {
+        // What every libc says. The kernel's own comment, "try again", is no reason.
+        libc::EAGAIN => "resource temporarily unavailable".into(),
+        0 => format!("error {errno}").into(),
+        known => lower_first(Errno::from_raw(known).desc()),
+    }
 }
 
 /// Whether the same call may work later: the machine or a quota is short of something.
@@ -51,6 +55,7 @@ mod tests {
         for (errno, text) in [
             (libc::ENOENT, "no such file or directory"),
             (libc::EACCES, "permission denied"),
+            (libc::EAGAIN, "resource temporarily unavailable"),
             (libc::EIO, "I/O error"),
             (libc::E2BIG, "argument list too long"),
             (libc::EMFILE, "too many open files"),

@@ -93,47 +93,45 @@ impl Way {
 }
 
 impl Say {
-    /// Tries the end of the last line, and then the count of what was lost. True: all is told.
-    fn catch_up(&mut self) -> bool {
-        let given = self.way.give(&self.rest);
-        self.rest.drain(..given);
-        if self.rest.is_empty() && self.lost > 0 {
-            let lines = if self.lost == 1 { "line was" } else { "lines were" };
-            let told = format!("pm3: {} {lines} lost, stderr did not take them\n", self.lost);
-            if self.line(told.as_bytes()) {
-                self.lost = 0;
-            }
-        }
-        self.rest.is_empty() && self.lost == 0
-    }
-
-    /// Writes a line, or keeps the end of one that was taken in part. False: nothing of it was taken.
-    fn line(&mut self, line: &[u8]) -> bool {
+    /// Offers a line, and keeps the end of one that was taken in part. False: nothing of it was taken.
+    fn offer(&mut self, line: &[u8]) -> bool {
         let given = self.way.give(line);
         if given > 0 {
             self.rest.extend_from_slice(line.get(given..).unwrap_or_default());
         }
         given > 0
     }
+
+    /// Offers the end of the last line. True: nothing of it is left.
+    fn finish(&mut self) -> bool {
+        let given = self.way.give(&self.rest);
+        self.rest.drain(..given);
+        self.rest.is_empty()
+    }
 }
 
 impl Write for Say {
     /// Takes one line, always whole.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let caught_up = self.catch_up();
-        let taken = caught_up
-            && match line.get(..LINE_MAX) {
-                Some(cut) if cut.len() < line.len() => self.line(&[cut, b"\n"].concat()),
-                _ => self.line(line),
+        let cut = line.get(..LINE_MAX).filter(|cut| cut.len() < line.len());
+        let taken = self.finish()
+            && match (self.lost, cut) {
+                (0, None) => self.offer(line),
+                (lost, cut) => {
+                    // In one write, so that the count is told once, and when a line has room again.
+                    let lines = if lost == 1 { "line was" } else { "lines were" };
+                    let told = format!("pm3: {lost} {lines} lost, stderr did not take them\n");
+                    let told = if lost == 0 { "" } else { &told };
+                    let end: &[u8] = if cut.is_some() { b"\n" } else { b"" };
+                    self.offer(&[told.as_bytes(), cut.unwrap_or(line), end].concat())
+                }
             };
-        if !taken {
-            self.lost = self.lost.saturating_add(1);
-        }
+        self.lost = if taken { 0 } else { self.lost.saturating_add(1) };
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.catch_up();
+        self.finish();
         Ok(())
     }
 }

@@ -106,6 +106,12 @@ pub struct Received {
     pub by_kernel: bool,
 }
 
+impl Received {
+    fn is_own_writing(&self) -> bool {
+        matches!(self.sig, Sig::PIPE | Sig::XFSZ) && self.pid == std::process::id()
+    }
+}
+
 /// A descriptor that delivers blocked signals. Non-blocking and close-on-exec; readable while any is pending.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
@@ -135,7 +141,8 @@ impl SignalFd {
     }
 
     /// Appends what is pending. True: there may be more, and mio's edge-triggered event will not come again for it,
-    /// so call once more after acting on these.
+    /// so call once more after acting on these. What our own writing raises (a pipe that nobody reads any more, a file
+    /// that is too large) is left out: blocked, it is kept even where it is ignored.
     pub fn read_all(&self, into: &mut Vec<Received>) -> io::Result<bool> {
         let most = into.len().saturating_add(DRAIN_MAX);
         while into.len() < most {
@@ -146,7 +153,7 @@ impl SignalFd {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            into.extend(batch.received(got));
+            into.extend(batch.received(got).filter(|received| !received.is_own_writing()));
         }
         Ok(true)
     }
