@@ -1,17 +1,20 @@
 //! The words of the command line choose the role; its exit code is the program's.
+#![no_main]
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use pm3::cli::{self, InitArgs, Next};
 use pm3::engine::boot;
 
-fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
+pm3::program!(program);
+
+fn program(words: Vec<OsString>) -> u8 {
+    let words: Vec<OsString> = words.into_iter().skip(1).collect();
     // A container whose whole command is pm3 means: be its init.
     let bare_init = words.is_empty() && std::process::id() == 1;
     let next = if bare_init { Next::Init(InitArgs::default()) } else { cli::main(words) };
-    ExitCode::from(match next {
+    match next {
         Next::Exit(code) => code,
         Next::Init(args) => boot::init(boot::Args { file: args.file, profile: args.env, socket: args.socket }),
-    })
+    }
 }

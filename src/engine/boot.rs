@@ -19,7 +19,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Spec;
 use crate::sys::proc::Processes;
 use crate::sys::signals::{self, SignalFd};
-use crate::sys::{cgroup, clock, fds, fork, place, say};
+use crate::sys::{cgroup, clock, fds, fork, memory, place, say};
 
 /// What `pm3 init` was asked.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +67,7 @@ pub fn init(args: Args) -> u8 {
             return CANNOT_WORK;
         }
     };
+    memory::drop_text();
     let code = engine.run();
     log::logger().flush();
     code
@@ -138,6 +139,7 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
         processes: Processes::new(),
         oom: cgroup::OomWatch::new(),
         events: std::collections::VecDeque::new(),
+        untidy: true,
         exit: None,
         poll,
     })

@@ -30,7 +30,7 @@ use crate::supervisor::event::{End, Event, Oom, Outcome, RunId, Sig};
 use crate::sys::proc::{Processes, Root};
 use crate::sys::reap::{self, Change, Children};
 use crate::sys::signals::{Received, SignalFd};
-use crate::sys::{cgroup, clock, spawn};
+use crate::sys::{cgroup, clock, memory, spawn};
 use launch::Origin;
 use plan::{Progress, Reading, Source};
 use runs::{Runs, Stage};
@@ -47,6 +47,9 @@ const STARTS: usize = 1 << 40;
 /// Events taken from the kernel in one wake-up; the rest comes in the next.
 const EVENTS_MAX: usize = 128;
 
+/// A wait of at least this long is time to give memory back.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// Init at work.
 pub struct Engine {
     supervisor: Supervisor,
@@ -62,6 +65,8 @@ pub struct Engine {
     oom: cgroup::OomWatch,
     /// What happened and the supervisor has not been told yet.
     events: VecDeque<Event>,
+    /// Memory has been used since it was last given back.
+    untidy: bool,
     exit: Option<u8>,
 }
 
@@ -77,7 +82,12 @@ impl Engine {
             if let Some(code) = self.exit {
                 return code;
             }
-            if let Err(error) = self.poll.poll(&mut ready, self.patience())
+            let patience = self.patience();
+            if self.untidy && patience.is_none_or(|wait| wait >= QUIET) {
+                self.untidy = false;
+                memory::trim();
+            }
+            if let Err(error) = self.poll.poll(&mut ready, patience)
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
                 // Nothing that pm3 could mend; not to spin is the best it can do.
@@ -141,6 +151,7 @@ impl Engine {
                 self.perform(effect);
             }
             self.start_ordered();
+            self.untidy = true;
         }
     }
 

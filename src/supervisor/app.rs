@@ -28,6 +28,8 @@ impl App {
         let goal = if self.spec.autostart { Goal::Run } else { Goal::Idle };
         let wanted = usize::try_from(self.spec.instances).unwrap_or(usize::MAX);
         let kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove).count();
+        // Exactly: most apps have one instance for life, and there may be thousands of apps.
+        self.instances.reserve_exact(wanted.saturating_sub(kept));
         for _ in kept..wanted {
             let index =
                 (0..).find(|index| self.instances.iter().all(|other| other.index != *index)).unwrap_or(u32::MAX);

@@ -4,10 +4,12 @@
 pub mod cgroup;
 pub mod clock;
 pub mod early;
+pub mod entry;
 pub mod errno;
 pub mod fds;
 pub mod fork;
 pub mod kill;
+pub mod memory;
 pub mod place;
 pub mod proc;
 pub mod reap;
