@@ -15,6 +15,8 @@ pub struct App {
     pub cron_at: Option<Mono>,
     /// The instance whose turn it is in a restart that goes one instance at a time.
     pub rolling: Option<InstanceId>,
+    /// Vanished from the file: every instance is on its way out, and then the app is forgotten.
+    pub gone: bool,
 }
 
 impl App {
@@ -53,6 +55,7 @@ impl App {
         let rescheduled = self.spec.cron != spec.cron;
         let started = spec.autostart && !self.spec.autostart;
         self.spec = spec;
+        self.gone = false;
         if rescheduled {
             self.cron_at = None;
         }
@@ -67,11 +70,6 @@ impl App {
                 (Goal::Run | Goal::Idle | Goal::Stop | Goal::Remove, _) => {}
             }
         }
-    }
-
-    /// Vanished from the file: every instance is on its way out.
-    pub fn is_gone(&self) -> bool {
-        self.instances.iter().all(|instance| instance.goal == Goal::Remove)
     }
 
     /// What waits for this app need not wait any longer: a service is online, a one-shot finished well.

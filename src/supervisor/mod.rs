@@ -171,9 +171,10 @@ impl Supervisor {
         self.settings = spec.settings;
         let (mut same, mut changed, mut new, mut gone) = (0u32, 0u32, 0u32, 0u32);
         self.each_app(now, out, |app, turn| {
-            if spec.apps.iter().any(|kept| kept.name == app.spec.name) || app.is_gone() {
+            if spec.apps.iter().any(|kept| kept.name == app.spec.name) || app.gone {
                 return;
             }
+            app.gone = true;
             gone += 1;
             for one in &mut app.instances {
                 one.goal = Goal::Remove;
@@ -182,7 +183,7 @@ impl Supervisor {
         });
         for wanted in spec.apps {
             match self.apps.iter_mut().find(|app| app.spec.name == wanted.name) {
-                Some(app) if app.spec == wanted && !app.is_gone() => same += 1,
+                Some(app) if app.spec == wanted && !app.gone => same += 1,
                 Some(app) => {
                     app.change(wanted);
                     changed += 1;
@@ -202,7 +203,7 @@ impl Supervisor {
     fn fit(&mut self, now: Mono, out: &mut Vec<Effect>) {
         let mut next = self.next_instance;
         self.each_app(now, out, |app, turn| {
-            if app.instances.is_empty() || !app.is_gone() {
+            if !app.gone {
                 app.fit(&mut next, turn);
             }
         });

@@ -11,7 +11,7 @@ impl Supervisor {
         for app in &mut self.apps {
             app.cron_at = None;
             if let Some(cron) = &app.spec.cron
-                && !app.is_gone()
+                && !app.gone
             {
                 out.push(Effect::Schedule { app: app.spec.name.clone(), cron: cron.clone() });
             }
