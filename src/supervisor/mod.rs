@@ -130,6 +130,8 @@ impl Supervisor {
             Event::Exited { run, end, oom, leftovers } => {
                 self.with_run(run, now, out, |one, app, turn| one.exited(end, oom, leftovers, app, turn));
             }
+            // Nobody waits for what outlived a run without `tree`.
+            Event::Cleared { run } if self.instances().all(|(_, one)| one.run() != Some(run)) => {}
             Event::Cleared { run } => self.with_run(run, now, out, |one, app, turn| {
                 if let State::Clearing { next, .. } = one.state {
                     one.cleared(next, app, turn);
@@ -140,11 +142,14 @@ impl Supervisor {
             Event::ClientGone { client } => self.forget_client(client),
             Event::Signal { sig, by_kernel } => self.signal(sig, by_kernel, now, out),
             Event::Planned { spec } => self.plan(*spec, now, out),
-            Event::Scheduled { app, at } => {
-                if let Some(app) = self.apps.iter_mut().find(|known| known.spec.name == app) {
+            // The answer may come after pm3 began to end, or after the file dropped the app or its schedule.
+            Event::Scheduled { app, at } if !self.is_ending() => {
+                let mut scheduled = self.apps.iter_mut().filter(|known| known.spec.cron.is_some() && !known.gone);
+                if let Some(app) = scheduled.find(|known| known.spec.name == app) {
                     app.cron_at = at;
                 }
             }
+            Event::Scheduled { .. } => {}
             Event::ClockChanged => self.ask_schedules(out),
             Event::Childless => self.childless(out),
             Event::Tick => {}
