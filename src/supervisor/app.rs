@@ -86,9 +86,21 @@ impl App {
         !self.is_up() && self.instances.iter().all(Instance::is_over)
     }
 
-    /// It failed for good.
-    pub fn is_failed(&self) -> bool {
-        self.is_out() && self.instances.iter().any(|instance| matches!(instance.state, State::Errored { .. }))
+    /// It failed for good: the code of the instance that was first to fail.
+    pub fn failed_code(&self) -> Option<u8> {
+        let errors = self.instances.iter().filter_map(|instance| match instance.state {
+            State::Errored { code, at } => Some((at, code)),
+            State::Waiting { .. }
+            | State::Launching { .. }
+            | State::Online { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Finished { .. } => None,
+        });
+        errors.min().filter(|_| self.is_out()).map(|(_, code)| code)
     }
 
     /// Some process of it may still be there.

@@ -233,13 +233,13 @@ impl Instance {
         true
     }
 
-    /// It cannot start: an app that it requires has failed for good.
-    pub fn hold(&mut self, other: &str, app: &AppSpec, turn: &mut Turn<'_>) -> bool {
+    /// It cannot start: an app that it requires has failed for good, and so has this one, with the same code.
+    pub fn hold(&mut self, other: &str, code: u8, app: &AppSpec, turn: &mut Turn<'_>) -> bool {
         if self.is_held_by_another() {
             return false;
         }
         self.reason = Some(Box::new(Reason::Requires(other.into())));
-        self.err(1, app, turn);
+        self.err(code, app, turn);
         true
     }
 
@@ -337,9 +337,9 @@ impl Instance {
     }
 
     pub fn spawn_failed(&mut self, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
+        let (passing, code) = (failure.passing, failure.exit_code());
+        self.last_end = Some(End::Code(code));
         if let State::Launching { .. } = self.state {
-            let (passing, code) = (failure.passing, failure.exit_code());
-            self.last_end = Some(End::Code(code));
             self.reason = Some(Box::new(Reason::StartFailed(failure)));
             if passing {
                 let after = policy::refused(app, &mut self.record, turn.random);

@@ -294,7 +294,7 @@ impl Supervisor {
                         changed = true;
                     }
                     Readiness::Waits(other) => changed |= one.wait(other, &app.spec, &mut turn),
-                    Readiness::Broken(other) => changed |= one.hold(other, &app.spec, &mut turn),
+                    Readiness::Broken(other, code) => changed |= one.hold(other, *code, &app.spec, &mut turn),
                 }
             }
             self.last_run = last_run;

@@ -14,8 +14,8 @@ pub enum Readiness {
     Ready,
     /// Waits for this app.
     Waits(Box<str>),
-    /// This app, which it requires, has failed for good.
-    Broken(Box<str>),
+    /// This app, which it requires, has failed for good with this code.
+    Broken(Box<str>, u8),
 }
 
 impl Supervisor {
@@ -27,10 +27,12 @@ impl Supervisor {
     pub(super) fn readiness(&self, app: &App) -> Readiness {
         let mut waits = None;
         for name in &app.spec.requires {
-            match self.app(name) {
-                Some(other) if other.is_failed() => return Readiness::Broken(name.clone()),
-                Some(other) if !other.is_up() => waits = waits.or(Some(name)),
-                Some(_) | None => {}
+            let Some(other) = self.app(name) else { continue };
+            if let Some(code) = other.failed_code() {
+                return Readiness::Broken(name.clone(), code);
+            }
+            if !other.is_up() {
+                waits = waits.or(Some(name));
             }
         }
         for name in &app.spec.after {

@@ -169,7 +169,7 @@ impl Supervisor {
                     Readiness::Waits(other) if self.app(&other).is_some_and(super::app::App::is_out) => {
                         Progress::Failed(format!("waits for {other}, which is not running; start {other} too").into())
                     }
-                    Readiness::Ready | Readiness::Waits(_) | Readiness::Broken(_) => Progress::Underway,
+                    Readiness::Ready | Readiness::Waits(_) | Readiness::Broken(..) => Progress::Underway,
                 },
                 State::Launching { .. }
                 | State::Online { .. }

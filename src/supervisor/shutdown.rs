@@ -89,8 +89,8 @@ impl Supervisor {
             return None;
         }
         let errors = self.apps.iter().flat_map(|app| app.instances.iter().filter_map(move |one| errored_in(app, one)));
-        Some(match errors.min_by_key(|(at, _, _)| *at) {
-            Some((_, code, name)) => (code, format!("nothing is left to run, {name} was the first to fail")),
+        Some(match errors.min_by_key(|(at, held, _, _)| (*at, *held)) {
+            Some((_, _, code, name)) => (code, format!("nothing is left to run, {name} was the first to fail")),
             None => (0, "nothing is left to run".to_owned()),
         })
     }
@@ -225,6 +225,6 @@ fn errored_code(one: &Instance) -> Option<(u8, Mono)> {
     if let State::Errored { code, at } = one.state { Some((code, at)) } else { None }
 }
 
-fn errored_in<'a>(app: &'a super::app::App, one: &Instance) -> Option<(Mono, u8, &'a str)> {
-    errored_code(one).map(|(code, at)| (at, code, &*app.spec.name))
+fn errored_in<'a>(app: &'a super::app::App, one: &Instance) -> Option<(Mono, bool, u8, &'a str)> {
+    errored_code(one).map(|(code, at)| (at, one.is_held_by_another(), code, &*app.spec.name))
 }
