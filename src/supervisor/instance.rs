@@ -289,9 +289,16 @@ impl Instance {
 
     /// End it now, without grace.
     pub fn kill(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        let mut scope = if app.stop.tree { Scope::Tree } else { Scope::Process };
         let run = match &mut self.state {
-            State::Stopping { run, kill_at, .. } | State::Clearing { run, kill_at, .. } if kill_at.is_some() => {
+            State::Stopping { run, kill_at, .. } if kill_at.is_some() => {
                 *kill_at = None;
+                *run
+            }
+            // There is no main process any more, whatever the file says by now.
+            State::Clearing { run, kill_at, .. } if kill_at.is_some() => {
+                *kill_at = None;
+                scope = Scope::Tree;
                 *run
             }
             State::Launching { run, pid, since } | State::Online { run, pid, since } => {
@@ -308,7 +315,6 @@ impl Instance {
             | State::Errored { .. }
             | State::Finished { .. } => return,
         };
-        let scope = if app.stop.tree { Scope::Tree } else { Scope::Process };
         turn.out.push(Effect::Signal { run, sig: Sig::KILL, scope });
         self.note(app, turn, What::Killing);
     }
