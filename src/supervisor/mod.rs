@@ -263,7 +263,14 @@ impl Supervisor {
             }
         }
         changed |= self.start_ready(now, out);
-        self.each_app(now, out, |app, turn| changed |= app.roll(turn));
+        let rolls = |app: &App| app.instances.iter().any(|one| one.roll.is_some());
+        for at in 0..self.apps.len() {
+            let ready = self.apps.get(at).is_some_and(|app| rolls(app) && self.readiness(app) == Readiness::Ready);
+            let (settle, random) = (self.settings.settle, self.draw());
+            if let Some(app) = self.apps.get_mut(at) {
+                changed |= app.roll(ready, &mut Turn { now, settle, random, out });
+            }
+        }
         self.apps.retain_mut(|app| {
             let vanishes = |one: &Instance| one.goal == Goal::Remove && one.is_over();
             let had = app.instances.len();

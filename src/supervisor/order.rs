@@ -6,7 +6,7 @@
 
 use super::Supervisor;
 use super::app::App;
-use super::instance::Goal;
+use super::instance::{Goal, Instance, State};
 
 /// Whether an app may start, as far as others are concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,17 @@ impl Supervisor {
             }
         }
         waits.map_or(Readiness::Ready, |name| Readiness::Waits(name.clone()))
+    }
+
+    /// What keeps an app waiting and will not come up by itself, at the end of the chain of those who wait.
+    pub(super) fn stuck_on(&self, app: &App) -> Option<Box<str>> {
+        let Readiness::Waits(name) = self.readiness(app) else { return None };
+        let other = self.app(&name)?;
+        if other.is_out() {
+            return Some(name);
+        }
+        let idles = |one: &Instance| one.is_over() || matches!(one.state, State::Waiting { .. });
+        if other.instances.iter().all(idles) { self.stuck_on(other) } else { None }
     }
 
     /// Nobody who was started after this app has a process any more.

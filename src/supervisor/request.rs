@@ -120,7 +120,10 @@ impl Supervisor {
                 match progress {
                     Progress::Underway => request.waits.push(wait),
                     Progress::Done => request.outcome.done.push(who),
-                    Progress::Failed(why) => request.outcome.failed.push(format!("{who}: {why}").into()),
+                    Progress::Failed(why) => {
+                        request.outcome.failed.push(format!("{who}: {why}").into());
+                        self.call_off(wait.instance);
+                    }
                 }
             }
             if request.waits.is_empty() {
@@ -130,6 +133,14 @@ impl Supervisor {
             !request.waits.is_empty()
         });
         self.pending = pending;
+    }
+
+    /// A restart that was said to have failed does not come later as a surprise.
+    fn call_off(&mut self, id: InstanceId) {
+        let mut instances = self.apps.iter_mut().flat_map(|app| &mut app.instances);
+        if let Some(one) = instances.find(|one| one.id == id && one.roll.as_deref() == Some(&Reason::Operator)) {
+            one.roll = None;
+        }
     }
 
     /// What it asked for goes on; nobody reads the answer.
@@ -165,14 +176,17 @@ impl Supervisor {
                 State::Errored { .. } | State::Finished { .. } | State::Backoff { .. } => {
                     Progress::Failed(told(one, "did not come up"))
                 }
-                State::Waiting { .. } => match self.readiness(app) {
-                    Readiness::Waits(other) if self.app(&other).is_some_and(super::app::App::is_out) => {
+                // Without what it waits for it neither comes up nor, running, begins its turn.
+                State::Waiting { .. } | State::Online { .. } => match (self.readiness(app), self.stuck_on(app)) {
+                    (_, Some(other)) => {
                         Progress::Failed(format!("waits for {other}, which is not running; start {other} too").into())
                     }
-                    Readiness::Ready | Readiness::Waits(_) | Readiness::Broken(..) => Progress::Underway,
+                    (Readiness::Broken(other, _), None) => {
+                        Progress::Failed(format!("requires {other}, which failed").into())
+                    }
+                    (Readiness::Ready | Readiness::Waits(_), None) => Progress::Underway,
                 },
                 State::Launching { .. }
-                | State::Online { .. }
                 | State::Stopping { .. }
                 | State::Clearing { .. }
                 | State::Settling { .. }

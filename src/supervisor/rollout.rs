@@ -2,15 +2,16 @@
 //!
 //! An instance is marked with the reason (`Instance::roll`) and waits for its turn. The turn is over when its new run
 //! is online, or when it is clear that none comes. If a new launch fails for good, the others keep running as they
-//! are: a broken change must not take down what works.
+//! are: a broken change must not take down what works. Nor does a turn begin while an app that this one waits for is
+//! away: the new run could not start. So a restart of everything goes in the order of starting.
 
 use super::app::App;
 use super::event::{Effect, InstanceId, Note, Reason, What};
 use super::instance::{Goal, Instance, State, Turn};
 
 impl App {
-    /// Moves the rollout on; true if anything changed.
-    pub(super) fn roll(&mut self, turn: &mut Turn<'_>) -> bool {
+    /// Moves the rollout on; true if anything changed. `ready`: a new run could start now.
+    pub(super) fn roll(&mut self, ready: bool, turn: &mut Turn<'_>) -> bool {
         if let Some(id) = self.rolling {
             if self.instances.iter().any(|one| one.id == id && is_in_transit(one)) {
                 return false;
@@ -20,7 +21,7 @@ impl App {
                 self.halt(turn);
             }
         }
-        let Some(next) = self.instances.iter_mut().find(|one| one.roll.is_some() && can_roll(one)) else {
+        let Some(next) = self.instances.iter_mut().find(|one| ready && one.roll.is_some() && can_roll(one)) else {
             return false;
         };
         let reason = next.roll.take().map_or(Reason::Operator, |reason| *reason);
@@ -57,12 +58,12 @@ fn can_roll(one: &Instance) -> bool {
 fn is_in_transit(one: &Instance) -> bool {
     one.goal == Goal::Run
         && match one.state {
-            State::Stopping { .. } | State::Clearing { .. } | State::Waiting { .. } | State::Launching { .. } => true,
-            State::Online { .. }
+            State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Waiting { .. }
+            | State::Launching { .. }
             | State::Settling { .. }
-            | State::Backoff { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => false,
+            | State::Backoff { .. } => true,
+            State::Online { .. } | State::Stopped | State::Errored { .. } | State::Finished { .. } => false,
         }
 }
