@@ -78,7 +78,9 @@ impl Supervisor {
             return;
         }
         self.take(now, event, out);
-        self.drive(now, out);
+        if !self.ended {
+            self.drive(now, out);
+        }
     }
 
     /// When `Event::Tick` is wanted next; None: not before something else happens.
@@ -255,6 +257,15 @@ impl Supervisor {
         if self.is_ending() {
             return self.end(now, out) || changed;
         }
+        self.apps.retain_mut(|app| {
+            let vanishes = |one: &Instance| one.goal == Goal::Remove && one.is_over();
+            app.instances.retain(|one| !vanishes(one));
+            !app.gone || !app.instances.is_empty()
+        });
+        if let Some((code, reason)) = self.decided() {
+            self.begin_ending(Some(code), &reason, now, out);
+            return true;
+        }
         changed |= self.run_schedules(now, out);
         for name in self.pulled_in() {
             for app in self.apps.iter_mut().filter(|app| app.spec.name == name) {
@@ -271,13 +282,12 @@ impl Supervisor {
                 changed |= app.roll(ready, &mut Turn { now, settle, random, out });
             }
         }
-        self.apps.retain_mut(|app| {
-            let vanishes = |one: &Instance| one.goal == Goal::Remove && one.is_over();
-            let had = app.instances.len();
-            app.instances.retain(|one| !vanishes(one));
-            had == 0 || !app.instances.is_empty()
-        });
-        changed || self.decide_ending(now, out)
+        if changed {
+            return true;
+        }
+        let Some((code, reason)) = self.done() else { return false };
+        self.begin_ending(Some(code), &reason, now, out);
+        true
     }
 
     /// Starts what waits and may start; fails what requires something that has failed.

@@ -4,6 +4,8 @@
 //! is online (a one-shot: finished well), starts it if nobody else would, and is errored while the other is; it
 //! recovers with it. Systemd's words (systemd.unit(5)), where `requires` implies the order too.
 
+use std::collections::BTreeSet;
+
 use super::Supervisor;
 use super::app::App;
 use super::instance::{Goal, Instance, State};
@@ -54,12 +56,21 @@ impl Supervisor {
         if other.instances.iter().all(idles) { self.stuck_on(other) } else { None }
     }
 
-    /// Nobody who was started after this app has a process any more.
-    pub(super) fn may_stop(&self, app: &App) -> bool {
-        !self.apps.iter().any(|other| {
-            other.has_processes()
-                && other.spec.after.iter().chain(&other.spec.requires).any(|name| *name == app.spec.name)
-        })
+    pub(super) fn has_processes(&self) -> bool {
+        self.apps.iter().any(App::has_processes)
+    }
+
+    /// The apps that have to wait at the end: something that was started after them still has processes. Directly or
+    /// through others, which may have no process of their own, as a one-shot that is done.
+    pub(super) fn needed(&self) -> BTreeSet<Box<str>> {
+        let names = |app: &App| app.spec.after.iter().chain(&app.spec.requires).cloned().collect::<Vec<_>>();
+        let mut needed = BTreeSet::new();
+        let mut ahead: Vec<_> = self.apps.iter().filter(|app| app.has_processes()).flat_map(names).collect();
+        while let Some(name) = ahead.pop() {
+            ahead.extend(self.app(&name).filter(|_| !needed.contains(&name)).map(names).into_iter().flatten());
+            needed.insert(name);
+        }
+        needed
     }
 
     /// What runs requires these apps, which would not start by themselves.

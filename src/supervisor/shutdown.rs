@@ -3,6 +3,8 @@
 //! First the apps in reverse order of dependence, each with its own signal and grace; then whatever is left in any
 //! session (the sweep); then the exit. When the budget is over, everything gets SIGKILL at once.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -42,7 +44,8 @@ enum Sweep {
 impl Ending {
     pub(super) fn deadline(&self) -> Option<Mono> {
         match self.sweep {
-            Some(Sweep::Asked { until } | Sweep::Killed { until }) => Some(until),
+            Some(Sweep::Asked { until }) => Some(until.min(self.budget_end)),
+            Some(Sweep::Killed { until }) => Some(until),
             None => (!self.over_budget).then_some(self.budget_end),
         }
     }
@@ -63,14 +66,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends pm3 if some app has decided so, or nothing is left to do.
-    pub(super) fn decide_ending(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
-        let Some((code, reason)) = self.verdict() else { return false };
-        self.begin_ending(Some(code), &reason, now, out);
-        true
-    }
-
-    fn verdict(&self) -> Option<(u8, String)> {
+    /// The code and the reason, if an app has decided that pm3 ends.
+    pub(super) fn decided(&self) -> Option<(u8, String)> {
         for app in &self.apps {
             let final_codes: Option<Vec<u8>> = app.instances.iter().map(final_code).collect();
             if app.spec.main
@@ -85,6 +82,11 @@ impl Supervisor {
                 return Some((code, format!("{} is errored, its code is {code}", app.spec.name)));
             }
         }
+        None
+    }
+
+    /// The code and the reason, if pm3 ends because nothing is left to do.
+    pub(super) fn done(&self) -> Option<(u8, String)> {
         if self.settings.exit == ExitPolicy::Never || self.last_run.0 == 0 || !self.nothing_left() {
             return None;
         }
@@ -106,7 +108,7 @@ impl Supervisor {
         })
     }
 
-    fn begin_ending(&mut self, decided: Option<u8>, reason: &str, now: Mono, out: &mut Vec<Effect>) {
+    pub(super) fn begin_ending(&mut self, decided: Option<u8>, reason: &str, now: Mono, out: &mut Vec<Effect>) {
         Supervisor::tell(&format!("stopping: {reason}"), out);
         self.sample_at = None;
         for app in &mut self.apps {
@@ -129,7 +131,7 @@ impl Supervisor {
         let Some(mut ending) = self.ending.take() else { return false };
         let before = ending.clone();
         let mut changed = self.end_apps(&ending, now, out);
-        if !ending.over_budget && ending.sweep.is_none() && ending.budget_end <= now {
+        if ending.sweep.is_none() && ending.budget_end <= now && self.has_processes() {
             ending.over_budget = true;
             changed = true;
             Supervisor::tell("the stop budget is over, killing what is left", out);
@@ -138,11 +140,11 @@ impl Supervisor {
             ending.sweep = Some(Sweep::Killed { until: now.after(KILL_WAIT) });
         }
         match ending.sweep {
-            None if !self.apps.iter().any(super::app::App::has_processes) => {
+            None if !self.has_processes() => {
                 out.push(Effect::Sweep { sig: Sig::TERM });
-                ending.sweep = Some(Sweep::Asked { until: now.after(SWEEP_GRACE).min(ending.budget_end) });
+                ending.sweep = Some(Sweep::Asked { until: now.after(SWEEP_GRACE) });
             }
-            Some(Sweep::Asked { until }) if until <= now => {
+            Some(Sweep::Asked { until }) if until.min(ending.budget_end) <= now => {
                 out.push(Effect::Sweep { sig: Sig::KILL });
                 ending.sweep = Some(Sweep::Killed { until: now.after(KILL_WAIT) });
             }
@@ -159,11 +161,10 @@ impl Supervisor {
 
     /// Signals those whose turn it is to stop.
     fn end_apps(&mut self, ending: &Ending, now: Mono, out: &mut Vec<Effect>) -> bool {
-        let free: Vec<bool> = self.apps.iter().map(|app| ending.signals > 1 || self.may_stop(app)).collect();
-        let mut free = free.into_iter();
+        let needed = if ending.signals > 1 { BTreeSet::new() } else { self.needed() };
         let mut changed = false;
         self.each_app(now, out, |app, turn| {
-            let free = free.next().unwrap_or(true);
+            let free = !needed.contains(&app.spec.name);
             for one in &mut app.instances {
                 let idle = one.run().is_none() && !one.is_over();
                 let live = matches!(one.state, State::Launching { .. } | State::Online { .. });
@@ -179,7 +180,7 @@ impl Supervisor {
     /// The last child is gone while the sweep waits for it.
     pub(super) fn childless(&mut self, out: &mut Vec<Effect>) {
         if let Some(ending) = self.ending.take() {
-            if ending.sweep.is_some() && !self.apps.iter().any(super::app::App::has_processes) {
+            if ending.sweep.is_some() && !self.has_processes() {
                 self.exit(&ending, out);
             }
             self.ending = Some(ending);
