@@ -267,12 +267,7 @@ impl Supervisor {
             return true;
         }
         changed |= self.run_schedules(now, out);
-        for name in self.pulled_in() {
-            for app in self.apps.iter_mut().filter(|app| app.spec.name == name) {
-                app.instances.iter_mut().filter(|one| one.goal == Goal::Idle).for_each(Instance::start);
-                changed = true;
-            }
-        }
+        changed |= self.pull_in();
         changed |= self.start_ready(now, out);
         let rolls = |app: &App| app.instances.iter().any(|one| one.roll.is_some());
         for at in 0..self.apps.len() {

@@ -73,13 +73,20 @@ impl Supervisor {
         needed
     }
 
-    /// What runs requires these apps, which would not start by themselves.
-    pub(super) fn pulled_in(&self) -> Vec<Box<str>> {
-        let wanted = self.apps.iter().filter(|app| app.instances.iter().any(|one| one.goal == Goal::Run));
-        wanted
-            .flat_map(|app| &app.spec.requires)
-            .filter(|name| self.app(name).is_some_and(|app| app.instances.iter().any(|one| one.goal == Goal::Idle)))
-            .cloned()
-            .collect()
+    /// Starts what would not start by itself, because something that runs requires it; true if there was such an app.
+    /// All along a chain at once: nobody shall think that an app of it stays away.
+    pub(super) fn pull_in(&mut self) -> bool {
+        let mut pulled = false;
+        loop {
+            let wanted = self.apps.iter().filter(|app| app.instances.iter().any(|one| one.goal == Goal::Run));
+            let wanted: BTreeSet<Box<str>> = wanted.flat_map(|app| &app.spec.requires).cloned().collect();
+            let apps = self.apps.iter_mut().filter(|app| wanted.contains(&app.spec.name));
+            let mut idle = apps.flat_map(|app| &mut app.instances).filter(|one| one.goal == Goal::Idle).peekable();
+            if idle.peek().is_none() {
+                return pulled;
+            }
+            idle.for_each(Instance::start);
+            pulled = true;
+        }
     }
 }
