@@ -57,7 +57,7 @@ impl WallWatch {
 
     fn arm(&self) -> io::Result<()> {
         let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let never = libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 };
+        let never = libc::timespec { tv_sec: i64::MAX, tv_nsec: 0 };
         let timer = libc::itimerspec { it_interval: zero, it_value: never };
         let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
         // SAFETY: `timer` is initialised; the old setting is not asked for.

@@ -28,13 +28,16 @@ pub const SCRATCH: &str = "PM3_TEST_SCRATCH";
 const NOT_RUN: i32 = 77;
 
 /// `parts` are run when a test starts this program with [`part`]'s command line, and never by themselves.
-pub fn run(groups: &[&[Test]], parts: &[Test]) -> ExitCode {
+pub fn run(groups: &[&[Test]], parts: &[&[Test]]) -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let tests = || groups.iter().copied().flatten();
     if let [flag, wanted] = args.as_slice()
         && flag == ALONE
     {
-        let (_, test) = tests().chain(parts).find(|(name, _)| name.ends_with(wanted.as_str())).expect("a test's name");
+        let (_, test) = tests()
+            .chain(parts.iter().copied().flatten())
+            .find(|(name, _)| name.ends_with(wanted.as_str()))
+            .expect("a test's name");
         test();
         return ExitCode::SUCCESS;
     }

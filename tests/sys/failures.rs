@@ -71,7 +71,7 @@ fn no_process_left() {
 fn a_signal_that_is_none() {
     let mut world = World::new();
     let failure = world.fail(&Plan { pdeathsig: Some(Sig(65)), ..actor(&[]) });
-    assert_eq!(failure.to_string(), "start failed at setsid: invalid argument");
+    assert_eq!(failure.to_string(), "start failed at setsid pdeathsig: invalid argument");
 }
 
 fn a_file_that_cannot_be_opened() {

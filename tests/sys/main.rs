@@ -14,6 +14,37 @@ mod start;
 mod trees;
 mod world;
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts what is allocated: some things must do without.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: the system's allocator does it all.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the system's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the system's contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// How many times memory was allocated so far.
+fn allocations() -> usize {
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
+
 fn main() -> std::process::ExitCode {
-    alone::run(&[start::TESTS, failures::TESTS, signals::TESTS, trees::TESTS, ourselves::TESTS], ourselves::PARTS)
+    let tests = [start::TESTS, failures::TESTS, signals::TESTS, trees::TESTS, ourselves::TESTS];
+    alone::run(&tests, &[trees::PARTS, ourselves::PARTS])
 }

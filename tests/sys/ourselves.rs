@@ -13,7 +13,7 @@ use nix::unistd::ForkResult;
 use pm3::supervisor::event::{End, Sig};
 use pm3::sys::say::{self, Say};
 use pm3::sys::spawn::{self, KeepFds, Plan};
-use pm3::sys::{fds, place, signals};
+use pm3::sys::{fds, memory, place, signals};
 
 use crate::alone::part;
 use crate::world::{World, actor, enter_root, executed, program};
@@ -28,6 +28,7 @@ crate::tests![TESTS:
     a_file_is_not_written_over,
     a_closed_pipe_is_no_error,
     our_place_is_known,
+    unused_pages_of_the_program_are_let_go,
 ];
 
 crate::tests![PARTS:
@@ -261,4 +262,18 @@ fn our_place_is_known() {
     assert!(place::has_own_proc());
     assert_eq!(place::is_pid_1(), std::process::id() == 1);
     assert!(place::pid_namespace().is_some_and(|inode| inode > 0));
+}
+
+fn unused_pages_of_the_program_are_let_go() {
+    let resident_of_files = || {
+        let statm = fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(2).unwrap().parse::<usize>().unwrap()
+    };
+    // Code and constants come back, whatever they are, and relocated ones were never gone.
+    let before = (resident_of_files(), format!("{:?}", std::env::args().collect::<Vec<_>>()));
+    memory::drop_text();
+    let after = resident_of_files();
+    assert!(after * 3 < before.0 * 2, "{after} of {}", before.0);
+    assert_eq!(format!("{:?}", std::env::args().collect::<Vec<_>>()), before.1);
+    memory::trim();
 }

@@ -181,8 +181,8 @@ fn limits_are_set_and_the_inherited_one_restored() {
 fn a_low_limit_of_files_does_not_stop_the_start() {
     let mut world = World::new();
     let limits = vec![Limit { resource: Resource::Nofile, soft: Some(3), hard: Some(40) }];
-    let mut run = world.start(Plan { limits, ..actor(&["say:well", "pause"]) });
-    assert_eq!(run.line(), "well");
+    // Whatever the program makes of it, it is executed.
+    let run = world.start(Plan { limits, ..actor(&["pause"]) });
     let limits = fs::read_to_string(format!("/proc/{}/limits", run.pid)).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     assert_eq!(line.split_ascii_whitespace().collect::<Vec<_>>(), ["3", "40", "files"]);
@@ -255,7 +255,7 @@ fn a_directory_is_entered() {
 }
 
 /// For tests that must become other users.
-fn need_root() {
+pub fn need_root() {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     let all = map.split_ascii_whitespace().nth(2).is_some_and(|count| count.parse::<u32>().unwrap() > STRANGER);
     if !nix::unistd::geteuid().is_root() || !all {

@@ -6,10 +6,12 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use pm3::supervisor::event::{End, Sig};
 use pm3::sys::kill;
 use pm3::sys::proc::{self, Processes, Root};
-use pm3::sys::spawn::Plan;
+use pm3::sys::spawn::{Plan, Stdin};
 
+use crate::allocations;
 use crate::alone::part;
-use crate::world::{Run, World, actor, program, readable};
+use crate::common::ns::Ns;
+use crate::world::{Run, World, actor, program, readable, sh};
 
 crate::tests![TESTS:
     descendants_are_found_in_any_session,
@@ -19,7 +21,13 @@ crate::tests![TESTS:
     everything_is_every_descendant,
     private_memory_is_counted,
     shared_memory_is_charged_in_shares,
+    strangers_marks_are_read_without_rights,
+    pid_1_reaches_everyone,
+    without_proc_there_is_the_main_process,
+    looking_allocates_nothing,
 ];
+
+crate::tests![PARTS: looks_as_pid_1, looks_without_proc];
 
 /// Both ways to find children must agree.
 fn ways() -> [Processes; 2] {
@@ -165,4 +173,105 @@ fn shared_memory_is_charged_in_shares() {
     let (private, share) = (proc::private(&tree), proc::proportional(&tree).unwrap());
     assert!(private > 3 * (64 << 20), "{private}");
     assert!((64 << 20..96 << 20).contains(&share), "{share}");
+}
+
+/// Root in a container has no CAP_SYS_PTRACE, and its apps may be other users.
+fn strangers_marks_are_read_without_rights() {
+    crate::start::need_root();
+    let mut world = World::new();
+    let words = ["orphan", "[", "ids", "pause", "]", "say:ready", "pause"];
+    let (user, group) = (Some("54321".into()), Some("54321".into()));
+    let mut run = world.start(Plan { user, group, ..marked("9", &words) });
+    let [orphan] = pids_of(&mut run);
+    keep_rights_to_be_others();
+    let environ = std::fs::read(format!("/proc/{orphan}/environ"));
+    assert_eq!(environ.map_err(|error| error.kind()), Err(std::io::ErrorKind::PermissionDenied));
+    for mut processes in ways() {
+        let root = Root { main: run.pid, alive: true, mark: "9" };
+        assert_eq!(tree(&mut processes, &root, &[run.pid]), sorted([run.pid, orphan]));
+    }
+    assert!(proc::proportional(&[orphan]).is_some_and(|bytes| bytes > 0));
+    assert!(nix::unistd::geteuid().is_root());
+}
+
+/// Leaves only the capabilities to become others and to signal them (capset(2)).
+fn keep_rights_to_be_others() {
+    const KILL: u32 = 5;
+    const SETGID: u32 = 6;
+    const SETUID: u32 = 7;
+    let (version, us) = (0x2008_0522u32, 0u32);
+    let kept = 1 << KILL | 1 << SETGID | 1 << SETUID;
+    let (header, data) = ([version, us], [kept, kept, 0, 0, 0, 0u32]);
+    // SAFETY: the header and the two sets of version 3 are as large as the kernel expects.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const data) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Runs a part as a program in namespaces of its own, without the variable that plays another part.
+fn in_namespaces(ns: Ns, name: &str) -> End {
+    let [this, flag, name] = part(name);
+    let script = format!("unset {}; exec \"$0\" \"$@\"", crate::common::ROLE);
+    let mut run = ns.start(&["/bin/sh", "-c", &script, &this, &flag, &name]);
+    let end = run.end();
+    println!("{:#?}{:#?}", run.rest(), run.err_rest());
+    end
+}
+
+fn pid_1_reaches_everyone() {
+    assert_eq!(in_namespaces(Ns::pid1(), "looks_as_pid_1"), End::Code(0));
+}
+
+fn looks_as_pid_1() {
+    assert!(pm3::sys::place::is_pid_1());
+    everything_is_every_descendant();
+}
+
+fn without_proc_there_is_the_main_process() {
+    assert_eq!(in_namespaces(Ns::second().with("hide:/proc"), "looks_without_proc"), End::Code(0));
+}
+
+fn looks_without_proc() {
+    assert!(!pm3::sys::place::has_own_proc() && pm3::sys::place::pid_namespace().is_none());
+    let mut world = World::new();
+    let (read, write) = nix::unistd::pipe().unwrap();
+    nix::unistd::dup2_stdin(read).unwrap();
+    let mut run = world.start(Plan { stdin: Stdin::Inherit, ..sh("echo ready; read -r line") });
+    assert_eq!(run.line(), "ready");
+    for mut processes in ways() {
+        let root = Root { main: run.pid, alive: true, mark: "1" };
+        assert_eq!(tree(&mut processes, &root, &[run.pid]), [run.pid]);
+        let mut found = vec![];
+        processes.everything(&mut found);
+        assert!(found.is_empty());
+    }
+    assert_eq!((proc::private(&[run.pid]), proc::proportional(&[run.pid])), (0, Some(0)));
+    let failure = world.fail(&Plan { oom_score_adj: Some(500), ..sh("") });
+    assert_eq!(
+        failure.to_string(),
+        "start failed at oom_score_adj /proc/self/oom_score_adj: no such file or directory"
+    );
+    drop(write);
+    assert_eq!(world.end(run.pid), End::Code(1));
+}
+
+fn looking_allocates_nothing() {
+    let mut world = World::new();
+    let words = ["orphan", "[", "ids", "child", "[", "ids", "pause", "]", "pause", "]", "say:ready", "pause"];
+    let mut run = world.start(marked("7", &words));
+    let [_, _] = pids_of(&mut run);
+    for mut processes in ways() {
+        let mut found = Vec::new();
+        let mut look = || {
+            found.clear();
+            processes.refresh(|pid| pid == run.pid);
+            processes.tree(&Root { main: run.pid, alive: true, mark: "7" }, &mut found);
+            assert_eq!(found.len(), 3);
+            proc::private(&found) + proc::proportional(&found).unwrap()
+        };
+        // The first time buffers grow.
+        assert!(look() > 0);
+        let before = allocations();
+        assert!(look() > 0);
+        assert_eq!(allocations() - before, 0);
+    }
 }

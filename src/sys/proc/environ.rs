@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Uid};
 use super::file;
 
 /// A mark is no longer than this.
-pub const MARK_MAX: usize = 40;
+pub const MARK_MAX: usize = 64;
 
 /// What is looked through of an environment; a larger one has its mark in vain.
 const LOOK_MAX: usize = 256 << 10;

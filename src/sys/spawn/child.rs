@@ -255,9 +255,9 @@ fn follow_parent(sig: Sig, parent: u32) -> Step<'static> {
     let none: c_ulong = 0;
     // SAFETY: PR_SET_PDEATHSIG takes numbers.
     let done = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, c_ulong::from(sig.0), none, none, none) };
-    done_at(Stage::Session, b"", Errno::result(done))?;
+    done_at(Stage::Session, b"pdeathsig", Errno::result(done))?;
     if nix::unistd::getppid().as_raw().unsigned_abs() != parent {
-        return Err(Trouble { stage: Stage::Session, errno: libc::ESRCH, object: b"" });
+        return Err(Trouble { stage: Stage::Session, errno: libc::ESRCH, object: b"pdeathsig" });
     }
     Ok(())
 }
