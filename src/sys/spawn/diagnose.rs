@@ -1,5 +1,5 @@
-//! A closer look at an exec that failed, by the child that failed, where the errno alone misleads: "no such file" for
-//! a file that is there, because its interpreter is not. Reads the start of the file and allocates nothing.
+//! A closer look at a step that failed, by the child that failed, where the errno alone misleads: "no such file" for a
+//! program that is there, because its interpreter is not. Reads the start of the file and allocates nothing.
 
 use std::ffi::{CStr, CString};
 
@@ -24,7 +24,9 @@ pub(super) struct Diagnosis<'a> {
 pub(super) fn look<'a>(candidates: &'a [CString], trouble: &Trouble<'a>, head: &'a mut [u8]) -> Diagnosis<'a> {
     let plain = Diagnosis { finding: Finding::Nothing, object: trouble.object, detail: &[] };
     if trouble.stage != Stage::Exec {
-        return plain;
+        // O_NOFOLLOW answers ELOOP for a single link.
+        let link = matches!(trouble.stage, Stage::Stdout | Stage::Stderr) && trouble.errno == libc::ELOOP;
+        return Diagnosis { finding: if link { Finding::Link } else { Finding::Nothing }, ..plain };
     }
     match trouble.errno {
         libc::ENOENT => match candidates.iter().find(|path| exists(path)) {

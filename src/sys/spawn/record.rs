@@ -38,6 +38,8 @@ pub(super) enum Finding {
     /// The file is text without a `#!` line.
     NoHashBang,
     Directory,
+    /// An output file is a symbolic link.
+    Link,
 }
 
 const STAGES: [Stage; 17] = [
@@ -60,13 +62,14 @@ const STAGES: [Stage; 17] = [
     Stage::Exec,
 ];
 
-const FINDINGS: [Finding; 6] = [
+const FINDINGS: [Finding; 7] = [
     Finding::Nothing,
     Finding::NotInPath,
     Finding::NoInterpreter,
     Finding::NoLoader,
     Finding::NoHashBang,
     Finding::Directory,
+    Finding::Link,
 ];
 
 /// Writes the record into `into` and says how long it is. Allocates nothing: it runs in the child. `detail` belongs to
@@ -107,6 +110,7 @@ fn text(finding: Finding, errno: i32, detail: &str) -> String {
         Finding::NoLoader => format!("its dynamic loader {detail} does not exist, it was built for another libc"),
         Finding::NoHashBang => "neither a program of this machine nor a script with a #! line".into(),
         Finding::Directory => "is a directory".into(),
+        Finding::Link => "is a symbolic link, and output goes through none: name the file itself".into(),
     }
 }
 
