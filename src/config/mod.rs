@@ -25,6 +25,7 @@ pub use file::parse;
 pub use pack::{PACKED_MAX, pack, unpack};
 pub use plan::plan_text;
 pub use schema::keys;
+pub use units::millis;
 
 use crate::supervisor::spec::Spec;
 

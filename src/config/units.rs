@@ -9,7 +9,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 /// `250`, `1.5s`, `200ms`, `2m`, `1h30m`, `1d`. None: no time, or more than fits (49 days).
-pub(super) fn millis(text: &str) -> Option<Millis> {
+pub fn millis(text: &str) -> Option<Millis> {
     if let Ok(plain) = text.parse::<u32>() {
         return text.starts_with(|first: char| first.is_ascii_digit()).then_some(Millis(plain));
     }

@@ -58,6 +58,9 @@ impl Sig {
     pub const CHLD: Sig = Sig(17);
     pub const CONT: Sig = Sig(18);
     pub const STOP: Sig = Sig(19);
+    pub const TSTP: Sig = Sig(20);
+    pub const TTIN: Sig = Sig(21);
+    pub const TTOU: Sig = Sig(22);
     pub const XFSZ: Sig = Sig(25);
     pub const PWR: Sig = Sig(30);
 

@@ -71,6 +71,11 @@ pub fn set_cloexec(fd: BorrowedFd, on: bool) -> io::Result<()> {
     Ok(nix::fcntl::fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop)?)
 }
 
+/// Closes every descriptor from 3 up, those of pm3 included: `pm3 run` needs none once its child has what it needs.
+pub fn close_from_3() {
+    close_from_3_but(2);
+}
+
 /// Closes every descriptor from 3 up but one. Allocates nothing: a child calls it.
 pub(super) fn close_from_3_but(kept: RawFd) {
     let kept = kept.unsigned_abs();

@@ -1,5 +1,6 @@
 //! Sending signals. What can go wrong is normal for an init: the process has just ended, or runs a setuid program.
-//! So the answer is a value and never an error; and no argument reaches `kill(-1)`, which would be everyone.
+//! So the answer is a value and never an error; and no argument reaches `kill(-1)`, which would be everyone: only
+//! [`everyone`] does that, and only as PID 1.
 
 use nix::errno::Errno;
 
@@ -24,6 +25,12 @@ pub fn process(pid: u32, sig: Sig) -> Sent {
 /// Signals every member of a process group. Groups 0 and 1 are refused: to kill(2) they mean our own and everyone.
 pub fn group(leader: u32, sig: Sig) -> Sent {
     if leader <= 1 { Sent::Gone } else { send(negated(leader), sig.0) }
+}
+
+/// Signals every other process of the pid namespace that pm3 is PID 1 of, in one call that no fork escapes. As any
+/// other process pm3 would reach strangers: then nothing is done.
+pub fn everyone(sig: Sig) -> Sent {
+    if std::process::id() == 1 { send(Some(-1), sig.0) } else { Sent::Gone }
 }
 
 /// Whether the group has a member, a zombie included.

@@ -5,10 +5,27 @@ use std::os::linux::fs::MetadataExt;
 use std::{fs, io, process};
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::supervisor::event::Sig;
 
 /// Whether we are the first process of our pid namespace: orphans come to us, and our end is everyone's.
 pub fn is_pid_1() -> bool {
     process::id() == 1
+}
+
+/// Asks for `sig` when our parent dies (PR_SET_PDEATHSIG, prctl(2)). True: it died before this could be asked.
+pub fn follow_parent(sig: Sig) -> bool {
+    let none: c_ulong = 0;
+    let parent = Pid::parent();
+    // SAFETY: PR_SET_PDEATHSIG takes numbers. It cannot fail with a valid signal.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, c_ulong::from(sig.0), none, none, none) };
+    Pid::parent() != parent
+}
+
+/// Leaves the directory that we were started in, so that it can be unmounted. Best effort: we may not enter `/`.
+pub fn leave_directory() {
+    let _ = nix::unistd::chdir("/");
 }
 
 /// Makes orphaned descendants our children, which a PID 1 has anyway (PR_SET_CHILD_SUBREAPER, prctl(2)).

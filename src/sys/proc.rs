@@ -145,6 +145,13 @@ impl Default for Processes {
     }
 }
 
+/// The name of a process's program, cut to 15 bytes by the kernel (comm, proc(5)).
+pub fn name(pid: u32) -> Option<String> {
+    let mut text = [0; 64];
+    let name = file::read(format_args!("/proc/{pid}/comm"), &mut text).ok()?;
+    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+}
+
 /// The children of a process, or our own.
 fn children_of(source: Source, table: &[(u32, u32)], parent: Option<u32>, found: &mut impl FnMut(u32)) {
     match (source, parent) {

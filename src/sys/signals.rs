@@ -6,8 +6,10 @@
 
 use std::ffi::{c_int, c_long};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -110,6 +112,46 @@ impl Received {
     fn is_own_writing(&self) -> bool {
         matches!(self.sig, Sig::PIPE | Sig::XFSZ) && self.pid == std::process::id()
     }
+}
+
+/// Waits for the next blocked signal, as long as `timeout` says or for ever, and takes it from the queue: lower numbers
+/// first, realtime signals as often as they were sent. None: the time is over, or it was nothing that pm3
+/// should know of.
+/// For `pm3 run`, which waits for nothing else; it needs no descriptor (rt_sigtimedwait(2)).
+pub fn next(timeout: Option<Duration>) -> Option<Received> {
+    let all = u64::MAX;
+    let time = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `all` is a kernel signal set of SET_SIZE bytes, `time` is null or a timespec that lives, `info` has room.
+    let number = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const all, info.as_mut_ptr(), time, SET_SIZE) };
+    let sig = Sig(u8::try_from(number).ok()?);
+    // SAFETY: all zero is a valid siginfo_t, and the kernel wrote over it.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: where the signal has no sender, the bytes mean something else and are numbers nevertheless.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let uid = unsafe { info.si_uid() };
+    let code = info.si_code;
+    let received = Received { sig, code, pid: pid.cast_unsigned(), uid, by_kernel: code > 0 };
+    (!received.is_own_writing()).then_some(received)
+}
+
+/// Whether a blocked signal waits to be taken.
+pub(super) fn is_pending(sig: Sig) -> bool {
+    let mut pending = 0u64;
+    // SAFETY: `pending` is a kernel signal set of SET_SIZE bytes.
+    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_SIZE) };
+    pending & bit(sig) != 0
+}
+
+/// Lets one pending signal have its effect, and blocks all again.
+pub(super) fn let_through(sig: Sig) {
+    set_mask(!bit(sig));
+    set_mask(u64::MAX);
 }
 
 /// A descriptor that delivers blocked signals. Non-blocking and close-on-exec; readable while any is pending.

@@ -18,6 +18,7 @@ use std::task::Poll;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::errno;
 use super::fds::Range;
@@ -150,6 +151,24 @@ pub fn outcome(status: &OwnedFd) -> Poll<Result<(), Failure>> {
             Err(Errno::EAGAIN) => Poll::Pending,
             Err(error) => Poll::Ready(Err(failure(Stage::Pipe, "", error as i32))),
         };
+    }
+}
+
+/// Waits until the program executes. For `pm3 run`, which can do nothing before: a signal that it passed on earlier
+/// would miss the process group, or hit a child that is not yet what it was meant for.
+///
+/// # Errors
+/// As [`outcome`]'s. The child has to be reaped.
+pub fn executed(status: OwnedFd) -> Result<(), Failure> {
+    loop {
+        if let Poll::Ready(result) = outcome(&status) {
+            return result;
+        }
+        let mut polled = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(failure(Stage::Pipe, "", error as i32)),
+        }
     }
 }
 

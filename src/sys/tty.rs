@@ -1,11 +1,15 @@
 //! The terminal that pm3 was started on, for `pm3 run`: its child becomes the foreground, so that ^C reaches it alone
 //! and once. Everything here is best effort: no terminal, or one of somebody else, is the normal case.
 
+use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
+
+use super::signals;
+use crate::supervisor::event::Sig;
 
 /// Makes process group `to` the terminal's foreground group if `from` is it; so nothing is stolen from a pm3 that was
 /// started in the background. True: done. SIGTTOU must be blocked or ignored, else the caller stops.
@@ -20,6 +24,23 @@ pub fn pass_foreground(from: u32, to: u32) -> bool {
         let terminal = unsafe { BorrowedFd::borrow_raw(fd) };
         pass(terminal, from, to)
     })
+}
+
+/// pm3's own process group.
+pub fn own_group() -> u32 {
+    nix::unistd::getpgrp().as_raw().unsigned_abs()
+}
+
+/// Stops pm3's process group by `sig`, one of the terminal's stop signals, and returns when it was continued. The
+/// kernel refuses, and this returns at once, where nobody could continue it: in PID 1, and in a process group that no
+/// shell watches; and where a SIGCONT waits already, which the kernel would throw away. All signals must be blocked.
+pub fn stop_own_group(sig: Sig) {
+    if signals::is_pending(Sig::CONT) {
+        return;
+    }
+    // SAFETY: kill takes numbers; 0 is our own process group.
+    unsafe { libc::kill(0, c_int::from(sig.0)) };
+    signals::let_through(sig);
 }
 
 /// Whether pm3's session has a terminal.
