@@ -4,15 +4,19 @@
 use std::ffi::OsString;
 
 use pm3::cli::{self, InitArgs, Next};
-use pm3::engine::boot;
+use pm3::engine::{boot, run};
 
 pm3::program!(program);
 
 fn program(words: Vec<OsString>) -> u8 {
-    let words: Vec<OsString> = words.into_iter().skip(1).collect();
+    let mut words = words.into_iter().skip(1).peekable();
+    // Before the other verbs are loaded: `run` has to be small, and its command's first instruction near.
+    if words.next_if(|word| word == "run").is_some() {
+        return run::main(words);
+    }
     // A container whose whole command is pm3 means: be its init.
-    let bare_init = words.is_empty() && std::process::id() == 1;
-    let next = if bare_init { Next::Init(InitArgs::default()) } else { cli::main(words) };
+    let bare_init = words.peek().is_none() && std::process::id() == 1;
+    let next = if bare_init { Next::Init(InitArgs::default()) } else { cli::main(words.collect()) };
     match next {
         Next::Exit(code) => code,
         Next::Init(args) => boot::init(boot::Args { file: args.file, profile: args.env, socket: args.socket }),

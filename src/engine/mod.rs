@@ -11,7 +11,7 @@ mod effects;
 mod launch;
 pub mod plan;
 mod report;
-
+pub mod run;
 mod runs;
 mod sample;
 pub mod server;

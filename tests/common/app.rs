@@ -1,5 +1,6 @@
-//! The program that pm3 is given to run in tests: it does what its arguments say, one word after the other, and exits with 0 after the
-//! last. It starts before Rust's runtime, so it has exactly the signals, files and terminal that it was given.
+//! The program that pm3 is given to run in tests: it does what its arguments say, one word after the other, and exits
+//! with 0 after the last. It starts before Rust's runtime, so it has exactly the signals, files and terminal that it
+//! was given.
 //!
 //! | word | does |
 //! |---|---|
@@ -11,7 +12,7 @@
 //! | `cwd`, `uid` | prints `cwd /`, `uid 1000` |
 //! | `foreground` | prints `foreground yes`, `no`, or `none` where there is no terminal |
 //! | `deaf` | ignores every signal that can be ignored |
-//! | `listen` | blocks all signals, so that the next three words find what came since |
+//! | `listen`, `listen:CONT` | blocks all signals (that one), so that the next three words find what came since |
 //! | `hear:TERM` | prints `heard SIG` for each signal until TERM has come |
 //! | `hear` | the same for one signal, whichever |
 //! | `tally:TERM` | counts signals until TERM has come, then prints `tally SIGUSR1=3 SIGRTMIN=500 SIGTERM=1` |
@@ -19,22 +20,25 @@
 //! | `child [ … ]` | runs the words in a child |
 //! | `crowd:N` | makes N orphans that end at once, and waits until they have ended |
 //! | `zombies` | waits until no process in /proc is a zombie, then prints `zombies none` |
+//! | `zombie` | makes a child that ends at once, and waits until it has, without reaping it |
 //! | `reap` | waits for a child of its own and prints `reaped code 0` |
 //! | `line` | reads a line from stdin and prints `line TEXT`, or `line end` |
 //! | `send:PID:SIG:COUNT` | sends a signal, as often as said |
 //! | `storm:PID:COUNT` | sends COUNT signals of all kinds that a program may catch, but TERM |
 //! | `stop:SIG` | stops itself by this signal |
 //! | `pause` | sleeps for ever |
+//! | `exec [ PROGRAM … ]` | becomes the program |
 //! | `exit:N`, `die:SIG` | ends |
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
 use std::process::exit;
 
 use nix::sys::signal::SigSet;
-use nix::sys::wait::WaitStatus;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus};
 use nix::unistd::{ForkResult, Pid};
 use pm3::supervisor::event::Sig;
 
@@ -62,7 +66,8 @@ fn run(mut words: &[String]) {
             "uid" => say(&format!("uid {}", nix::unistd::geteuid())),
             "foreground" => say(foreground()),
             "deaf" => deaf(),
-            "listen" => SigSet::all().thread_block().unwrap(),
+            "listen" if argument.is_empty() => block(ALL),
+            "listen" => block(1 << (sig(argument).0 - 1)),
             "hear" if argument.is_empty() => say(&format!("heard {}", next_signal())),
             "hear" => hear(sig(argument)),
             "tally" => tally(sig(argument)),
@@ -73,6 +78,7 @@ fn run(mut words: &[String]) {
             }
             "crowd" => crowd(number(argument)),
             "zombies" => no_zombies(),
+            "zombie" => zombie(),
             "reap" => reap(),
             "line" => say(&format!("line {}", line())),
             "send" => send(argument),
@@ -81,6 +87,7 @@ fn run(mut words: &[String]) {
             "pause" => loop {
                 nix::unistd::pause();
             },
+            "exec" => exec(take_block(&mut words)),
             "exit" => exit(number(argument)),
             "die" => die(sig(argument)),
             _ => broken(&format!("the app does not know the word {word}")),
@@ -157,18 +164,28 @@ fn foreground() -> &'static str {
 }
 
 fn deaf() {
+    let (ignore, none) = ([libc::SIG_IGN, 0, 0, 0], std::ptr::null_mut::<[usize; 4]>());
     for number in 1..=64 {
-        // SAFETY: ignoring runs no code. KILL, STOP and those that libc keeps refuse.
-        unsafe { libc::signal(number, libc::SIG_IGN) };
+        // SAFETY: this is the kernel's struct sigaction for SIG_IGN; KILL and STOP refuse.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const ignore, none, size_of::<u64>()) };
     }
+}
+
+/// Every signal there is: libc's own sets leave out 32 and 33.
+static ALL: u64 = u64::MAX;
+
+fn block(set: u64) {
+    let (none, size) = (std::ptr::null_mut::<u64>(), size_of::<u64>());
+    // SAFETY: the set is a kernel's one, and the old one is not asked for.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, none, size) };
 }
 
 /// Takes the next signal; they are blocked.
 fn next_signal() -> Sig {
+    let none = std::ptr::null_mut::<u64>();
     loop {
-        let all = SigSet::all();
-        // SAFETY: the set is valid, and the information is not asked for.
-        let number = unsafe { libc::sigwaitinfo(all.as_ref(), std::ptr::null_mut()) };
+        // SAFETY: the set is a kernel's one; neither the information nor a timeout is asked for.
+        let number = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const ALL, none, none, size_of::<u64>()) };
         if let Ok(number) = u8::try_from(number) {
             return Sig(number);
         }
@@ -194,7 +211,6 @@ fn tally(last: Sig) {
             break;
         }
     }
-    // What is pending behind it: a lower number comes first, whenever it was sent.
     say(&counts.iter().fold("tally".to_owned(), |line, (sig, count)| format!("{line} {sig}={count}")));
 }
 
@@ -222,7 +238,8 @@ fn orphan(words: &[String]) {
             run(words);
         });
     });
-    nix::sys::wait::waitpid(between, None).unwrap();
+    // Whoever ignores SIGCHLD is told ECHILD, at the same moment.
+    let _ = nix::sys::wait::waitpid(between, None);
 }
 
 fn crowd(count: u32) {
@@ -250,6 +267,12 @@ fn no_zombies() {
 fn is_zombie(entry: &fs::DirEntry) -> bool {
     let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"))
+}
+
+fn zombie() {
+    let child = fork(|| {});
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    nix::sys::wait::waitid(Id::Pid(child), flags).unwrap();
 }
 
 fn reap() {
@@ -294,6 +317,13 @@ fn storm(argument: &str) {
 fn raise(sig: Sig) {
     // SAFETY: raise takes a number.
     unsafe { libc::raise(libc::c_int::from(sig.0)) };
+}
+
+/// Replaces this process; a program that cannot be executed is a mistake of the test.
+pub fn exec(argv: &[String]) -> ! {
+    let argv: Vec<CString> = argv.iter().map(|word| CString::new(word.as_str()).unwrap()).collect();
+    let Err(errno) = nix::unistd::execv(&argv[0], &argv);
+    broken(&format!("exec {:?}: {errno}", argv[0]))
 }
 
 fn die(sig: Sig) -> ! {

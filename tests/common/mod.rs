@@ -8,9 +8,9 @@
 //! The test binary itself plays the parts of the namespace maker, the app and the shell: it starts again with
 //! `PM3_TEST_ROLE` set, and [`hook`] takes over before the test harness. So nothing has to be built or found.
 //!
-//! Nothing here sleeps. A wait is for an event (a line, an end of file, an exit) and ends after [`PATIENCE`] with a panic that
-//! shows what came instead. What a test starts dies with the test, also when it panics: each process is killed by the
-//! kernel when the one that started it is gone.
+//! Nothing here sleeps. A wait is for an event (a line, an end of file, an exit) and ends after [`PATIENCE`] with a
+//! panic that shows what came instead. What a test starts dies with the test, also when it panics: each process is
+//! killed by the kernel when the one that started it is gone.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this, as of a library")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
@@ -33,7 +33,7 @@ use std::time::Duration;
 pub const PM3: &str = env!("CARGO_BIN_EXE_pm3");
 
 /// How long a wait may take before the test fails. Far above what anything takes, for a machine under load.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The variable that makes the test binary play a part; the part is the first argument.
 pub const ROLE: &str = "PM3_TEST_ROLE";
@@ -51,7 +51,8 @@ pub fn app(words: &[&str]) -> Vec<String> {
 }
 
 /// The path of a foreign program, or None where it is missing: the test then returns at once. The missing ones are told
-/// at the end of the test binary, one line each (`NOT RUN: 37 tests need node`); with `PM3_CI=1` the test fails instead.
+/// at the end of the test binary, one line each (`NOT RUN: 37 tests need node`); with `PM3_CI=1` the test fails
+/// instead.
 ///
 /// `tests` is how many cases the caller leaves out.
 pub fn needs(program: &str, tests: usize) -> Option<PathBuf> {

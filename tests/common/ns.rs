@@ -1,5 +1,5 @@
-//! Programs in namespaces of their own: a pid namespace, so that pm3 can be PID 1 and nothing survives the test, and a mount
-//! namespace, so that `/proc` or `/dev` can be taken away. A user namespace gives the right to both without root.
+//! Programs in namespaces of their own: a pid namespace, so that pm3 can be PID 1 and nothing survives the test, and a
+//! mount namespace, so that `/proc` or `/dev` can be taken away. A user namespace gives the right to both without root.
 //!
 //! ```ignore
 //! let mut pm3 = Ns::pid1().start(&[PM3, "run", "--", …]);
@@ -11,12 +11,12 @@
 //! Where the machine refuses user namespaces the test fails and says what to allow; it is never left out.
 
 use std::env;
-use std::ffi::CString;
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio, exit};
+use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
@@ -27,7 +27,7 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 use pm3::supervisor::event::{End, Sig};
 
 use super::lines::Lines;
-use super::{ROLE, this_binary};
+use super::{PATIENCE, ROLE, app, this_binary};
 
 /// The exit code of a part of the tests that is broken itself.
 pub const BROKEN: i32 = 250;
@@ -54,7 +54,8 @@ impl Ns {
     }
 
     /// One more setting: `hide:/proc`, `hide:/dev` (an empty directory instead), `readonly` (every mount of the root),
-    /// `uid:1000`, `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`.
+    /// `uid:1000`, `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`, `refuse:kill` (EPERM),
+    /// `refuse:clone` (EAGAIN).
     pub fn with(mut self, word: &str) -> Ns {
         self.words.push(word.to_owned());
         self
@@ -72,7 +73,7 @@ impl Ns {
         self
     }
 
-    /// Starts `argv`. When this returns the namespaces are made and the program is being executed.
+    /// Starts `argv`. When this returns, the settings are made and the program is about to be executed.
     ///
     /// # Panics
     /// Where the namespaces are refused, with what to allow.
@@ -170,6 +171,21 @@ impl Proc {
         signal(self.pid, sig);
     }
 
+    /// Waits until the program does nothing but wait in this system call, and returns its arguments, in hex. Nobody
+    /// tells of it, so this asks again and again.
+    pub fn idle_in(&self, call: libc::c_long) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(format!("/proc/{}/syscall", self.pid)).unwrap();
+            let mut words = text.split_whitespace().map(str::to_owned);
+            if words.next() == Some(call.to_string()) {
+                return words.collect();
+            }
+            assert!(Instant::now() < deadline, "not in system call {call}, but: {text}");
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits for the program's end. Its namespace is gone then.
     pub fn end(&mut self) -> End {
         let Some(line) = self.report.next() else { panic!("the namespace maker died") };
@@ -208,6 +224,8 @@ enum Setting {
     Open(i32, String),
     Ignore(Sig),
     Block(Sig),
+    /// A system call answers this errno, here and in all descendants.
+    Refuse(libc::c_long, u16),
     Terminal,
 }
 
@@ -224,6 +242,8 @@ impl Setting {
             }
             ("ignore", sig) => Setting::Ignore(Sig::parse(sig)?),
             ("block", sig) => Setting::Block(Sig::parse(sig)?),
+            ("refuse", "kill") => Setting::Refuse(libc::SYS_kill, libc::EPERM as u16),
+            ("refuse", "clone") => Setting::Refuse(libc::SYS_clone, libc::EAGAIN as u16),
             ("terminal", "") => Setting::Terminal,
             _ => return None,
         })
@@ -247,38 +267,17 @@ pub fn main(words: &[String]) -> ! {
         .map(|word| Setting::parse(word).unwrap_or_else(|| broken(&format!("bad setting {word}"))))
         .collect();
     enter(&settings);
-    let (ready, telling) = check("pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC));
-    // SAFETY: there is one thread, so the child may do anything.
-    let pid = match check("fork", unsafe { nix::unistd::fork() }) {
-        ForkResult::Child => {
-            die_with_parent();
-            arrange_mounts(&settings);
-            check("write", nix::unistd::write(&telling, b"."));
-            if kind == "second" {
-                loop {
-                    nix::unistd::pause();
-                }
-            }
-            become_program(&settings, argv)
+    let pid = fork_and_wait(|tell| {
+        arrange_mounts(&settings);
+        if kind == "pid1" {
+            become_program(&settings, argv, tell);
         }
-        ForkResult::Parent { child } => child,
-    };
-    drop(telling);
-    if check("read", nix::unistd::read(&ready, &mut [0])) == 0 {
-        exit(BROKEN); // The child has said why.
-    }
-    let pid = if kind == "second" {
-        // SAFETY: as above.
-        match check("fork", unsafe { nix::unistd::fork() }) {
-            ForkResult::Child => {
-                die_with_parent();
-                become_program(&settings, argv)
-            }
-            ForkResult::Parent { child } => child,
+        tell();
+        loop {
+            nix::unistd::pause();
         }
-    } else {
-        pid
-    };
+    });
+    let pid = if kind == "pid1" { pid } else { fork_and_wait(|tell| become_program(&settings, argv, tell)) };
     // The end of these pipes is the program's business alone from here on.
     for fd in 0..3 {
         let _ = nix::unistd::close(fd);
@@ -286,6 +285,28 @@ pub fn main(words: &[String]) -> ! {
     let _ = writeln!(report, "pid {pid}");
     let _ = report.write_all(format!("{}\n", wait_for(pid)).as_bytes());
     exit(0)
+}
+
+/// Forks, and waits until the child tells that it is as it should be. It ends with this process.
+fn fork_and_wait(child: impl FnOnce(&dyn Fn())) -> Pid {
+    let (told, telling) = check("pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC));
+    // SAFETY: there is one thread, so the child may do anything.
+    match check("fork", unsafe { nix::unistd::fork() }) {
+        ForkResult::Child => {
+            die_with_parent();
+            child(&|| {
+                check("write", nix::unistd::write(&telling, b"."));
+            });
+            exit(BROKEN)
+        }
+        ForkResult::Parent { child } => {
+            drop(telling);
+            if check("read", nix::unistd::read(&told, &mut [0])) == 0 {
+                exit(BROKEN); // The child has said why.
+            }
+            child
+        }
+    }
 }
 
 /// New namespaces. A user namespace gives the right to the others; root can do without where only that one is refused.
@@ -337,7 +358,7 @@ fn arrange_mounts(settings: &[Setting]) {
 }
 
 /// The settings of the process itself, then the program. It gets the first three files and what the settings open.
-fn become_program(settings: &[Setting], argv: &[String]) -> ! {
+fn become_program(settings: &[Setting], argv: &[String], tell: &dyn Fn()) -> ! {
     // SAFETY: takes three numbers; what is open closes when the program is executed, not before.
     if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == -1 {
         broken("close_range");
@@ -368,16 +389,19 @@ fn become_program(settings: &[Setting], argv: &[String]) -> ! {
                 }
             }
             Setting::Ignore(sig) => {
-                // SAFETY: ignoring runs no code.
-                if unsafe { libc::signal(libc::c_int::from(sig.0), libc::SIG_IGN) } == libc::SIG_ERR {
-                    broken("signal");
+                let (ignore, none) = ([libc::SIG_IGN, 0, 0, 0], std::ptr::null_mut::<[usize; 4]>());
+                let (number, size) = (libc::c_int::from(sig.0), size_of::<u64>());
+                // SAFETY: this is the kernel's struct sigaction for SIG_IGN; the old one is not asked for.
+                if unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const ignore, none, size) } == -1 {
+                    broken("rt_sigaction");
                 }
             }
             Setting::Block(sig) => {
-                let mut set = nix::sys::signal::SigSet::empty();
-                set.add(check("signal", Signal::try_from(i32::from(sig.0))));
-                check("sigprocmask", set.thread_block());
+                let (set, none, size) = (1u64 << (sig.0 - 1), std::ptr::null_mut::<u64>(), size_of::<u64>());
+                // SAFETY: the set is a kernel's one, and the old one is not asked for.
+                unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, none, size) };
             }
+            Setting::Refuse(call, errno) => refuse(*call, *errno),
             Setting::Terminal => {
                 check("setsid", nix::unistd::setsid());
                 // SAFETY: takes two numbers.
@@ -387,9 +411,26 @@ fn become_program(settings: &[Setting], argv: &[String]) -> ! {
             }
         }
     }
-    let argv: Vec<CString> = argv.iter().map(|word| CString::new(word.as_str()).unwrap()).collect();
-    let Err(errno) = nix::unistd::execv(&argv[0], &argv);
-    broken(&format!("exec {:?}: {errno}", argv[0]))
+    tell();
+    app::exec(argv)
+}
+
+/// A seccomp filter that lets everything through but one system call.
+fn refuse(call: libc::c_long, errno: u16) {
+    let step = |code: u32, k: u32, skip: u8| libc::sock_filter { code: code as u16, jt: 0, jf: skip, k };
+    let mut filter = [
+        // The number of the call is the first word of what the filter is given.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 1),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | u32::from(errno), 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    check("no_new_privs", nix::sys::prctl::set_no_new_privs());
+    // SAFETY: the program points to four steps, which the kernel copies.
+    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } == -1 {
+        broken(&format!("seccomp: {}", std::io::Error::last_os_error()));
+    }
 }
 
 /// Waits for this one child, and says how it ended.

@@ -1,8 +1,9 @@
 //! Terminals: a pseudo-terminal for the test to type on, and a small shell with job control to start pm3 from, as
 //! somebody's shell at a terminal would.
 //!
-//! The shell is the leader of the terminal's session: `shell (fg | bg) -- PROGRAM ARGUMENT…` starts its one job in the foreground or
-//! not. While the job has the foreground the shell waits for it, then it reads commands from the terminal, a line each:
+//! The shell is the leader of the terminal's session: `shell (fg | bg) -- PROGRAM ARGUMENT…` starts its one job in the
+//! foreground or not. While the job has the foreground the shell waits for it, then it reads commands from the
+//! terminal, a line each:
 //!
 //! | command | does |
 //! |---|---|
@@ -10,10 +11,9 @@
 //! | `wait` | waits for the job where it is |
 //! | `kill SIG` | signals the job's process group |
 //!
-//! It tells `shell: stopped SIGTSTP`, and at the end `shell: ended code 0, foreground shell` with the process group that held the
-//! terminal when the job ended: `shell`, `job` or `other`.
+//! It tells `shell: stopped SIGTSTP` and `shell: continued`, and at the end `shell: ended code 0, foreground shell`
+//! with the process group that held the terminal when the job ended: `shell`, `job` or `other`.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,6 +27,7 @@ use nix::sys::termios::{LocalFlags, OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpgrp, setpgid, tcgetpgrp, tcsetpgrp};
 
+use super::app;
 use super::lines::Lines;
 use super::ns::broken;
 
@@ -95,8 +96,12 @@ pub fn main(words: &[String]) -> ! {
                 foreground = true;
                 tcsetpgrp(std::io::stdin(), job).unwrap();
                 killpg(job, Signal::SIGCONT).unwrap();
+                println!("shell: continued");
             }
-            ["bg"] => killpg(job, Signal::SIGCONT).unwrap(),
+            ["bg"] => {
+                killpg(job, Signal::SIGCONT).unwrap();
+                println!("shell: continued");
+            }
             ["wait"] => wait(job),
             ["kill", sig] => killpg(job, sig.parse::<Signal>().unwrap()).unwrap(),
             _ => broken(&format!("the shell does not know {line:?}")),
@@ -120,9 +125,7 @@ fn start(argv: &[String], foreground: bool) -> Pid {
                 // SAFETY: the default action runs no code.
                 unsafe { signal(sig, SigHandler::SigDfl) }.unwrap();
             }
-            let argv: Vec<CString> = argv.iter().map(|word| CString::new(word.as_str()).unwrap()).collect();
-            let Err(errno) = nix::unistd::execv(&argv[0], &argv);
-            broken(&format!("exec {:?}: {errno}", argv[0]))
+            app::exec(argv)
         }
     }
 }

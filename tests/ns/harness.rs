@@ -59,9 +59,11 @@ fn the_shell_stops_and_continues_its_job() {
     terminal.press("\x1a");
     terminal.expect("shell: stopped SIGTSTP");
     terminal.press("bg\n");
+    terminal.expect("shell: continued");
     terminal.press("wait\n");
     terminal.expect("shell: stopped SIGTTIN");
     terminal.press("fg\n");
+    terminal.expect("shell: continued");
     terminal.press("typed\n");
     terminal.expect("line typed");
     terminal.expect("foreground yes");
