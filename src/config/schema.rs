@@ -181,7 +181,7 @@ pub(super) static SETTINGS: &[Key<Settings>] = &[
     key!("exit_policy", [], Is("\"when-done\""), ExitPolicy, |pm3, v| pm3.exit = v,
         "when-done: pm3 ends when nothing runs that will run again; never: only when told to"),
     key!("settle_time", [], Is("\"200ms\""), Millis, |pm3, v| pm3.settle = v,
-        "how long the end of an app by TERM, INT or HUP waits to be judged: pm3 may be about to get the same signal"),
+        "how long an end by TERM, INT or HUP, or with code 0, 129, 130 or 143, waits before a restart: pm3 may be about to get that signal too"),
     key!("sample_interval", [], Is("\"1s\""), Period, |pm3, v| pm3.sample_interval = v.0,
         "time between two looks at memory, while some app has max_memory_restart"),
     key!("runtime_dir", [], Rule("/run/pm3 for root, else $XDG_RUNTIME_DIR/pm3, else ~/.pm3"), FilePath,

@@ -50,7 +50,7 @@ pub enum State {
         kill_at: Option<Mono>,
         next: Next,
     },
-    /// Ended by a signal that pm3 did not send, and that may be the first sign of pm3's own end: judged later.
+    /// Ended in a way that may be the first sign of pm3's own end (`policy::may_be_a_stop`): judged later.
     Settling {
         ended: Ended,
         until: Mono,
@@ -364,8 +364,7 @@ impl Instance {
         let (run, next, kill_at) = match self.state {
             State::Launching { run, since, .. } | State::Online { run, since, .. } => {
                 let ran = u32::try_from(turn.now.since(since).as_millis()).unwrap_or(u32::MAX);
-                let settles = matches!(end, End::Signal(Sig::TERM | Sig::INT | Sig::HUP));
-                let at = if settles { turn.now.after(turn.settle.span()) } else { turn.now };
+                let at = if policy::may_be_a_stop(app, end) { turn.now.after(turn.settle.span()) } else { turn.now };
                 let kill_at = Some(turn.now.after(app.stop.timeout.span()));
                 (run, Next::Judge { ended: Ended { end, oom, ran: Millis(ran) }, at }, kill_at)
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{End, Millis, Oom};
+use super::event::{End, Millis, Oom, Sig};
 use super::spec::{AppSpec, Restart};
 
 /// PM2's ceiling of the exponential back-off.
@@ -44,11 +44,29 @@ pub enum Verdict {
     Errored,
 }
 
+/// Whether an end may be the first sign of pm3's own: a stop signal that everybody gets, and the app got first. It died
+/// of the signal, or handled it and left as programs do then: with 0, or with 128 and the signal's number. Such an end
+/// waits to be judged; any other is the app's own, and a new run follows at once.
+pub fn may_be_a_stop(app: &AppSpec, end: End) -> bool {
+    let signals = [Sig::TERM, Sig::INT, Sig::HUP];
+    match end {
+        End::Signal(sig) => signals.contains(&sig),
+        // What is over with this end need not wait: pm3's end would change nothing about it.
+        End::Code(code) if is_done(app, code) => false,
+        End::Code(code) => code == 0 || signals.iter().any(|sig| code == End::Signal(*sig).exit_code()),
+    }
+}
+
+/// Whether a run that ended with this code has done what it was started for.
+fn is_done(app: &AppSpec, code: u8) -> bool {
+    app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always
+}
+
 /// Judges a run that ended by itself and writes it into the instance's record.
 pub fn judge(app: &AppSpec, record: &mut Record, ended: Ended, random: u32) -> Verdict {
     let policy = &app.restart;
     if let End::Code(code) = ended.end
-        && (policy.stop_exit_codes.contains(&code) || code == 0 && policy.when != Restart::Always)
+        && is_done(app, code)
     {
         return Verdict::Finished;
     }
@@ -99,7 +117,6 @@ fn jittered(wait: Millis, percent: u8, random: u32) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::event::Sig;
     use crate::supervisor::spec::RestartPolicy;
 
     fn app(policy: RestartPolicy) -> AppSpec {
@@ -157,6 +174,21 @@ mod tests {
         assert_eq!(judged(&on_failure, End::Signal(Sig::KILL)), again);
         assert_eq!(judged(&never, End::Code(0)), Verdict::Finished);
         assert_eq!(judged(&never, End::Code(2)), Verdict::Errored);
+    }
+
+    #[test]
+    fn an_end_that_may_be_a_stop_waits_unless_it_is_final() {
+        let always = app(RestartPolicy { stop_exit_codes: [143].into(), ..RestartPolicy::default() });
+        let on_failure = app(RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() });
+        let (code, signal) = (End::Code, End::Signal);
+        for end in [code(0), code(129), code(130), signal(Sig::TERM), signal(Sig::INT), signal(Sig::HUP)] {
+            assert!(may_be_a_stop(&always, end), "{end}");
+        }
+        for end in [code(1), code(137), code(143), signal(Sig::KILL), signal(Sig::QUIT), signal(Sig(11))] {
+            assert!(!may_be_a_stop(&always, end), "{end}");
+        }
+        assert!(!may_be_a_stop(&on_failure, code(0)));
+        assert!(may_be_a_stop(&on_failure, code(143)));
     }
 
     #[test]

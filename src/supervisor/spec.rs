@@ -22,7 +22,7 @@ pub struct Settings {
     pub stop_budget: Millis,
     /// When pm3 ends by itself.
     pub exit: ExitPolicy,
-    /// How long an exit by a signal that pm3 did not send waits to be judged (DESIGN: settle time).
+    /// How long an end that may be the first sign of pm3's own waits to be judged (`policy::may_be_a_stop`).
     pub settle: Millis,
     /// Time between two samples of memory, while some app has a limit.
     pub sample_interval: Millis,
