@@ -135,6 +135,7 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
         origin,
         source,
         reading: None,
+        read_once_more: false,
         wall_clock: None,
         processes: Processes::new(),
         oom: cgroup::OomWatch::new(),

@@ -60,6 +60,8 @@ pub struct Engine {
     origin: Origin,
     source: Source,
     reading: Option<Reading>,
+    /// Asked for while `reading` was under way: the file may have changed since that began.
+    read_once_more: bool,
     wall_clock: Option<clock::WallWatch>,
     processes: Processes,
     oom: cgroup::OomWatch,
@@ -289,7 +291,8 @@ impl Engine {
     /// Starts to read the file again; one reading at a time.
     fn read_again(&mut self) {
         if self.reading.is_some() {
-            return warn!("the file is being read already");
+            self.read_once_more = true;
+            return;
         }
         match plan::read(&self.source) {
             Ok(reading) => {
@@ -320,6 +323,9 @@ impl Engine {
                 error!("{}the file is not valid, nothing was changed", why.map(|why| why + "; ").unwrap_or_default());
             }
             Progress::Underway => {}
+        }
+        if std::mem::take(&mut self.read_once_more) {
+            self.read_again();
         }
     }
 
