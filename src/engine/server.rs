@@ -220,13 +220,16 @@ impl Server {
     }
 
     fn accept(&mut self, at: usize, registry: &Registry, out: &mut Vec<Incoming>) {
-        for _ in 0..limits::ACCEPTS_PER_TURN {
+        for turn in 0..limits::ACCEPTS_PER_TURN {
             let Some(listener) = self.listeners.get(at) else { return };
             match listener.socket.accept() {
                 Ok((stream, _)) => self.admit(stream, registry, out),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                // No file descriptor or no memory. Edge-triggered events do not repeat, so this cannot spin.
+                // No file descriptor or no memory. The kernel looks for those before it looks for a client, so nobody
+                // may be waiting any more: only the first one, whom the event announced, is worth another's place.
+                Err(error) if sys::passing(sys::errno::of(&error)) && turn > 0 => break,
+                // Edge-triggered events do not repeat, so this cannot spin.
                 Err(error) if sys::passing(sys::errno::of(&error)) && self.make_room(registry, out) => {}
                 Err(_) => {
                     self.starved = true;

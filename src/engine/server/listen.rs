@@ -36,7 +36,7 @@ impl Listener {
     pub(super) fn open(address: &Address, group: Option<u32>) -> io::Result<Listener> {
         match address {
             Address::Abstract(name) => {
-                let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+                let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?).map_err(at("bind"))?;
                 Ok(Listener { socket, file: None })
             }
             Address::Path(path) => {
