@@ -29,6 +29,8 @@
 //! | `pause` | sleeps for ever |
 //! | `exec [ PROGRAM … ]` | becomes the program |
 //! | `exit:N`, `die:SIG` | ends |
+//!
+//! [`deeds`](super::deeds) has more, for an app under supervision.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -50,7 +52,7 @@ pub fn main(words: &[String]) -> ! {
     exit(0)
 }
 
-fn run(mut words: &[String]) {
+pub fn run(mut words: &[String]) {
     while let [word, rest @ ..] = words {
         words = rest;
         let (verb, argument) = word.split_once(':').unwrap_or((word, ""));
@@ -90,13 +92,14 @@ fn run(mut words: &[String]) {
             "exec" => exec(take_block(&mut words)),
             "exit" => exit(number(argument)),
             "die" => die(sig(argument)),
+            _ if super::deeds::run_one(verb, argument, &mut words) => {}
             _ => broken(&format!("the app does not know the word {word}")),
         }
     }
 }
 
 /// Takes `[ … ]` off the words.
-fn take_block<'a>(words: &mut &'a [String]) -> &'a [String] {
+pub fn take_block<'a>(words: &mut &'a [String]) -> &'a [String] {
     let mut depth = 0;
     for (at, word) in words.iter().enumerate() {
         match word.as_str() {
@@ -113,16 +116,16 @@ fn take_block<'a>(words: &mut &'a [String]) -> &'a [String] {
     broken("a block without its ]")
 }
 
-fn say(line: &str) {
+pub fn say(line: &str) {
     // One write, so that lines of several processes do not mix; the reader may be gone.
     let _ = nix::unistd::write(std::io::stdout(), format!("{line}\n").as_bytes());
 }
 
-fn sig(text: &str) -> Sig {
+pub fn sig(text: &str) -> Sig {
     Sig::parse(text).unwrap_or_else(|| broken(&format!("no signal: {text}")))
 }
 
-fn number<N: std::str::FromStr>(text: &str) -> N {
+pub fn number<N: std::str::FromStr>(text: &str) -> N {
     text.parse().unwrap_or_else(|_| broken(&format!("no number: {text}")))
 }
 
@@ -214,7 +217,7 @@ fn tally(last: Sig) {
     say(&counts.iter().fold("tally".to_owned(), |line, (sig, count)| format!("{line} {sig}={count}")));
 }
 
-fn fork(child: impl FnOnce()) -> Pid {
+pub fn fork(child: impl FnOnce()) -> Pid {
     // SAFETY: there is one thread, so the child may do anything.
     match unsafe { nix::unistd::fork() } {
         Ok(ForkResult::Parent { child }) => child,

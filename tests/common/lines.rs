@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,6 +45,12 @@ impl Lines {
     /// Everything up to the end of the stream.
     pub fn rest(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// Makes a pipe as small as it can be: one page.
+    pub fn shrink(&self) {
+        // SAFETY: F_SETPIPE_SZ takes a number.
+        assert!(unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) } > 0);
     }
 
     /// What is there now, without waiting.

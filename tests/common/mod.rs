@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 pub mod app;
+pub mod deeds;
 pub mod lines;
 pub mod ns;
 pub mod tty;
@@ -61,8 +62,14 @@ pub fn needs(program: &str, tests: usize) -> Option<PathBuf> {
         return Some(found);
     }
     assert!(env::var_os("PM3_CI").is_none_or(|set| set != "1"), "{program} is missing, and PM3_CI=1 wants it");
-    *MISSING.lock().unwrap().entry(program.to_owned()).or_default() += tests;
+    lacking(program, tests);
     None
+}
+
+/// So many tests cannot run here, and nothing can be installed that would change it: an old kernel. They are told as
+/// those of [`needs`] are.
+pub fn lacking(what: &str, tests: usize) {
+    *MISSING.lock().unwrap().entry(what.to_owned()).or_default() += tests;
 }
 
 static MISSING: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
@@ -93,6 +100,7 @@ extern "C" fn hook() {
         Some("app") => app::main(&words.collect::<Vec<_>>()),
         Some("ns") => ns::main(&words.collect::<Vec<_>>()),
         Some("shell") => tty::main(&words.collect::<Vec<_>>()),
+        Some("enter") => deeds::enter(&words.collect::<Vec<_>>()),
         Some("needs") => {
             needs("no such program", 36);
             needs("no such program", 1);

@@ -21,6 +21,7 @@ use std::time::Instant;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
@@ -54,10 +55,27 @@ impl Ns {
     }
 
     /// One more setting: `hide:/proc`, `hide:/dev` (an empty directory instead), `readonly` (every mount of the root),
-    /// `uid:1000`, `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`, `refuse:kill` (EPERM),
-    /// `refuse:clone` (EAGAIN).
+    /// `rooted` (no user namespace; for root), `poor:UID` (root's rights end before it), `nofile:SOFT:HARD`, `uid:1000`,
+    /// `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`, `refuse:kill` (EPERM), `refuse:clone`
+    /// (EAGAIN).
     pub fn with(mut self, word: &str) -> Ns {
         self.words.push(word.to_owned());
+        self
+    }
+
+    pub fn is_pid1(&self) -> bool {
+        self.words[0] == "pid1"
+    }
+
+    /// Without these variables, unless they are given with [`env`](Ns::env): who runs the tests may have set them.
+    pub fn unless_given(mut self, names: &[&str]) -> Ns {
+        self.envs.splice(0..0, names.iter().map(|name| ((*name).to_owned(), None)));
+        self
+    }
+
+    /// Without this variable.
+    pub fn without(mut self, name: &str) -> Ns {
+        self.envs.push((name.to_owned(), None));
         self
     }
 
@@ -151,6 +169,16 @@ impl Proc {
         self.err.as_mut().unwrap().next().expect("stderr has ended")
     }
 
+    /// Its stderr.
+    pub fn err(&mut self) -> &mut Lines {
+        self.err.as_mut().unwrap()
+    }
+
+    /// Nobody reads its stderr any more.
+    pub fn close_err(&mut self) {
+        self.err = None;
+    }
+
     /// All further lines of stdout, until nobody holds it any more.
     pub fn rest(&mut self) -> Vec<String> {
         self.out.as_mut().unwrap().rest()
@@ -186,6 +214,17 @@ impl Proc {
         }
     }
 
+    /// Runs another program in its namespaces to the end: its code, and its lines.
+    pub fn inside(&self, argv: &[&str], envs: &[(&str, &str)]) -> (i32, Vec<String>, Vec<String>) {
+        let mut command = Command::new(this_binary());
+        command.arg("enter").arg(self.pid.to_string()).args(argv).env(ROLE, "1").envs(envs.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut visitor = command.spawn().unwrap();
+        let out = Lines::new("stdout of the visitor", visitor.stdout.take().unwrap()).rest();
+        let err = Lines::new("stderr of the visitor", visitor.stderr.take().unwrap()).rest();
+        (visitor.wait().unwrap().code().unwrap(), out, err)
+    }
+
     /// Waits for the program's end. Its namespace is gone then.
     pub fn end(&mut self) -> End {
         let Some(line) = self.report.next() else { panic!("the namespace maker died") };
@@ -219,9 +258,15 @@ pub fn signal(pid: i32, sig: Sig) {
 enum Setting {
     Hide(String),
     ReadOnly,
+    /// Without a user namespace, which only root can.
+    Rooted,
+    /// To the outside a user of no rights with this uid, if it is root that runs the tests; 0 or [`Uid`](Setting::Uid) inside.
+    Poor(u32),
     Uid(u32),
     Close(i32),
     Open(i32, String),
+    /// The limit of open files, soft and hard.
+    Nofile(u64, u64),
     Ignore(Sig),
     Block(Sig),
     /// A system call answers this errno, here and in all descendants.
@@ -234,11 +279,17 @@ impl Setting {
         Some(match word.split_once(':').unwrap_or((word, "")) {
             ("hide", path) => Setting::Hide(path.to_owned()),
             ("readonly", "") => Setting::ReadOnly,
+            ("rooted", "") => Setting::Rooted,
+            ("poor", uid) => Setting::Poor(uid.parse().ok()?),
             ("uid", uid) => Setting::Uid(uid.parse().ok()?),
             ("close", fd) => Setting::Close(fd.parse().ok()?),
             ("open", rest) => {
                 let (fd, path) = rest.split_once(':')?;
                 Setting::Open(fd.parse().ok()?, path.to_owned())
+            }
+            ("nofile", limits) => {
+                let (soft, hard) = limits.split_once(':')?;
+                Setting::Nofile(soft.parse().ok()?, hard.parse().ok()?)
             }
             ("ignore", sig) => Setting::Ignore(Sig::parse(sig)?),
             ("block", sig) => Setting::Block(Sig::parse(sig)?),
@@ -311,8 +362,16 @@ fn fork_and_wait(child: impl FnOnce(&dyn Fn())) -> Pid {
 
 /// New namespaces. A user namespace gives the right to the others; root can do without where only that one is refused.
 fn enter(settings: &[Setting]) {
+    for setting in settings {
+        if let Setting::Poor(uid) = setting {
+            become_poor(*uid);
+        }
+    }
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let rest = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    if settings.iter().any(|setting| matches!(setting, Setting::Rooted)) {
+        return check("unshare", unshare(rest));
+    }
     if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER | rest) {
         if !uid.is_root() || unshare(rest).is_err() {
             broken(&format!(
@@ -330,6 +389,17 @@ fn enter(settings: &[Setting]) {
     check("setgroups", fs::write("/proc/self/setgroups", "deny"));
     check("uid_map", fs::write("/proc/self/uid_map", format!("{inside} {uid} 1")));
     check("gid_map", fs::write("/proc/self/gid_map", format!("{inside} {gid} 1")));
+}
+
+/// Gives root's rights up for good, if there are any. Rights over itself, and whom to die with, are forgotten with that.
+pub fn become_poor(uid: u32) {
+    if nix::unistd::geteuid().is_root() {
+        check("setgroups", nix::unistd::setgroups(&[]));
+        check("setgid", nix::unistd::setgid(Gid::from_raw(uid)));
+        check("setuid", nix::unistd::setuid(Uid::from_raw(uid)));
+        check("dumpable", nix::sys::prctl::set_dumpable(true));
+        die_with_parent();
+    }
 }
 
 /// A `/proc` of the new pid namespace, and what the settings hide. Runs in its PID 1.
@@ -372,7 +442,7 @@ fn become_program(settings: &[Setting], argv: &[String], tell: &dyn Fn()) -> ! {
     }
     for setting in settings {
         match setting {
-            Setting::Hide(_) | Setting::ReadOnly => {}
+            Setting::Hide(_) | Setting::ReadOnly | Setting::Rooted | Setting::Poor(_) => {}
             Setting::Uid(uid) => {
                 // Inside a user namespace this is the uid already.
                 check("setresgid", nix::unistd::setgid(Gid::from_raw(*uid)));
@@ -388,6 +458,7 @@ fn become_program(settings: &[Setting], argv: &[String], tell: &dyn Fn()) -> ! {
                     broken("dup2");
                 }
             }
+            Setting::Nofile(soft, hard) => check("setrlimit", setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard)),
             Setting::Ignore(sig) => {
                 let (ignore, none) = ([libc::SIG_IGN, 0, 0, 0], std::ptr::null_mut::<[usize; 4]>());
                 let (number, size) = (libc::c_int::from(sig.0), size_of::<u64>());
@@ -446,7 +517,7 @@ fn wait_for(pid: Pid) -> String {
 }
 
 /// The kernel kills this process when its parent dies.
-fn die_with_parent() {
+pub fn die_with_parent() {
     check("prctl", nix::sys::prctl::set_pdeathsig(Signal::SIGKILL));
 }
 

@@ -1,0 +1,23 @@
+//! `pm3 init` on the real kernel, as PID 1 of a pid namespace and as somebody's child that adopts orphans: one chapter
+//! for each thing it promises. Every wait is for an event: a line of its log or of an app, a FIFO, an exit.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+#[path = "init/crowds.rs"]
+mod crowds;
+#[path = "init/endings.rs"]
+mod endings;
+#[path = "init/faults.rs"]
+mod faults;
+#[path = "init/launch.rs"]
+mod launch;
+#[path = "init/memory.rs"]
+mod memory;
+#[path = "init/reload.rs"]
+mod reload;
+#[path = "init/restarts.rs"]
+mod restarts;
+#[path = "init/world.rs"]
+mod world;

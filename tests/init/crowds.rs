@@ -1,0 +1,104 @@
+//! Many at once, and nothing at all: a hundred apps that stop, a thousand that start, ten thousand orphans, and a pm3
+//! that has nothing to do and does nothing. How fast it is, is for the benchmarks to say.
+
+use std::collections::BTreeSet;
+
+use pm3::supervisor::event::Sig;
+
+use crate::common::ns::Ns;
+use crate::world::{Init, World, app, both, has_not};
+
+fn idle(name: &str, keys: &str) -> String {
+    app(name, &[&format!("say:{name}"), "pause"], keys)
+}
+
+#[test]
+fn a_hundred_apps_stop() {
+    for ns in both() {
+        let world = World::new();
+        let names: Vec<String> = (0..100).map(|number| format!("app{number:02}")).collect();
+        world.plan(&names.iter().map(|name| idle(name, "")).collect::<String>());
+        let mut init = world.boot(ns);
+        assert_eq!(init.lines(100), names);
+        init.signal(Sig::TERM);
+        let log = init.ends(0);
+        let stopped: BTreeSet<&str> =
+            log.iter().filter_map(|line| line.strip_prefix("[pm3] ")?.strip_suffix(": stopped")).collect();
+        assert_eq!(stopped.len(), 100);
+        has_not(&log, "SIGKILL");
+    }
+}
+
+#[test]
+fn a_thousand_instances_start_each_with_its_number() {
+    let world = World::new();
+    world.plan(&app("web", &["env:NODE_APP_INSTANCE", "pause"], "instances = 1000"));
+    let mut init = world.boot(Ns::pid1());
+    let told: BTreeSet<String> = init.lines(1000).into_iter().collect();
+    let all: BTreeSet<String> = (0..1000).map(|number| format!("NODE_APP_INSTANCE={number}")).collect();
+    assert_eq!(told, all);
+    assert_eq!(init.row(999)["index"], 999);
+    has_not(&init.stop(0), "SIGKILL");
+}
+
+#[test]
+fn ten_thousand_orphans_are_reaped() {
+    for (ns, count) in both().into_iter().zip([10_000, 1_000]) {
+        let world = World::new();
+        let crowd = format!("crowd:{count}");
+        world.plan(&app("job", &[&crowd, "zombies", "exit:3"], "main = true\nautorestart = false"));
+        let mut init = world.boot(ns);
+        init.proc.expect(&crowd.replace(':', " "));
+        init.proc.expect("zombies none");
+        init.ends(3);
+    }
+}
+
+/// How long pm3 is going to rest: the last number that epoll_wait(2) was given.
+fn patience(init: &Init) -> i32 {
+    let arguments = init.proc.idle_in(EPOLL_WAIT);
+    u64::from_str_radix(arguments[3].trim_start_matches("0x"), 16).unwrap() as i32
+}
+
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_wait;
+#[cfg(not(target_arch = "x86_64"))]
+const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
+
+#[test]
+fn with_nothing_to_do_pm3_does_nothing() {
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    // Much happens in the meantime, and none of it is pm3's affair.
+    let busy = [&*format!("gate:{}", gate.path), "switches", "busy:2000", "switches", "pause"];
+    let crashed = app("crashed", &["exit:1"], "autorestart = false");
+    world.plan(&(app("busy", &busy, "") + &idle("web", "instances = 10") + &crashed));
+    let mut init = world.boot(Ns::pid1());
+    init.lines(10);
+    init.told("crashed: errored");
+    init.does(&["list"]);
+    assert_eq!(patience(&init), -1);
+    gate.open();
+    let before = init.proc.line();
+    init.proc.expect(&before);
+    assert_eq!(patience(&init), -1);
+    init.stop(0);
+}
+
+#[test]
+fn only_a_limit_or_a_schedule_lets_pm3_look_at_the_clock() {
+    for (keys, most) in [("max_memory_restart = \"1G\"", 1_001), ("cron_restart = \"0 0 1 1 *\"", i32::MAX)] {
+        let world = World::new();
+        world.plan(&idle("web", keys));
+        let mut init = world.boot(Ns::pid1());
+        init.proc.expect("web");
+        init.told("web: online");
+        let patience = patience(&init);
+        assert!((0..=most).contains(&patience), "{keys}: {patience}");
+        init.does(&["stop", "web"]);
+        if keys.starts_with("max") {
+            assert_eq!(self::patience(&init), -1);
+        }
+        init.stop(0);
+    }
+}
