@@ -45,6 +45,8 @@
 //!   hand.
 //! - `kill(-1)`. What is left at the end is found and signalled by pid, so that the same code is right when pm3 is
 //!   not PID 1.
+//! - Judging a clean end at once. An app that handles the TERM that everybody got leaves with 0 or 143, often before pm3 has
+//!   read its own; so ends that a stop signal may have caused wait for the settle time before a restart.
 //! - A stop signal to the whole tree. It goes to the main process, which knows how to drain its workers; what outlives
 //!   it gets the signal next, and SIGKILL reaches all.
 

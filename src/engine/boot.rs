@@ -95,7 +95,7 @@ fn start_log() {
 /// Whether the environment has chosen what is logged; then the file does not.
 static LEVEL_IS_GIVEN: AtomicBool = AtomicBool::new(false);
 
-fn apply_log_level(spec: &Spec) {
+pub(super) fn apply_log_level(spec: &Spec) {
     let level = spec.settings.log_level.as_deref().and_then(|level| level.parse().ok());
     if let Some(level) = level.filter(|_| !LEVEL_IS_GIVEN.load(Ordering::Relaxed)) {
         log::set_max_level(level);

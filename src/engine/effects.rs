@@ -32,7 +32,7 @@ impl Engine {
             }
             Effect::Reply { client, outcome } => self.reply(client, &Reply::Outcome(outcome)),
             Effect::Note(note) => tell(&note),
-            Effect::ReadPlan => self.read_again(),
+            Effect::ReadPlan => self.read_plan(),
             Effect::Report => report::log(&self.supervisor, clock::now()),
             Effect::Exit { code, reason } => self.end(code, &reason),
         }

@@ -103,10 +103,8 @@ impl Engine {
     /// How long nothing will happen by itself.
     fn patience(&self) -> Option<Duration> {
         let deadlines = [self.supervisor.deadline(), self.reading.as_ref().map(|reading| reading.deadline)];
-        let next = deadlines.into_iter().flatten().min()?;
-        // epoll counts in milliseconds and rounds down: one more keeps the deadline behind us.
-        let wait = next.since(clock::now());
-        Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
+        // mio rounds up to the milliseconds that epoll counts in, so the deadline will lie behind us.
+        Some(deadlines.into_iter().flatten().min()?.since(clock::now()))
     }
 
     fn wake(&mut self, ready: &Events) {
@@ -289,7 +287,7 @@ impl Engine {
     }
 
     /// Starts to read the file again; one reading at a time.
-    fn read_again(&mut self) {
+    fn read_plan(&mut self) {
         if self.reading.is_some() {
             self.read_once_more = true;
             return;
@@ -316,8 +314,11 @@ impl Engine {
         self.reading = None;
         match outcome {
             Progress::Done(spec) => {
+                boot::apply_log_level(&spec);
+                if !self.supervisor.settings().same_control(&spec.settings) {
+                    warn!("the control socket stays as it is until pm3 starts again");
+                }
                 self.happened(Event::Planned { spec });
-                self.watch_wall_clock();
             }
             Progress::Failed(why) => {
                 error!("{}the file is not valid, nothing was changed", why.map(|why| why + "; ").unwrap_or_default());
@@ -325,7 +326,7 @@ impl Engine {
             Progress::Underway => {}
         }
         if std::mem::take(&mut self.read_once_more) {
-            self.read_again();
+            self.read_plan();
         }
     }
 

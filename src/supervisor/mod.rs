@@ -166,6 +166,7 @@ impl Supervisor {
             Sig::HUP if self.is_ending() => {}
             Sig::HUP => out.push(Effect::ReadPlan),
             Sig::USR1 => out.push(Effect::Report),
+            Sig::USR2 => Supervisor::tell("SIGUSR2 is ignored: this version cannot replace itself in place", out),
             _ => {}
         }
     }

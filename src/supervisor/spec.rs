@@ -41,6 +41,15 @@ pub struct Settings {
     pub cwd: Box<str>,
 }
 
+impl Settings {
+    /// What the control socket depends on, which is made once, is the same.
+    pub fn same_control(&self, other: &Settings) -> bool {
+        let control =
+            |one: &Settings| (one.control, one.control_right, one.control_group.clone(), one.runtime_dir.clone());
+        control(self) == control(other)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
