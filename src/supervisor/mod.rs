@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod shutdown;
 pub mod signal;
 pub mod spec;
+pub mod time;
 
 use app::App;
 use event::{Effect, Event, InstanceId, Mono, Note, Reason, RunId, Sig, What};

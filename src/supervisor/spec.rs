@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Millis, Sig};
+use super::signal::Sig;
+use super::time::Millis;
 
 /// The plan: all apps and pm3's own settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

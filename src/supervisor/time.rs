@@ -1,0 +1,33 @@
+//! Moments and spans. Time is data here: it comes in with each event, and nothing in the supervisor asks for it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment of `CLOCK_MONOTONIC` in nanoseconds. It goes on across a re-exec, and never jumps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// This moment and `span` more; stays at the end of time instead of wrapping.
+    pub fn after(self, span: Duration) -> Mono {
+        Mono(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long ago `earlier` was; zero if it lies in the future.
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A span in whole milliseconds, PM2's unit for plain numbers. Small, because every app holds several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Millis(pub u32);
+
+impl Millis {
+    pub const ZERO: Millis = Millis(0);
+
+    pub fn span(self) -> Duration {
+        Duration::from_millis(u64::from(self.0))
+    }
+}
