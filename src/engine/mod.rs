@@ -47,7 +47,7 @@ const STARTS: usize = 1 << 40;
 /// Events taken from the kernel in one wake-up; the rest comes in the next.
 const EVENTS_MAX: usize = 128;
 
-/// A wait of at least this long is time to give memory back.
+/// When nothing has happened for this long, there is time to give memory back. It is done once after any work.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Init at work.
@@ -85,16 +85,19 @@ impl Engine {
                 return code;
             }
             let patience = self.patience();
-            if self.untidy && patience.is_none_or(|wait| wait >= QUIET) {
-                self.untidy = false;
-                memory::trim();
-            }
-            if let Err(error) = self.poll.poll(&mut ready, patience)
+            let tidies = self.untidy && patience.is_none_or(|wait| wait > QUIET);
+            let waited = self.poll.poll(&mut ready, if tidies { Some(QUIET) } else { patience });
+            if let Err(error) = waited
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
                 // Nothing that pm3 could mend; not to spin is the best it can do.
                 error!("waiting for events failed: {error}");
                 std::thread::sleep(Duration::from_millis(100));
+            }
+            if tidies && ready.is_empty() {
+                self.untidy = false;
+                memory::trim();
+                continue;
             }
             self.wake(&ready);
         }
