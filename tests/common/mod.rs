@@ -17,6 +17,7 @@
 
 pub mod app;
 pub mod deeds;
+pub mod dir;
 pub mod lines;
 pub mod ns;
 pub mod tty;
