@@ -1,0 +1,159 @@
+//! What pm3 may cost: the size of the file, and the memory that is its own. Both are of a release build, so these tests
+//! want `$PM3_BIN` (and `$PM3_BIN_MUSL` for the one of the images); `.ci/run` sets them to what it has built.
+//!
+//! Private dirty memory is what each further container costs the machine: the rest is shared with the file's pages. How
+//! fast pm3 is lies with `tests/bench/run`, as times of a busy machine prove nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use common::dir::Dir;
+use common::ns::Ns;
+use common::{PATIENCE, PM3, app, lacking};
+use pm3::supervisor::event::Sig;
+
+/// The builds under test and the most that each may weigh, in bytes.
+const BUILDS: [(&str, u64); 2] = [("PM3_BIN", 1_800_000), ("PM3_BIN_MUSL", 1_200_000)];
+
+/// Private dirty kB of `pm3 run`.
+const RUN: u64 = 80;
+/// Private dirty kB of `pm3 init` with ten apps, and of a hundred more.
+const INIT: u64 = 120;
+const HUNDRED: u64 = 100;
+
+/// The builds that there are, each with its limit; the others are told as not run.
+fn builds() -> Vec<(PathBuf, u64)> {
+    let ci = env::var_os("PM3_CI").is_some_and(|set| set == "1");
+    let mut found = Vec::new();
+    for (variable, limit) in BUILDS {
+        match env::var_os(variable) {
+            Some(path) => found.push((PathBuf::from(path), limit)),
+            // The musl target cannot be had everywhere; `.ci/run` says so.
+            None if ci && variable == "PM3_BIN" => panic!("PM3_CI=1 wants $PM3_BIN, the release build"),
+            None => lacking(&format!("${variable}, a release build"), 1),
+        }
+    }
+    for (path, _) in &found {
+        // The pages of a file that is not yet on the disk count as dirty, and as ours.
+        File::open(path).unwrap().sync_all().unwrap();
+    }
+    found
+}
+
+#[test]
+fn the_file_is_small() {
+    for (path, most) in builds() {
+        let size = fs::metadata(&path).unwrap().len();
+        assert!(size <= most, "{}: {size} bytes, at most {most}", path.display());
+    }
+}
+
+#[test]
+fn as_the_init_of_one_command_it_needs_little_memory() {
+    for (path, _) in builds() {
+        let mut words = vec![path.to_str().unwrap().to_owned(), "run".to_owned(), "--".to_owned()];
+        words.extend(app(&["listen", "say:ready", "hear:TERM"]));
+        let mut pm3 = Ns::pid1().start(&words);
+        pm3.expect("ready");
+        // Once this has come through, all that belongs to the start is done.
+        pm3.signal(Sig::USR1);
+        pm3.expect("heard SIGUSR1");
+        let dirty = private_dirty(pm3.pid);
+        assert!(dirty.total <= RUN, "{}: {} kB, at most {RUN}:\n{}", path.display(), dirty.total, dirty.parts);
+    }
+}
+
+#[test]
+fn as_a_supervisor_it_needs_little_memory_and_little_more_per_app() {
+    for (path, _) in builds() {
+        let ten = with_apps(&path, 10);
+        assert!(ten.total <= INIT, "{}: {} kB, at most {INIT}:\n{}", path.display(), ten.total, ten.parts);
+        let more = with_apps(&path, 310).total - ten.total;
+        assert!(more <= 3 * HUNDRED, "{}: {more} kB for 300 more apps, at most 1 each", path.display());
+    }
+}
+
+fn with_apps(pm3: &Path, count: usize) -> Dirty {
+    let dir = Dir::new();
+    let argv = app(&["say:ready", "pause"]);
+    let mut text = String::new();
+    for at in 0..count {
+        let (script, args) = argv.split_first().unwrap();
+        writeln!(text, "[[apps]]\nname = \"app{at}\"\nscript = {script:?}\nargs = {args:?}\n").unwrap();
+    }
+    let file = dir.file("pm3.toml", &text);
+    let mut pm3 = Ns::pid1().env("PM3_HOME", dir.path()).start(&[pm3.to_str().unwrap(), "init", &file]);
+    for _ in 0..count {
+        pm3.expect("ready");
+    }
+    // It tells its state between two turns of its loop: what came before is done.
+    pm3.signal(Sig::USR1);
+    let last = format!("app{}: id ", count - 1);
+    while !pm3.err_line().contains(&last) {}
+    private_dirty(pm3.pid)
+}
+
+/// A wake-up that has no reason is found without waiting for one: by how pm3 sleeps.
+#[test]
+fn it_sleeps_without_a_timeout_while_nothing_is_due() {
+    let dir = Dir::new();
+    let argv = app(&["say:ready", "pause"]);
+    let (script, args) = argv.split_first().unwrap();
+    let file = dir.file("pm3.toml", &format!("[[apps]]\nname = \"app\"\nscript = {script:?}\nargs = {args:?}\n"));
+    let run = [PM3, "run", "--"].into_iter().chain(argv.iter().map(String::as_str)).collect();
+    for words in [vec![PM3, "init", &file], run] {
+        let mut pm3 = Ns::pid1().env("PM3_HOME", dir.path()).start(&words);
+        pm3.expect("ready");
+        let deadline = Instant::now() + PATIENCE;
+        while !sleeps_for_ever(pm3.pid) {
+            assert!(Instant::now() < deadline, "{words:?}: still {}", syscall(pm3.pid));
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// What a process waits in: the number of the system call and its arguments, or `running` (proc_pid_syscall(5)).
+fn syscall(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap()
+}
+
+/// epoll_wait has its timeout as the fourth argument, where -1 is none; rt_sigtimedwait a pointer as the third.
+fn sleeps_for_ever(pid: i32) -> bool {
+    let call = syscall(pid);
+    let words: Vec<&str> = call.split_whitespace().collect();
+    match words[0].parse::<i64>() {
+        Ok(libc::SYS_epoll_wait | libc::SYS_epoll_pwait) => words[4].ends_with("ffffffff"),
+        Ok(libc::SYS_rt_sigtimedwait) => words[3] == "0x0",
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// A process' private dirty memory in kB, and where it lies, for a message.
+struct Dirty {
+    total: u64,
+    parts: String,
+}
+
+fn private_dirty(pid: i32) -> Dirty {
+    let (mut total, mut parts, mut mapping) = (0, String::new(), String::new());
+    for line in fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap().lines() {
+        let (key, rest) = line.split_once(' ').unwrap();
+        if !key.ends_with(':') {
+            mapping = line.to_owned();
+        } else if key == "Private_Dirty:" {
+            let kb: u64 = rest.trim().trim_end_matches(" kB").parse().unwrap();
+            if kb > 0 {
+                writeln!(parts, "{kb:>6} {mapping}").unwrap();
+            }
+            total += kb;
+        }
+    }
+    Dirty { total, parts }
+}
