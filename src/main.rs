@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use pm3::cli::{self, InitArgs, Next};
 use pm3::engine::{boot, run};
+use pm3::sys::signals;
 
 pm3::program!(program);
 
@@ -13,6 +14,10 @@ fn program(words: Vec<OsString>) -> u8 {
     // Before the other verbs are loaded: `run` has to be small, and its command's first instruction near.
     if words.next_if(|word| word == "run").is_some() {
         return run::main(words);
+    }
+    // PID 1 loses a signal that comes before it cares, and parsing the words takes a while.
+    if words.peek().is_none_or(|word| word == "init") {
+        signals::block_all();
     }
     // A container whose whole command is pm3 means: be its init.
     let bare_init = words.peek().is_none() && std::process::id() == 1;

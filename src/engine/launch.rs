@@ -1,6 +1,5 @@
 //! From an app's entry to a plan for `sys::spawn`: the argument list, where the program may be, the environment.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -46,7 +45,7 @@ pub(super) fn plan(
     let launch = &app.launch;
     let rare = launch.rare.as_deref();
     let env = environment(app, instance, run, origin);
-    let path = env.get(&OsString::from("PATH")).map(|value| value.as_bytes().to_vec());
+    let path = env.get("PATH").map(|value| value.as_bytes().to_vec());
     let words = launch.interpreter.iter().chain([&launch.script]).chain(&launch.args);
     let argv = words.map(|word| c_string(word.as_bytes())).collect::<Result<Vec<_>, _>>()?;
     let mut candidates = Vec::new();
@@ -64,7 +63,7 @@ pub(super) fn plan(
     Ok(Plan {
         argv,
         candidates,
-        env: env.into_iter().map(variable).collect::<Result<Vec<_>, _>>()?,
+        env: env.0.into_iter().map(variable).collect::<Result<Vec<_>, _>>()?,
         cwd: Some(c_string(directory(app, settings).into_os_string().into_vec())?),
         stdout,
         stderr,
@@ -93,19 +92,18 @@ fn variable((name, value): (OsString, OsString)) -> Result<CString, Failure> {
 }
 
 /// What pm3 was given, the app's own variables over it, and the few that tell an instance who it is.
-fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) -> BTreeMap<OsString, OsString> {
-    let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-    OURS.iter().for_each(|name| drop(env.remove(&OsString::from(name))));
+fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) -> Variables {
+    let mut env = Variables(std::env::vars_os().filter(|(name, _)| OURS.iter().all(|ours| name != ours)).collect());
     let rare = app.launch.rare.as_deref();
     if let Some(user) = rare.and_then(|rare| rare.user.as_deref()) {
-        env.extend(home_of(user));
+        home_of(user).into_iter().for_each(|(name, value)| env.set(name, value));
     }
-    env.extend(app.launch.env.iter().map(|(name, value)| (OsString::from(&**name), OsString::from(&**value))));
+    app.launch.env.iter().for_each(|(name, value)| env.set(name, &**value));
     if let Some(name) = rare.and_then(|rare| rare.increment_var.as_deref())
-        && let Some(first) = env.get(&OsString::from(name)).and_then(|value| value.to_str()?.parse::<i64>().ok())
+        && let Some(first) = env.get(name).and_then(|value| value.to_str()?.parse::<i64>().ok())
     {
         let value = first.saturating_add(i64::from(instance.index));
-        env.insert(name.into(), value.to_string().into());
+        env.set(name, value.to_string());
     }
     let number = rare.and_then(|rare| rare.instance_var.as_deref()).unwrap_or("NODE_APP_INSTANCE");
     let own: [(&str, String); 4] = [
@@ -114,17 +112,33 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
         (number, instance.index.to_string()),
         ("PM3_RUN", origin.mark(run)),
     ];
-    env.extend(own.map(|(name, value)| (name.into(), value.into())));
+    own.into_iter().for_each(|(name, value)| env.set(name, value));
     env
 }
 
+/// An environment. A list: there are some dozens of variables, and a start reads each of them once.
+struct Variables(Vec<(OsString, OsString)>);
+
+impl Variables {
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value.into(),
+            None => self.0.push((name.into(), value.into())),
+        }
+    }
+}
+
 /// What login(1) sets for a user. A number without an entry in /etc/passwd has no home.
-fn home_of(user: &str) -> Vec<(OsString, OsString)> {
+fn home_of(user: &str) -> Vec<(&'static str, OsString)> {
     let users = Users::read();
     let known = users.by_name(user).or_else(|| user.parse().ok().and_then(|uid| users.by_uid(uid)));
     known.map_or_else(Vec::new, |known| {
         let name = OsString::from(&*known.name);
-        vec![("USER".into(), name.clone()), ("LOGNAME".into(), name), ("HOME".into(), OsString::from(&*known.home))]
+        vec![("USER", name.clone()), ("LOGNAME", name), ("HOME", OsString::from(&*known.home))]
     })
 }
 

@@ -4,8 +4,6 @@
 //! is online (a one-shot: finished well), starts it if nobody else would, and is errored while the other is; it
 //! recovers with it. Systemd's words (systemd.unit(5)), where `requires` implies the order too.
 
-use std::collections::BTreeSet;
-
 use super::Supervisor;
 use super::app::App;
 use super::instance::{Goal, Instance, State};
@@ -60,15 +58,19 @@ impl Supervisor {
         self.apps.iter().any(App::has_processes)
     }
 
-    /// The apps that have to wait at the end: something that was started after them still has processes. Directly or
-    /// through others, which may have no process of their own, as a one-shot that is done.
-    pub(super) fn needed(&self) -> BTreeSet<Box<str>> {
-        let names = |app: &App| app.spec.after.iter().chain(&app.spec.requires).cloned().collect::<Vec<_>>();
-        let mut needed = BTreeSet::new();
-        let mut ahead: Vec<_> = self.apps.iter().filter(|app| app.has_processes()).flat_map(names).collect();
-        while let Some(name) = ahead.pop() {
-            ahead.extend(self.app(&name).filter(|_| !needed.contains(&name)).map(names).into_iter().flatten());
-            needed.insert(name);
+    /// For each app whether it has to wait at the end: something that was started after it still has processes. Directly
+    /// or through others, which may have no process of their own, as a one-shot that is done.
+    pub(super) fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.apps.len()];
+        let mut ahead: Vec<&App> = self.apps.iter().filter(|app| app.has_processes()).collect();
+        while let Some(app) = ahead.pop() {
+            for name in app.spec.after.iter().chain(&app.spec.requires) {
+                let other = self.apps.iter().zip(&mut needed).find(|(other, _)| other.spec.name == *name);
+                if let Some((other, needed)) = other.filter(|(_, needed)| !**needed) {
+                    *needed = true;
+                    ahead.push(other);
+                }
+            }
         }
         needed
     }
@@ -77,9 +79,10 @@ impl Supervisor {
     /// All along a chain at once: nobody shall think that an app of it stays away.
     pub(super) fn pull_in(&mut self) -> bool {
         let mut pulled = false;
-        loop {
+        let idles = |app: &App| app.instances.iter().any(|one| one.goal == Goal::Idle);
+        while self.apps.iter().any(idles) {
             let wanted = self.apps.iter().filter(|app| app.instances.iter().any(|one| one.goal == Goal::Run));
-            let wanted: BTreeSet<Box<str>> = wanted.flat_map(|app| &app.spec.requires).cloned().collect();
+            let wanted: Vec<Box<str>> = wanted.flat_map(|app| &app.spec.requires).cloned().collect();
             let apps = self.apps.iter_mut().filter(|app| wanted.contains(&app.spec.name));
             let mut idle = apps.flat_map(|app| &mut app.instances).filter(|one| one.goal == Goal::Idle).peekable();
             if idle.peek().is_none() {
@@ -88,5 +91,6 @@ impl Supervisor {
             idle.for_each(Instance::start);
             pulled = true;
         }
+        pulled
     }
 }

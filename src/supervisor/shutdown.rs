@@ -3,8 +3,6 @@
 //! First the apps in reverse order of dependence, each with its own signal and grace; then whatever is left in any
 //! session (the sweep); then the exit. When the budget is over, everything gets SIGKILL at once.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -161,10 +159,11 @@ impl Supervisor {
 
     /// Signals those whose turn it is to stop.
     fn end_apps(&mut self, ending: &Ending, now: Mono, out: &mut Vec<Effect>) -> bool {
-        let needed = if ending.signals > 1 { BTreeSet::new() } else { self.needed() };
+        let needed = if ending.signals > 1 { Vec::new() } else { self.needed() };
+        let mut needed = needed.into_iter();
         let mut changed = false;
         self.each_app(now, out, |app, turn| {
-            let free = !needed.contains(&app.spec.name);
+            let free = !needed.next().unwrap_or(false);
             for one in &mut app.instances {
                 let idle = one.run().is_none() && !one.is_over();
                 let live = matches!(one.state, State::Launching { .. } | State::Online { .. });
