@@ -49,12 +49,7 @@ pub fn init(args: Args) -> u8 {
     let source = Source { file: args.file, profile: args.profile, start_dir };
     let spec = match read(&source) {
         Ok(spec) => spec,
-        Err(why) => {
-            if let Some(why) = why {
-                error!("{why}");
-            }
-            return BAD_CONFIG;
-        }
+        Err(code) => return code,
     };
     apply_log_level(&spec);
     // A working directory would keep its disk from being unmounted; the apps' own start from `start_dir`.
@@ -102,15 +97,22 @@ pub(super) fn apply_log_level(spec: &Spec) {
     }
 }
 
-/// Reads the file and waits for it: there is nothing else to do yet. None: the mistakes have been printed.
-fn read(source: &Source) -> Result<Spec, Option<String>> {
-    let mut reading = plan::read(source).map_err(Some)?;
+/// Reads the file and waits for it: there is nothing else to do yet. An error is pm3's exit code; what it is about has
+/// been told.
+fn read(source: &Source) -> Result<Spec, u8> {
+    let mut reading = plan::read(source).map_err(|why| {
+        error!("{why}");
+        CANNOT_WORK
+    })?;
     loop {
         fork::wait(&reading.worker, reading.deadline.since(clock::now()));
         match reading.advance(clock::now()) {
             Progress::Underway => {}
             Progress::Done(spec) => return Ok(*spec),
-            Progress::Failed(why) => return Err(why),
+            Progress::Failed(why) => {
+                why.into_iter().for_each(|why| error!("{why}"));
+                return Err(BAD_CONFIG);
+            }
         }
     }
 }

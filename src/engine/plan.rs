@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The exit code for a file with mistakes (sysexits.h: EX_CONFIG).
 pub const BAD_CONFIG: u8 = 78;
 
+/// What the child sends in place of a plan when it has told the file's mistakes. A child that was killed sends nothing.
+const MISTAKES: &[u8] = b"mistakes";
+
 /// Which file is read, and from where: the same again at each SIGHUP.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -51,7 +54,7 @@ pub enum Progress {
 /// A line that says why the child could not be started.
 pub fn read(source: &Source) -> Result<Reading, String> {
     let source = source.clone();
-    let worker = fork::compute(i32::from(BAD_CONFIG), move || {
+    let worker = fork::compute(move || {
         // A failed chdir shows as a file that is not found.
         let _ = std::env::set_current_dir(&source.start_dir);
         let facts = facts(&source.start_dir);
@@ -59,10 +62,10 @@ pub fn read(source: &Source) -> Result<Reading, String> {
             .map_err(|why| why.lines().map(str::to_owned).collect::<Vec<_>>())
             .and_then(|file| load(&file, source.profile.as_deref(), &facts));
         match loaded {
-            Ok(spec) => Some(config::pack(&spec)),
+            Ok(spec) => config::pack(&spec),
             Err(mistakes) => {
                 mistakes.iter().for_each(|mistake| error!("{mistake}"));
-                None
+                MISTAKES.to_vec()
             }
         }
     });
@@ -85,7 +88,10 @@ impl Reading {
     /// Takes what has come from the child.
     pub fn advance(&mut self, now: Mono) -> Progress {
         match fork::receive(&self.worker, &mut self.received, config::PACKED_MAX) {
-            Ok(true) if self.received.is_empty() => Progress::Failed(None),
+            Ok(true) if self.received == MISTAKES => Progress::Failed(None),
+            Ok(true) if self.received.is_empty() => Progress::Failed(Some(
+                "the child that reads the file died, killed by somebody or for want of memory".into(),
+            )),
             Ok(true) => match config::unpack(&self.received) {
                 Ok(spec) => Progress::Done(Box::new(spec)),
                 Err(why) => Progress::Failed(Some(format!("the plan that the child sent is damaged: {why}"))),

@@ -18,15 +18,15 @@ use crate::supervisor::event::Sig;
 #[derive(Debug)]
 pub struct Worker {
     pub pid: u32,
-    /// Non-blocking; what the work returned, then end of file. Nothing before the end of file means that it failed.
+    /// Non-blocking; what the work returned, then end of file. Nothing before the end of file means that it died.
     pub result: OwnedFd,
 }
 
-/// Runs `work` in a copy of this process. Its exit code is 0 if it returned bytes, `failed` otherwise.
+/// Runs `work` in a copy of this process.
 ///
 /// # Errors
 /// From pipe(2) or fork(2).
-pub fn compute(failed: i32, work: impl FnOnce() -> Option<Vec<u8>>) -> nix::Result<Worker> {
+pub fn compute(work: impl FnOnce() -> Vec<u8>) -> nix::Result<Worker> {
     let (result, sink) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     nix::fcntl::fcntl(result.as_fd(), nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     // SAFETY: pm3 has one thread, so the copy may do whatever its parent may, allocation included.
@@ -37,8 +37,8 @@ pub fn compute(failed: i32, work: impl FnOnce() -> Option<Vec<u8>>) -> nix::Resu
             // It must be possible to end it: nothing here is worth a grace.
             signals::set_mask(0);
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-            let done = work().and_then(|bytes| File::from(sink).write_all(&bytes).ok());
-            exit_now(if done.is_some() { 0 } else { failed })
+            let sent = File::from(sink).write_all(&work());
+            exit_now(i32::from(sent.is_err()))
         }
     }
 }
