@@ -183,7 +183,9 @@ impl Engine {
             // An app may stop itself, or be stopped for a debugger; that is its own affair.
             Change::Stopped(_) => {}
         });
-        if !ended.is_empty() {
+        // Other orphans that came and went are nobody's, however many there are.
+        let of_runs = ended.iter().any(|(pid, _)| self.runs.by_pid(*pid).is_some());
+        if of_runs || !ended.is_empty() && self.runs.lingering().next().is_some() {
             self.look_around();
         }
         let mut strangers = false;
