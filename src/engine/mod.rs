@@ -326,7 +326,7 @@ impl Engine {
                 self.happened(Event::Planned { spec });
             }
             Progress::Failed(why) => {
-                error!("{}the file is not valid, nothing was changed", why.map(|why| why + "; ").unwrap_or_default());
+                error!("{}, nothing was changed", why.as_deref().unwrap_or("the file is not valid"));
             }
             Progress::Underway => {}
         }

@@ -4,7 +4,7 @@ use pm3::supervisor::event::{End, Sig};
 
 use crate::common::ns::Ns;
 use crate::common::tty::Terminal;
-use crate::world::{World, app, both, has};
+use crate::world::{World, app, both, has, has_not};
 
 /// An app that does not end by itself.
 fn idle(name: &str, keys: &str) -> String {
@@ -227,14 +227,34 @@ fn a_term_that_comes_before_the_apps_is_kept() {
 
 #[test]
 fn a_lost_terminal_is_a_stop() {
-    let world = World::new();
-    world.plan(&app("job", &["say:up", "pause"], "main = true"));
-    let (mut terminal, slave) = Terminal::open();
-    let mut init = world.boot(Ns::second().terminal(slave));
-    while terminal.line() != "up" {}
-    drop(terminal);
-    // Not pm3's own death by the signal: it has asked its app to end, and has that one's code.
-    assert_eq!(init.proc.end(), End::Code(143));
+    for ns in both() {
+        let world = World::new();
+        world.plan(&app("job", &["say:up", "pause"], "main = true"));
+        let (mut terminal, slave) = Terminal::open();
+        let mut init = world.boot(ns.terminal(slave));
+        while terminal.line() != "up" {}
+        drop(terminal);
+        // Not pm3's own death by the signal: it has asked its app to end, and has that one's code.
+        assert_eq!(init.proc.end(), End::Code(143));
+    }
+}
+
+#[test]
+fn a_ctrl_c_is_a_stop_that_only_pm3_hears() {
+    for ns in both() {
+        let world = World::new();
+        world.plan(&app("web", &["listen", "say:up", "hear:TERM", "exit:0"], ""));
+        let (mut terminal, slave) = Terminal::open();
+        let mut init = world.boot(ns.terminal(slave));
+        while terminal.line() != "up" {}
+        terminal.press("\x03");
+        let screen = terminal.screen.rest();
+        for line in ["[pm3] stopping: SIGINT", "heard SIGTERM", "[pm3] web: stopped", "[pm3] exit 0: SIGINT"] {
+            has(&screen, line);
+        }
+        has_not(&screen, "heard SIGINT");
+        assert_eq!(init.proc.end(), End::Code(0));
+    }
 }
 
 #[test]

@@ -384,6 +384,14 @@ fn a_file_that_does_not_check_starts_nothing() {
 }
 
 #[test]
+fn a_machine_that_refuses_the_first_fork_is_not_taken_for_a_bad_file() {
+    let world = World::new();
+    world.plan(&web());
+    let log = world.boot(Ns::pid1().with("refuse:clone")).ends(71);
+    assert_eq!(log, ["[pm3] error: cannot start a child to read the file: resource temporarily unavailable"]);
+}
+
+#[test]
 fn bare_pm3_as_pid_1_looks_for_its_file() {
     let world = World::new();
     world.plan(&app("job", &["say:found", "exit:3"], "main = true\nautorestart = false"));

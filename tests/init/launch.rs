@@ -175,17 +175,20 @@ fn an_app_gets_the_limit_of_open_files_that_pm3_was_given() {
 fn a_user_is_become_with_its_groups_and_its_home() {
     let world = World::new();
     let tell = ["status:Uid", "status:Gid", "status:Groups", "env:HOME", "env:USER"];
-    let keys = "main = true\nautorestart = false\nuser = \"daemon\"\n";
-    let log = format!("log_file = {:?}\n", world.path("log"));
-    world.plan(&app("web", &tell, &(keys.to_owned() + &log)));
+    let once = format!("kind = \"oneshot\"\nuser = \"daemon\"\nlog_file = {:?}\n", world.path("log"));
+    let other = "kind = \"oneshot\"\ngroup = 4321\nafter = \"web\"";
+    world.plan(&(app("web", &tell, &once) + &app("group", &["status:Uid", "status:Gid"], other)));
     fs::set_permissions(&world.dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let four = |id: u32| [id; 4].map(|id| id.to_string()).join(" ");
     if nix::unistd::geteuid().is_root() {
-        world.boot(Ns::pid1().with("rooted")).ends(0);
+        let mut init = world.boot(Ns::pid1().with("rooted"));
         let (uid, gid) = daemon();
-        let lines = [4; 2].map(|times| vec![uid.to_string(); times].join(" "));
+        init.proc.expect(&format!("Uid {}", four(0)));
+        init.proc.expect(&format!("Gid {}", four(4321)));
+        init.ends(0);
         let told = world.read("log");
         let told: Vec<&str> = told.lines().collect();
-        assert_eq!(told[..2], [format!("Uid {}", lines[0]), format!("Gid {}", vec![gid.to_string(); 4].join(" "))]);
+        assert_eq!(told[..2], [format!("Uid {}", four(uid)), format!("Gid {}", four(gid))]);
         assert!(told[2].split(' ').any(|group| group == gid.to_string()), "{told:?}");
         assert!(told[3].starts_with("HOME=/") && told[4] == "USER=daemon", "{told:?}");
         // The file was made by the app's ids, not by pm3's.
@@ -194,6 +197,7 @@ fn a_user_is_become_with_its_groups_and_its_home() {
         // Who has one uid alone cannot become another, and says so.
         let mut init = world.boot(Ns::pid1());
         init.told("web: errored: start failed at setuid daemon: ");
+        init.told("group: errored: start failed at setuid 4321: ");
         init.ends(126);
     }
 }

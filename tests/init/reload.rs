@@ -143,7 +143,27 @@ fn a_file_that_cannot_be_read_to_its_end_is_given_up() {
     let _held = fifo.opened();
     // Nobody waits for it meanwhile.
     init.does(&["restart", "web"]);
-    init.told("reading the file took longer than 5 s; the file is not valid, nothing was changed");
+    init.told("reading the file took longer than 5 s, nothing was changed");
+    assert_eq!(init.row(0)["status"], "online");
+    init.stop(0);
+}
+
+#[test]
+fn a_reading_that_is_killed_is_said_to_be() {
+    let world = World::new();
+    let fifo = world.fifo("slow");
+    world.plan(&idle("web", ""));
+    let mut init = world.boot(Ns::pid1());
+    init.proc.expect("web is up");
+    let web = init.row(0)["pid"].as_u64().unwrap() as u32;
+    world.plan(&slow(&world));
+    init.signal(Sig::HUP);
+    let _held = fifo.opened();
+    // PID 1's children are the app and its reader.
+    let (_, out, _) = init.proc.inside(&["/bin/sh", "-c", "read line < /proc/1/task/1/children; echo $line"], &[]);
+    let reader = out[0].split(' ').map(|pid| pid.parse().unwrap()).find(|pid| *pid != web).unwrap();
+    init.signal_inside(reader, Sig::KILL);
+    init.told("the child that reads the file died, killed by somebody or for want of memory, nothing was changed");
     assert_eq!(init.row(0)["status"], "online");
     init.stop(0);
 }
