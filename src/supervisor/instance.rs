@@ -247,6 +247,7 @@ impl Instance {
     pub fn start(&mut self) {
         self.goal = Goal::Run;
         self.record = Record::default();
+        self.forgive();
         match self.state {
             State::Stopped
             | State::Errored { .. }
@@ -258,6 +259,28 @@ impl Instance {
             | State::Online { .. }
             | State::Stopping { .. }
             | State::Clearing { .. } => {}
+        }
+    }
+
+    /// A run that ended by itself and was not judged yet never will be.
+    pub fn forgive(&mut self) {
+        if let State::Clearing { next, .. } = &mut self.state {
+            *next = Next::Goal;
+        }
+    }
+
+    /// It runs, or is about to, and nobody has asked it to end.
+    pub fn is_up_or_coming(&self) -> bool {
+        match self.state {
+            State::Launching { .. } | State::Online { .. } => true,
+            State::Waiting { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Settling { .. }
+            | State::Backoff { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => false,
         }
     }
 
@@ -280,7 +303,7 @@ impl Instance {
             }
             // The processes of a run that has ended are on their way out already; then the goal decides.
             State::Stopping { .. } => {}
-            State::Clearing { ref mut next, .. } => *next = Next::Goal,
+            State::Clearing { .. } => self.forgive(),
             // Its own end says more than that it was stopped afterwards; only the word changes.
             State::Errored { .. } | State::Finished { .. } => self.state = State::Stopped,
             State::Stopped => {}

@@ -224,7 +224,8 @@ impl Supervisor {
             let limit = app.spec.memory_limit;
             for one in app.instances.iter_mut().filter(|one| one.run() == Some(run)) {
                 one.usage = bytes;
-                if let Some(limit) = limit.filter(|limit| bytes > *limit && one.roll.is_none()) {
+                let may_roll = one.is_up_or_coming() && one.roll.is_none();
+                if let Some(limit) = limit.filter(|limit| bytes > *limit && may_roll) {
                     one.roll = Some(Box::new(Reason::Memory { used: bytes, limit }));
                 }
             }

@@ -114,7 +114,14 @@ impl Supervisor {
             let waits = std::mem::take(&mut request.waits);
             for wait in waits {
                 let Some((who, progress)) = self.progress(request.verb, wait) else {
-                    request.outcome.failed.push(format!("{}: is not there any more", wait.instance).into());
+                    let id = wait.instance;
+                    match request.verb {
+                        // More than stopped: the file has dropped it meanwhile.
+                        Verb::Stop => request.outcome.done.push(id.to_string().into()),
+                        Verb::Start | Verb::Restart => {
+                            request.outcome.failed.push(format!("{id}: is not there any more").into());
+                        }
+                    }
                     continue;
                 };
                 match progress {
@@ -163,7 +170,7 @@ impl Supervisor {
             .iter()
             .find_map(|app| app.instances.iter().find(|one| one.id == wait.instance).map(|one| (app, one)))?;
         let progress = match verb {
-            Verb::Stop if one.goal != Goal::Stop => Progress::Failed("was started again meanwhile".into()),
+            Verb::Stop if one.goal == Goal::Run => Progress::Failed("was started again meanwhile".into()),
             Verb::Stop if one.is_over() => Progress::Done,
             Verb::Stop => Progress::Underway,
             Verb::Start | Verb::Restart if one.goal != Goal::Run => Progress::Failed("was stopped meanwhile".into()),

@@ -34,7 +34,11 @@ impl Supervisor {
                     (Goal::Run | Goal::Idle, State::Stopped | State::Errored { .. } | State::Finished { .. }) => {
                         instance.start();
                     }
-                    (Goal::Run | Goal::Idle, _) => instance.roll = Some(Box::new(Reason::Cron)),
+                    (Goal::Run | Goal::Idle, _) if instance.is_up_or_coming() => {
+                        instance.roll = Some(Box::new(Reason::Cron));
+                    }
+                    // It is on its way already.
+                    (Goal::Run | Goal::Idle, _) => {}
                 }
             }
             changed = true;

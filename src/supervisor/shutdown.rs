@@ -114,6 +114,7 @@ impl Supervisor {
             app.rolling = None;
             for one in &mut app.instances {
                 one.roll = None;
+                one.forgive();
                 if one.goal == Goal::Run {
                     one.goal = Goal::Idle;
                 }
@@ -166,8 +167,7 @@ impl Supervisor {
             let free = !needed.next().unwrap_or(false);
             for one in &mut app.instances {
                 let idle = one.run().is_none() && !one.is_over();
-                let live = matches!(one.state, State::Launching { .. } | State::Online { .. });
-                if idle || free && live {
+                if idle || free && one.is_up_or_coming() {
                     one.stop(Reason::Shutdown, &app.spec, turn);
                     changed = true;
                 }
