@@ -272,9 +272,8 @@ impl Supervisor {
         changed |= self.run_schedules(now, out);
         changed |= self.pull_in();
         changed |= self.start_ready(now, out);
-        let rolls = |app: &App| app.instances.iter().any(|one| one.roll.is_some());
         for at in 0..self.apps.len() {
-            let ready = self.apps.get(at).is_some_and(|app| rolls(app) && self.readiness(app) == Readiness::Ready);
+            let ready = self.apps.get(at).is_some_and(|app| app.rolls() && self.may_roll(app));
             let (settle, random) = (self.settings.settle, self.draw());
             if let Some(app) = self.apps.get_mut(at) {
                 changed |= app.roll(ready, &mut Turn { now, settle, random, out });

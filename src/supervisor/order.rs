@@ -43,6 +43,15 @@ impl Supervisor {
         waits.map_or(Readiness::Ready, |name| Readiness::Waits(name.clone()))
     }
 
+    /// Whether a restart of this app may begin: a new run could start now, and no app that it waits for is about to be
+    /// restarted as well.
+    pub(super) fn may_roll(&self, app: &App) -> bool {
+        let rolls =
+            |name| self.app(name).is_some_and(|other| other.rolls() && self.readiness(other) == Readiness::Ready);
+        self.readiness(app) == Readiness::Ready
+            && !app.spec.after.iter().chain(&app.spec.requires).any(|name| rolls(name))
+    }
+
     /// What keeps an app waiting and will not come up by itself, at the end of the chain of those who wait.
     pub(super) fn stuck_on(&self, app: &App) -> Option<Box<str>> {
         let Readiness::Waits(name) = self.readiness(app) else { return None };

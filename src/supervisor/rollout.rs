@@ -12,6 +12,7 @@ use super::instance::{Goal, Instance, State, Turn};
 impl App {
     /// Moves the rollout on; true if anything changed. `ready`: a new run could start now.
     pub(super) fn roll(&mut self, ready: bool, turn: &mut Turn<'_>) -> bool {
+        let before = self.rolling;
         if let Some(id) = self.rolling {
             if self.instances.iter().any(|one| one.id == id && is_in_transit(one)) {
                 return false;
@@ -22,7 +23,7 @@ impl App {
             }
         }
         let Some(next) = self.instances.iter_mut().find(|one| ready && one.roll.is_some() && can_roll(one)) else {
-            return false;
+            return self.rolling != before;
         };
         let reason = next.roll.take().map_or(Reason::Operator, |reason| *reason);
         next.stop(reason, &self.spec, turn);
@@ -42,6 +43,11 @@ impl App {
             let text = format!("the first restarted instance failed, {held} more keep running as they are");
             turn.out.push(Effect::Note(Note { who: self.spec.name.clone(), what: What::Pm3(text.into()) }));
         }
+    }
+
+    /// Some instance has its turn or waits for it.
+    pub(super) fn rolls(&self) -> bool {
+        self.rolling.is_some() || self.instances.iter().any(|one| one.roll.is_some() && one.is_up_or_coming())
     }
 
     /// Waits for its turn, or has it.
