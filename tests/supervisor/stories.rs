@@ -1,52 +1,10 @@
 //! A few short stories, one for each thing that a supervisor must not get wrong. The long ones are in `tests/sim`.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, Oom, RunId, Scope, Sig, Verb};
-use pm3::supervisor::spec::{AppSpec, Spec};
+use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, RunId, Scope, Sig, Verb};
+use pm3::supervisor::spec::AppSpec;
 
-fn app(name: &str) -> AppSpec {
-    AppSpec { name: name.into(), ..AppSpec::default() }
-}
-
-/// Boots these apps; every start works at once.
-fn booted(apps: Vec<AppSpec>) -> (Supervisor, Vec<Effect>) {
-    let mut sup = Supervisor::new(Spec { apps, ..Spec::default() }, 1);
-    let out = step(&mut sup, 0, Event::Boot);
-    (sup, out)
-}
-
-/// One step at this millisecond, and those that confirm the starts it asks for.
-fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
-    let now = Mono(ms * 1_000_000);
-    let mut all = Vec::new();
-    let mut events = vec![event];
-    while let Some(event) = events.pop() {
-        let mut out = Vec::new();
-        sup.step(now, event, &mut out);
-        assert!(sup.deadline().is_none_or(|at| at > now), "the deadline must lie ahead");
-        for effect in &out {
-            if let Effect::Spawn { run, .. } = effect {
-                events.push(Event::Executed { run: *run });
-                events.push(Event::Spawned { run: *run, pid: 100 + run.0 as u32 });
-            }
-        }
-        all.append(&mut out);
-    }
-    all
-}
-
-fn exited(run: u64, end: End) -> Event {
-    Event::Exited { run: RunId(run), end, oom: Oom::No, leftovers: false }
-}
-
-fn lines(out: &[Effect]) -> Vec<String> {
-    let line = |effect: &Effect| {
-        if let Effect::Note(note) = effect { note.to_string() } else { format!("{effect:?}") }
-    };
-    out.iter().map(line).collect()
-}
+use crate::{app, booted, exited, lines, step};
 
 #[test]
 fn a_crashed_app_runs_again_at_once() {

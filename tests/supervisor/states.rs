@@ -1,0 +1,295 @@
+//! One table of what an instance makes of each event in each of its states: `states.txt`. A change of semantics is a
+//! readable difference there. Every state is reached by events, and a run's events come only where there is a run.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use expect_test::expect_file;
+use pm3::supervisor::Supervisor;
+use pm3::supervisor::event::{
+    ClientId, Effect, End, Event, Failure, Millis, Mono, Oom, RunId, Scope, Sig, Stage, Verb,
+};
+use pm3::supervisor::instance::{Goal, Instance, Next, State};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, RestartPolicy, Settings, Spec, StopPolicy};
+
+/// `web`, whose states the table is about, and `db`, which it requires.
+struct Play {
+    sup: Supervisor,
+    spec: Spec,
+    now: Mono,
+}
+
+const DB: RunId = RunId(1);
+
+impl Play {
+    fn new(autostart: bool) -> Play {
+        let web = AppSpec {
+            name: "web".into(),
+            autostart,
+            requires: ["db".into()].into(),
+            memory_limit: Some(20 << 20),
+            restart: RestartPolicy {
+                backoff: Millis(100),
+                max_restarts: 3,
+                stop_exit_codes: [3].into(),
+                ..RestartPolicy::default()
+            },
+            stop: StopPolicy { timeout: Millis(2_000), ..StopPolicy::default() },
+            cron: Some("0 4 * * *".into()),
+            ..AppSpec::default()
+        };
+        let db = AppSpec { name: "db".into(), ..AppSpec::default() };
+        let settings = Settings { exit: ExitPolicy::Never, ..Settings::default() };
+        let spec = Spec { apps: vec![web, db], settings };
+        let mut play = Play { sup: Supervisor::new(spec.clone(), 1), spec, now: Mono(0) };
+        play.step(Event::Boot);
+        play
+    }
+
+    /// One step, a millisecond after the last.
+    fn step(&mut self, event: Event) -> Vec<Effect> {
+        self.pass(1);
+        let mut out = Vec::new();
+        self.sup.step(self.now, event, &mut out);
+        out
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = self.now.after(Duration::from_millis(ms));
+    }
+
+    fn web(&self) -> &Instance {
+        self.sup.instances().find(|(app, _)| *app.name == *"web").unwrap().1
+    }
+
+    /// The events that lead from a fresh start to the state of this name.
+    fn reach(name: &str) -> Play {
+        let mut play = Play::new(name != "never started");
+        let waits = ["never started", "waiting", "held"].contains(&name);
+        if name == "held" {
+            play.step(refused(DB, false));
+        } else {
+            play.step(Event::Spawned { run: DB, pid: 10 });
+            if !waits {
+                play.step(Event::Executed { run: DB });
+            }
+        }
+        if let Some(run) = play.web().run().filter(|_| name != "start ordered") {
+            play.step(Event::Spawned { run, pid: 20 });
+            if !["launching", "errored"].contains(&name) {
+                play.step(Event::Executed { run });
+            }
+        }
+        let run = play.web().run().unwrap_or_default();
+        let path: Vec<Event> = match name {
+            "never started" | "waiting" | "held" | "start ordered" | "launching" | "online" => vec![],
+            "errored" => vec![refused(run, false)],
+            "stopping" => vec![ask(Verb::Stop)],
+            "stopping to restart" => vec![ask(Verb::Restart)],
+            "stopping, killed" => vec![ask(Verb::Stop), Event::Tick],
+            "clearing after a crash" => vec![exited(run, End::Code(1), true)],
+            "clearing after a stop" => vec![ask(Verb::Stop), exited(run, End::Code(0), true)],
+            "settling" => vec![exited(run, End::Signal(Sig::TERM), false)],
+            "backing off" => vec![exited(run, End::Code(1), false)],
+            "stopped" => vec![ask(Verb::Stop), exited(run, End::Code(0), false)],
+            "finished" => vec![exited(run, End::Code(3), false)],
+            other => panic!("nobody knows the way to {other}"),
+        };
+        for event in path {
+            if event == Event::Tick {
+                play.pass(2_000);
+            }
+            play.step(event);
+        }
+        play
+    }
+
+    fn event(&self, name: &str) -> Option<Event> {
+        let run = self.web().run();
+        let of_run = |event: fn(RunId) -> Event| run.map(event);
+        match name {
+            "spawned" => of_run(|run| Event::Spawned { run, pid: 20 }),
+            "executed" => of_run(|run| Event::Executed { run }),
+            "start refused for now" => of_run(|run| refused(run, true)),
+            "start failed" => of_run(|run| refused(run, false)),
+            "exit 0" => of_run(|run| exited(run, End::Code(0), false)),
+            "exit 3, a stop code" => of_run(|run| exited(run, End::Code(3), false)),
+            "exit 1" => of_run(|run| exited(run, End::Code(1), false)),
+            "exit 1 with leftovers" => of_run(|run| exited(run, End::Code(1), true)),
+            "TERM from outside" => of_run(|run| exited(run, End::Signal(Sig::TERM), false)),
+            "leftovers gone" => of_run(|run| Event::Cleared { run }),
+            "over the memory limit" => of_run(|run| Event::Usage { run, bytes: 30 << 20 }),
+            "request: start" => Some(ask(Verb::Start)),
+            "request: stop" => Some(ask(Verb::Stop)),
+            "request: restart" => Some(ask(Verb::Restart)),
+            "its time comes" => self.web().deadline().map(|_| Event::Tick),
+            "cron" => Some(Event::Scheduled { app: "web".into(), at: Some(self.now) }),
+            "file: new arguments" => Some(self.planned(|web| web.launch.args = ["--new".into()].into())),
+            "file: new stop signal" => Some(self.planned(|web| web.stop.signal = Sig::INT)),
+            "file: app gone" => Some(Event::Planned {
+                spec: Box::new(Spec { apps: vec![self.spec.apps[1].clone()], ..self.spec.clone() }),
+            }),
+            "pm3 gets TERM" => Some(Event::Signal { sig: Sig::TERM, by_kernel: false }),
+            other => panic!("nobody knows {other}"),
+        }
+    }
+
+    fn planned(&self, edit: fn(&mut AppSpec)) -> Event {
+        let mut spec = self.spec.clone();
+        edit(&mut spec.apps[0]);
+        Event::Planned { spec: Box::new(spec) }
+    }
+}
+
+const STATES: &[&str] = &[
+    "never started",
+    "waiting",
+    "held",
+    "start ordered",
+    "launching",
+    "online",
+    "stopping",
+    "stopping to restart",
+    "stopping, killed",
+    "clearing after a crash",
+    "clearing after a stop",
+    "settling",
+    "backing off",
+    "stopped",
+    "errored",
+    "finished",
+];
+
+const EVENTS: &[&str] = &[
+    "spawned",
+    "executed",
+    "start refused for now",
+    "start failed",
+    "exit 0",
+    "exit 3, a stop code",
+    "exit 1",
+    "exit 1 with leftovers",
+    "TERM from outside",
+    "leftovers gone",
+    "over the memory limit",
+    "request: start",
+    "request: stop",
+    "request: restart",
+    "its time comes",
+    "cron",
+    "file: new arguments",
+    "file: new stop signal",
+    "file: app gone",
+    "pm3 gets TERM",
+];
+
+/// Can these two meet? What was executed is not executed again, and who has not ended leaves nothing.
+fn may_happen(web: &Instance, event: &str) -> bool {
+    let launching = matches!(web.state, State::Launching { .. });
+    let clearing = matches!(web.state, State::Clearing { .. });
+    let forked = web.pid() != 0;
+    match event {
+        "spawned" | "start refused for now" => launching && !forked,
+        "executed" => launching && forked,
+        "start failed" => launching,
+        "leftovers gone" => clearing,
+        "exit 0" | "exit 3, a stop code" | "exit 1" | "exit 1 with leftovers" | "TERM from outside" => forked,
+        "over the memory limit" => forked && !launching,
+        _ => true,
+    }
+}
+
+fn ask(verb: Verb) -> Event {
+    Event::Request { client: ClientId(verb as u64 + 1), verb, targets: vec!["web".into()] }
+}
+
+fn exited(run: RunId, end: End, leftovers: bool) -> Event {
+    Event::Exited { run, end, oom: Oom::No, leftovers }
+}
+
+fn refused(run: RunId, passing: bool) -> Event {
+    let (stage, errno, why) =
+        if passing { (Stage::Fork, 11, "no more processes") } else { (Stage::Exec, 2, "no such file") };
+    let failure = Failure { stage, object: "".into(), errno, why: why.into(), passing };
+    Event::SpawnFailed { run, failure }
+}
+
+/// A state in a few words, with spans instead of moments.
+fn show(one: &Instance, now: Mono) -> String {
+    let within = |at: Option<Mono>| at.map_or("now".into(), |at| format!("in {} ms", at.since(now).as_millis()));
+    let state = match &one.state {
+        State::Waiting { on } => format!("waiting for {}", on.as_deref().unwrap_or("its turn")),
+        State::Launching { .. } => "launching".into(),
+        State::Online { .. } => "online".into(),
+        State::Stopping { kill_at: None, .. } => "stopping, killed".into(),
+        State::Stopping { kill_at, .. } => format!("stopping, killed {}", within(*kill_at)),
+        State::Clearing { kill_at, next, .. } => {
+            let next = match next {
+                Next::Goal => "follows its goal",
+                Next::Judge { .. } => "is judged",
+            };
+            format!("clearing, killed {}, then {next}", within(*kill_at))
+        }
+        State::Settling { until, .. } => format!("settling, judged {}", within(Some(*until))),
+        State::Backoff { until } => format!("backing off, runs {}", within(Some(*until))),
+        State::Stopped => "stopped".into(),
+        State::Errored { code, .. } => format!("errored with {code}"),
+        State::Finished { code } => format!("finished with {code}"),
+    };
+    let goal = match one.goal {
+        Goal::Run => "",
+        Goal::Idle => " [idle]",
+        Goal::Stop => " [to stop]",
+        Goal::Remove => " [to be forgotten]",
+    };
+    let roll = one.roll.as_ref().map(|reason| format!(" [restart: {reason}]")).unwrap_or_default();
+    format!("{state}{goal}{roll}")
+}
+
+fn show_effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Spawn { .. } => "spawn".into(),
+        Effect::Signal { sig, scope: Scope::Process, run } if *run == DB => format!("{sig} to db"),
+        Effect::Signal { sig, scope: Scope::Process, .. } => format!("{sig}"),
+        Effect::Signal { sig, scope: Scope::Tree, .. } => format!("{sig} to the tree"),
+        Effect::Sweep { sig } => format!("sweep with {sig}"),
+        Effect::Sample { .. } => "sample".into(),
+        Effect::Schedule { .. } => "ask for the schedule".into(),
+        Effect::Reply { client, outcome } => {
+            let verb = ["start", "stop", "restart"][client.0 as usize - 1];
+            let failed: Vec<&str> = outcome.failed.iter().map(|line| &**line).collect();
+            if failed.is_empty() {
+                format!("reply to {verb}: done")
+            } else {
+                format!("reply to {verb}: {}", failed.join(", "))
+            }
+        }
+        Effect::Note(note) => format!("“{note}”"),
+        Effect::ReadPlan => "read the file".into(),
+        Effect::Report => "report".into(),
+        Effect::Exit { code, .. } => format!("exit with {code}"),
+    }
+}
+
+#[test]
+fn every_state_and_every_event() {
+    let mut table = String::new();
+    for state in STATES {
+        let before = Play::reach(state);
+        writeln!(table, "{state}: {}", show(before.web(), before.now)).unwrap();
+        for name in EVENTS.iter().filter(|event| may_happen(before.web(), event)) {
+            let mut play = Play::reach(state);
+            let Some(event) = play.event(name) else { continue };
+            if event == Event::Tick {
+                play.now = play.web().deadline().unwrap();
+            }
+            let effects: Vec<String> = play.step(event).iter().map(show_effect).collect();
+            let web = play.sup.instances().find(|(app, _)| *app.name == *"web");
+            let after = web.map_or("forgotten".into(), |(_, web)| show(web, play.now));
+            let effects = if effects.is_empty() { String::new() } else { format!(" | {}", effects.join(", ")) };
+            writeln!(table, "    {name:<21} -> {after}{effects}").unwrap();
+        }
+        table.push('\n');
+    }
+    expect_file!["states.txt"].assert_eq(table.trim_end());
+}
