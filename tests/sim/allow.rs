@@ -1,0 +1,269 @@
+//! What the effects may be: the half of the oracle that says whether the supervisor may do this now, and notes that it
+//! was done.
+
+use pm3::supervisor::event::{
+    ClientId, Effect, Event, InstanceId, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, What,
+};
+
+use crate::kernel::millis;
+use crate::model::{Ending, Gate, Goal, Mark, Place, Run, Status};
+use crate::oracle::{Oracle, Sample, Verdict, ensure};
+
+impl Oracle {
+    pub(crate) fn allow(&mut self, now: Mono, event: &Event, effect: &Effect) -> Verdict {
+        match effect {
+            Effect::Spawn { run, instance } => self.allow_spawn(now, *run, *instance),
+            Effect::Signal { run, sig, scope } => self.allow_signal(now, *run, *sig, *scope),
+            Effect::Sweep { sig } => self.allow_sweep(now, *sig),
+            Effect::Sample { runs } => {
+                ensure!(now >= self.sample.earliest, "samples come faster than the interval");
+                let next = now.after(self.model.spec.settings.sample_interval.span());
+                self.sample = Sample { last: now, earliest: next, latest: Some(next) };
+                ensure!(self.model.ending.is_none(), "samples while pm3 ends");
+                for run in runs {
+                    let fits = self.model.find(*run).is_some_and(|place| {
+                        place.run.as_ref().is_some_and(|run| run.online_since.is_some())
+                            && place.spec.memory_limit.is_some()
+                    });
+                    ensure!(fits, "a sample of {run:?}, which is not online or has no limit");
+                }
+                Ok(())
+            }
+            Effect::Schedule { app, cron } => {
+                let known = self.model.app(app).is_some_and(|known| known.cron.as_ref() == Some(cron));
+                ensure!(known, "asks for the schedule of {app}, which has none");
+                self.model.cron_at.remove(app);
+                Ok(())
+            }
+            Effect::Reply { client, outcome } => self.allow_reply(event, *client, outcome),
+            Effect::Note(note) => match &note.what {
+                What::Fault(why) => Err(format!("a broken invariant: {why}")),
+                What::Restarting { after, .. } => self.allow_wait(now, &note.who, *after),
+                _ => Ok(()),
+            },
+            Effect::ReadPlan => {
+                let asked = matches!(event, Event::Signal { sig: Sig::HUP, by_kernel: false });
+                let ends = self.model.ending.as_ref().is_some_and(|ending| ending.begun < now);
+                ensure!(asked && !ends, "reads the file unasked");
+                Ok(())
+            }
+            Effect::Report => {
+                ensure!(matches!(event, Event::Signal { sig: Sig::USR1, .. }), "reports unasked");
+                Ok(())
+            }
+            Effect::Exit { code, reason } => self.allow_exit(now, *code, reason),
+        }
+    }
+
+    /// The wait before a restart, as it was told: the back-off says how long, and jitter how much longer.
+    fn allow_wait(&mut self, now: Mono, who: &str, after: Millis) -> Verdict {
+        let mut told = self.model.places.iter_mut().filter(|place| place.who() == *who);
+        let place = told.find_map(|place| match place.gate {
+            Gate::Told { least, most } => Some((place, least, most)),
+            _ => None,
+        });
+        let Some((place, least, most)) = place else {
+            return Err(format!("{who} is said to restart, and was not judged so"));
+        };
+        let fits = (least..=most).contains(&u64::from(after.0));
+        ensure!(fits, "{who} waits {} ms to restart instead of {least} to {most}", after.0);
+        place.gate = Gate::From(now.after(after.span()));
+        self.let_time_pass(now);
+        Ok(())
+    }
+
+    fn allow_spawn(&mut self, now: Mono, run: RunId, instance: InstanceId) -> Verdict {
+        // Who decides is seen after everybody has had his turn.
+        let decided_now = |ending: &Ending| ending.codes.is_some() && ending.begun == now;
+        ensure!(self.model.ending.as_ref().is_none_or(decided_now), "spawns while pm3 ends");
+        ensure!(run > self.model.last_run, "{run:?} was used before");
+        let Some(place) = self.model.place(instance) else { return Err(format!("no instance {instance}")) };
+        let who = place.who();
+        ensure!(place.run.is_none(), "{who}: a second run beside {:?}", place.run);
+        ensure!(place.goal == Goal::Run, "{who}: spawned although its goal is {:?}", place.goal);
+        match place.gate {
+            Gate::Open => {}
+            Gate::From(at) if at <= now => {}
+            gate => return Err(format!("{who}: spawned although {gate:?}")),
+        }
+        if let Some(other) = self.model.awaited(&place.spec) {
+            return Err(format!("{who}: spawned before {other}, which it waits for"));
+        }
+        self.model.last_run = run;
+        if let Some(place) = self.model.places.iter_mut().find(|place| place.id == instance) {
+            (place.gate, place.mark, place.usage) = (Gate::Open, None, 0);
+            place.run = Some(Run::new(run, now));
+        }
+        Ok(())
+    }
+
+    fn allow_signal(&mut self, now: Mono, run: RunId, sig: Sig, scope: Scope) -> Verdict {
+        let ending = self.model.ending.clone();
+        let is_over_budget = ending.as_ref().is_some_and(|ending| ending.budget_end <= now);
+        let Some(place) = self.model.find(run).cloned() else {
+            return Err(format!("{sig} to {run:?}, which has no process"));
+        };
+        let (who, policy) = (place.who(), &place.spec.stop);
+        let Some(mut live) = place.run.clone() else { return Err("unreachable".into()) };
+        let (mut mark, mut turn) = (place.mark, place.turn);
+        if let Some(leftovers) = &mut live.leftovers {
+            ensure!(scope == Scope::Tree, "{who}: a signal to a main process that was reaped");
+            if leftovers.asked {
+                let due = is_over_budget || live.kill_due.is_some_and(|at| at <= now);
+                ensure!(sig == Sig::KILL && due, "{who}: {sig} to leftovers within their grace");
+                ensure!(!live.killed, "{who}: leftovers are killed twice");
+                live.killed = true;
+            } else {
+                let wanted = if live.killed { Sig::KILL } else { policy.signal };
+                ensure!(sig == wanted, "{who}: {sig} to leftovers instead of {wanted}");
+                leftovers.asked = true;
+            }
+        } else if sig == Sig::KILL && (live.asked || is_over_budget) {
+            let due = live.kill_due.is_some_and(|at| at <= now);
+            ensure!(due || is_over_budget, "{who}: killed within its grace");
+            // One whose own stop signal this is may get it as such, and again as the budget is over.
+            ensure!(!live.killed || is_over_budget && policy.signal == Sig::KILL, "{who}: killed twice");
+            let fits = (scope == Scope::Tree) == policy.tree || is_over_budget && policy.signal == Sig::KILL;
+            ensure!(fits, "{who}: killed with scope {scope:?}");
+            live.killed = true;
+            live.asked = true;
+        } else {
+            ensure!(sig == policy.signal, "{who}: {sig} instead of {}", policy.signal);
+            ensure!(scope == Scope::Process, "{who}: a stop signal to the whole tree");
+            ensure!(!live.asked, "{who}: asked to stop twice");
+            if let Some(ending) = &ending {
+                let blocker = self.model.dependant_alive(&place.spec.name).map(Place::who);
+                ensure!(
+                    blocker.is_none() || ending.signals > 1 || is_over_budget,
+                    "{who}: stopped before {}, which waits for it",
+                    blocker.unwrap_or_default()
+                );
+            } else if place.goal == Goal::Run {
+                ensure!(mark.is_some(), "{who}: stopped without a reason");
+                let other = self.model.of(&place.spec.name).find(|other| self.model.has_turn(other)).map(Place::who);
+                let awaited = self.model.awaited(&place.spec);
+                ensure!(
+                    awaited.is_none(),
+                    "{who}: restarted without {}, which it waits for",
+                    awaited.unwrap_or_default()
+                );
+                let mut earlier =
+                    place.spec.after.iter().chain(&place.spec.requires).flat_map(|name| self.model.of(name));
+                let busy = earlier.find(|earlier| self.model.has_turn(earlier)).map(Place::who);
+                ensure!(busy.is_none(), "{who}: restarted while {}, which it waits for, is", busy.unwrap_or_default());
+                ensure!(other.is_none(), "{who}: restarted for {mark:?} while {} is", other.unwrap_or_default());
+                turn = true;
+            }
+            mark = None;
+            live.asked = true;
+            live.kill_due = Some(now.after(policy.timeout.span()));
+        }
+        if let Some(place) = self.model.find(run) {
+            (place.mark, place.turn, place.run) = (mark, turn, Some(live));
+        }
+        Ok(())
+    }
+
+    fn allow_sweep(&mut self, now: Mono, sig: Sig) -> Verdict {
+        let alive = self.model.places.iter().find(|place| place.run.is_some()).map(Place::who);
+        let Some(ending) = &mut self.model.ending else { return Err("sweeps in the middle of life".into()) };
+        let over = ending.budget_end <= now;
+        if sig == Sig::KILL {
+            let grace_over = ending.asked_all.is_some_and(|at| at.after(millis(2_000)) <= now);
+            ensure!(grace_over || over, "sweeps with SIGKILL too early");
+            ensure!(ending.killed_all.is_none(), "sweeps with SIGKILL twice");
+            ending.killed_all = Some(now);
+            ending.over_budget = alive.is_some();
+        } else {
+            ensure!(sig == Sig::TERM && ending.asked_all.is_none(), "sweeps with {sig}");
+            ensure!(alive.is_none(), "sweeps while {} is there", alive.unwrap_or_default());
+            ending.asked_all = Some(now);
+            self.childless = false;
+        }
+        Ok(())
+    }
+
+    fn allow_reply(&mut self, event: &Event, client: ClientId, outcome: &Outcome) -> Verdict {
+        self.see_arrivals();
+        ensure!(!self.gone.contains(&client), "replies to {client:?}, which is gone");
+        let Some(ask) = self.model.asks.remove(&client) else {
+            return Err(format!("replies to {client:?}, which waits for nothing"));
+        };
+        let lines = outcome.done.len() + outcome.failed.len();
+        // A restart that was said to have failed is called off, unless somebody else wants it too.
+        let wanted = |id: &InstanceId| {
+            self.model.asks.values().any(|other| other.verb == Verb::Restart && other.ids.contains(id))
+        };
+        let failed = |id: &&InstanceId| {
+            ask.verb == Verb::Restart && !ask.arrived.iter().any(|(arrived, _)| arrived == *id) && !wanted(id)
+        };
+        let called_off: Vec<InstanceId> = ask.ids.iter().filter(failed).copied().collect();
+        for place in self.model.places.iter_mut().filter(|place| called_off.contains(&place.id)) {
+            place.mark = place.mark.filter(|mark| *mark != Mark::Operator);
+        }
+        if self.model.ending.is_some() {
+            ensure!(lines > 0 || ask.ids.is_empty(), "an empty answer to {ask:?}");
+            return Ok(());
+        }
+        ensure!(lines == ask.ids.len() + ask.unknown, "{lines} lines in the answer to {ask:?}");
+        ensure!(outcome.failed.len() >= ask.unknown, "unknown targets of {ask:?} are not told");
+        ensure!(ask.unknown == 0 || matches!(event, Event::Request { .. }) || !ask.ids.is_empty(), "a late refusal");
+        let lied = outcome.done.iter().find(|who| !ask.arrived.iter().any(|(_, arrived)| **arrived == ***who));
+        ensure!(lied.is_none(), "{lied:?} is said to have done {:?}", ask.verb);
+        Ok(())
+    }
+
+    /// Notes who is where a request sent it.
+    pub(crate) fn see_arrivals(&mut self) {
+        let mut asks = std::mem::take(&mut self.model.asks);
+        for ask in asks.values_mut() {
+            for id in &ask.ids {
+                let Some(place) = self.model.place(*id) else {
+                    // What the file has dropped is more than stopped; its name is gone with it.
+                    if ask.verb == Verb::Stop {
+                        ask.arrived.push((*id, id.to_string()));
+                    }
+                    continue;
+                };
+                let status = self.model.status(place);
+                let new = place.run.as_ref().is_some_and(|run| run.id > ask.after);
+                let there = match ask.verb {
+                    Verb::Stop => self.model.is_over(place),
+                    Verb::Start => matches!(status, Status::Online | Status::Finished),
+                    Verb::Restart => status == Status::Online && new || status == Status::Finished,
+                };
+                let arrival = (*id, place.who());
+                if there && !ask.arrived.contains(&arrival) {
+                    ask.arrived.push(arrival);
+                }
+            }
+        }
+        self.model.asks = asks;
+    }
+
+    /// DESIGN §6: the code of whoever decided, never a made-up one.
+    fn allow_exit(&mut self, now: Mono, code: u8, reason: &str) -> Verdict {
+        self.exited = true;
+        let Some(ending) = &self.model.ending else { return Err("exits in the middle of life".into()) };
+        let gave_up = ending.killed_all.is_some_and(|at| at.after(millis(500)) <= now);
+        ensure!(self.childless || gave_up, "exits before it is childless");
+        ensure!(!reason.is_empty(), "exits without a reason");
+        let unanswered: Vec<&ClientId> = self.model.asks.keys().collect();
+        ensure!(unanswered.is_empty(), "exits without an answer to {unanswered:?}");
+        let codes = match &ending.codes {
+            Some(codes) => codes.clone(),
+            None => {
+                let of = |name: &str| {
+                    let mut codes = self.model.of(name).filter_map(|place| place.last_code);
+                    codes.find(|code| *code != 0).unwrap_or(0)
+                };
+                let mains: Vec<u8> =
+                    self.model.spec.apps.iter().filter(|app| app.main).map(|app| of(&app.name)).collect();
+                let plain = if ending.over_budget { 137 } else { 0 };
+                if mains.is_empty() { vec![plain] } else { mains }
+            }
+        };
+        ensure!(codes.contains(&code), "exits with {code} instead of {codes:?}");
+        Ok(())
+    }
+}

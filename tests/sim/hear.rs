@@ -1,0 +1,292 @@
+//! What the events mean: the half of the oracle that changes the model when something happens, or time passes.
+
+use std::rc::Rc;
+
+use pm3::supervisor::Supervisor;
+use pm3::supervisor::event::{ClientId, End, Event, InstanceId, Mono, RunId, Sig, Verb};
+use pm3::supervisor::spec::Spec;
+
+use crate::model::{Ask, Ending, Gate, Goal, Leftovers, Mark, Model, Place, Status, Unjudged, settles};
+use crate::oracle::{Oracle, Verdict, ensure};
+
+impl Oracle {
+    pub(crate) fn hear(&mut self, now: Mono, event: &Event) {
+        match event {
+            Event::Boot | Event::Tick => {}
+            Event::Spawned { run, pid } => {
+                if let Some(run) = self.model.find(*run).and_then(|place| place.run.as_mut()) {
+                    run.pid = *pid;
+                }
+            }
+            Event::Executed { run } => {
+                if let Some(place) = self.model.find(*run)
+                    && let Some(run) = place.run.as_mut().filter(|run| !run.asked)
+                {
+                    run.online_since = Some(now);
+                    place.turn = false;
+                }
+            }
+            Event::SpawnFailed { run, failure } => {
+                let Some(place) = self.model.find(*run) else { return };
+                let asked = place.run.take().is_some_and(|run| run.asked);
+                place.last_code = Some(failure.exit_code());
+                place.gate = Gate::Open;
+                if !asked && failure.passing {
+                    place.refused();
+                } else if !asked {
+                    place.gate = Gate::Errored { code: failure.exit_code(), at: now };
+                }
+            }
+            Event::Exited { run, end, leftovers, .. } => self.hear_exit(now, *run, *end, *leftovers),
+            Event::Cleared { run } => {
+                let Some(place) = self.model.find(*run) else { return };
+                let leftovers = place.run.take().and_then(|run| run.leftovers);
+                let unjudged = leftovers.and_then(|leftovers| leftovers.unjudged);
+                place.gate = unjudged.map_or(Gate::Open, Gate::Settling);
+            }
+            Event::Usage { run, bytes } => {
+                if let Some(place) = self.model.find(*run) {
+                    place.usage = *bytes;
+                    if place.is_up_or_coming() && place.spec.memory_limit.is_some_and(|limit| *bytes > limit) {
+                        place.mark = place.mark.or(Some(Mark::Memory));
+                    }
+                }
+            }
+            Event::Request { client, verb, targets } => self.hear_request(*client, *verb, targets),
+            Event::ClientGone { client } => {
+                self.model.asks.remove(client);
+                self.gone.push(*client);
+            }
+            Event::Signal { sig, by_kernel } => {
+                let stops = matches!(*sig, Sig::TERM | Sig::INT | Sig::QUIT | Sig::PWR);
+                if stops || *sig == Sig::HUP && *by_kernel {
+                    self.hear_stop(now, *sig);
+                }
+            }
+            Event::Planned { spec } => self.hear_plan(now, spec),
+            Event::Scheduled { app, at } => {
+                let known = self.model.app(app).is_some_and(|app| app.cron.is_some());
+                self.model.cron_at.remove(app);
+                if let Some(at) = at.filter(|_| known) {
+                    self.model.cron_at.insert(app.clone(), at);
+                }
+            }
+            Event::ClockChanged => self.model.cron_at.clear(),
+            Event::Childless => self.childless = true,
+        }
+    }
+
+    fn hear_exit(&mut self, now: Mono, run: RunId, end: End, leftovers: bool) {
+        let settle = self.model.spec.settings.settle.span();
+        let Some(place) = self.model.find(run) else { return };
+        let Some(mut run) = place.run.take() else { return };
+        place.last_code = Some(end.exit_code());
+        place.usage = 0;
+        let ran = now.since(run.online_since.unwrap_or(run.spawned_at));
+        let until = if settles(end) { now.after(settle) } else { now };
+        let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+        let unjudged = (!run.asked).then_some(Unjudged { end, ran_ms, until });
+        if leftovers && place.spec.stop.tree {
+            if !run.asked {
+                run.kill_due = Some(now.after(place.spec.stop.timeout.span()));
+            }
+            run.leftovers = Some(Leftovers { unjudged, asked: false });
+            place.run = Some(run);
+        } else {
+            place.gate = unjudged.map_or(Gate::Open, Gate::Settling);
+        }
+    }
+
+    fn hear_request(&mut self, client: ClientId, verb: Verb, targets: &[Box<str>]) {
+        let (mut ids, mut unknown): (Vec<InstanceId>, usize) = (Vec::new(), 0);
+        for target in targets {
+            let found = self.model.resolve(target);
+            unknown += usize::from(found.is_empty());
+            ids.extend(found);
+        }
+        ids.sort();
+        ids.dedup();
+        self.model
+            .asks
+            .insert(client, Ask { verb, ids: ids.clone(), unknown, after: self.model.last_run, arrived: Vec::new() });
+        if self.model.ending.is_some() {
+            return;
+        }
+        for place in self.model.places.iter_mut().filter(|place| ids.contains(&place.id)) {
+            match verb {
+                Verb::Stop => place.stop(Goal::Stop),
+                Verb::Start => place.start(),
+                Verb::Restart => {
+                    if place.is_up_or_coming() {
+                        place.mark = Some(Mark::Operator);
+                    }
+                    place.start();
+                }
+            }
+        }
+    }
+
+    fn hear_stop(&mut self, now: Mono, sig: Sig) {
+        let Some(ending) = &mut self.model.ending else { return self.begin_ending(now, None) };
+        ending.signals += 1;
+        if ending.signals >= 3 && matches!(sig, Sig::INT | Sig::QUIT) {
+            ending.budget_end = ending.budget_end.min(now);
+        }
+    }
+
+    fn begin_ending(&mut self, now: Mono, codes: Option<Vec<u8>>) {
+        let errored: Vec<Option<u8>> = self.each(|model, place| model.errored_codes(place).first().copied());
+        for (place, code) in self.model.places.iter_mut().zip(errored) {
+            place.gate = code.map_or(place.gate, |code| Gate::Errored { code, at: now });
+        }
+        // What was due before the end came has been judged; the rest is not any more.
+        self.judge_due(now);
+        for leftovers in self.model.places.iter_mut().filter_map(|place| place.run.as_mut()?.leftovers.as_mut()) {
+            leftovers.unjudged = None;
+        }
+        let budget_end = now.after(self.model.spec.settings.stop_budget.span());
+        self.model.ending = Some(Ending {
+            codes,
+            begun: now,
+            budget_end,
+            signals: 1,
+            asked_all: None,
+            killed_all: None,
+            over_budget: false,
+        });
+    }
+
+    fn hear_plan(&mut self, now: Mono, spec: &Spec) {
+        if self.model.ending.is_some() {
+            return;
+        }
+        let errored: Vec<bool> = self.each(|model, place| model.status(place) == Status::Errored);
+        // Samples already ordered come by the old interval, later ones by the new.
+        let interval = spec.settings.sample_interval.span();
+        self.sample.earliest = self.sample.earliest.min(self.sample.last.after(interval));
+        self.sample.latest = self.sample.latest.map(|at| at.max(now.after(interval)));
+        self.model.spec = spec.clone();
+        self.model.cron_at.clear();
+        let kept = self.model.places.iter_mut().zip(errored).filter(|(place, _)| place.goal != Goal::Remove);
+        for (place, errored) in kept {
+            let old = Rc::clone(&place.spec);
+            let Some(new) = spec.apps.iter().find(|app| app.name == old.name) else {
+                place.stop(Goal::Remove);
+                continue;
+            };
+            if *new == *old {
+                continue;
+            }
+            place.spec = Rc::new(new.clone());
+            let relaunch = new.launch != old.launch || new.kind != old.kind;
+            match place.gate {
+                _ if place.goal == Goal::Idle && new.autostart && !old.autostart => place.start(),
+                _ if place.goal != Goal::Run => {}
+                _ if place.is_up_or_coming() && relaunch => place.mark = Some(Mark::Changed),
+                _ if place.run.is_some() => {}
+                _ if errored => place.start(),
+                Gate::Finished(_) if relaunch => place.start(),
+                _ => {}
+            }
+        }
+        for app in &spec.apps {
+            let mut kept: Vec<&mut Place> = self
+                .model
+                .places
+                .iter_mut()
+                .filter(|one| one.spec.name == app.name && one.goal != Goal::Remove)
+                .collect();
+            kept.sort_by_key(|place| (place.index, place.id));
+            kept.into_iter().skip(app.instances as usize).for_each(|place| place.stop(Goal::Remove));
+            // The old instances of an app that left the file and came back are on their way out by the new rules.
+            for place in self.model.places.iter_mut().filter(|place| place.spec.name == app.name) {
+                place.spec = Rc::new(app.clone());
+            }
+        }
+    }
+
+    /// Takes in the instances that a new plan made.
+    pub(crate) fn meet(&mut self, pm3: &Supervisor) -> Verdict {
+        let newest = self.model.places.last().map(|place| place.id);
+        for (app, one) in pm3.instances() {
+            if let Some(known) = self.model.place(one.id) {
+                ensure!(known.spec.name == app.name, "instance {} changes hands", one.id);
+                continue;
+            }
+            ensure!(newest.is_none_or(|newest| one.id > newest), "instance {} was somebody else once", one.id);
+            let Some(wanted) = self.model.app(&app.name) else {
+                return Err(format!("instance {} belongs to no app of the file", one.id));
+            };
+            let taken = self.model.of(&app.name).any(|other| other.index == one.index);
+            ensure!(!taken, "two instances of {} have number {}", app.name, one.index);
+            let place = Place::new(one.id, wanted, one.index);
+            self.model.places.push(place);
+        }
+        for app in &self.model.spec.apps {
+            let kept = self.model.of(&app.name).filter(|place| place.goal != Goal::Remove).count();
+            ensure!(kept == app.instances as usize, "{} has {kept} instances instead of {}", app.name, app.instances);
+        }
+        Ok(())
+    }
+
+    /// What happens by time alone, or because of what else happened in this step.
+    pub(crate) fn let_time_pass(&mut self, now: Mono) {
+        self.judge_due(now);
+        if self.model.ending.is_some() {
+            return;
+        }
+        self.let_crons_come(now);
+        self.pull_in();
+        self.model.places.retain(|place| place.goal != Goal::Remove || place.run.is_some());
+        if let Some(codes) = self.model.verdict() {
+            self.begin_ending(now, Some(codes));
+        }
+    }
+
+    fn judge_due(&mut self, now: Mono) {
+        for place in self.model.places.iter_mut().filter(|place| place.run.is_none()) {
+            match place.gate {
+                Gate::Settling(unjudged) if unjudged.until <= now => place.judge(unjudged, now),
+                Gate::From(at) if at <= now => place.gate = Gate::Open,
+                _ => {}
+            }
+        }
+    }
+
+    fn let_crons_come(&mut self, now: Mono) {
+        let due: Vec<Box<str>> =
+            self.model.cron_at.iter().filter(|(_, at)| **at <= now).map(|(app, _)| app.clone()).collect();
+        for app in due {
+            self.model.cron_at.remove(&app);
+            let over: Vec<bool> = self.each(Model::is_over);
+            let of_app = self.model.places.iter_mut().zip(over).filter(|(place, _)| place.spec.name == app);
+            for (place, over) in of_app {
+                match place.goal {
+                    Goal::Stop | Goal::Remove => {}
+                    Goal::Run | Goal::Idle if over => place.start(),
+                    Goal::Run | Goal::Idle if place.is_up_or_coming() => place.mark = Some(Mark::Cron),
+                    Goal::Run | Goal::Idle => {}
+                }
+            }
+        }
+    }
+
+    /// Whoever runs pulls in what it requires.
+    fn pull_in(&mut self) {
+        loop {
+            let running = self.model.places.iter().filter(|place| place.goal == Goal::Run);
+            let wanted: Vec<Box<str>> = running.flat_map(|place| place.spec.requires.iter().cloned()).collect();
+            let idle = |place: &&mut Place| place.goal == Goal::Idle && wanted.contains(&place.spec.name);
+            let mut pulled = self.model.places.iter_mut().filter(idle).peekable();
+            if pulled.peek().is_none() {
+                return;
+            }
+            pulled.for_each(Place::start);
+        }
+    }
+
+    /// A fact about every place, in their order.
+    fn each<T>(&self, fact: impl Fn(&Model, &Place) -> T) -> Vec<T> {
+        self.model.places.iter().map(|place| fact(&self.model, place)).collect()
+    }
+}

@@ -1,0 +1,310 @@
+//! The fake kernel: processes that start, fail, crash, ignore signals, leave children behind and grow, on a virtual
+//! clock. It is the second interpreter of `Effect`; how badly its processes behave is drawn anew for each seed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pm3::supervisor::event::{End, Event, Failure, Mono, Oom, RunId, Scope, Sig, Stage};
+use pm3::supervisor::spec::{AppSpec, Kind};
+
+use crate::dice::Dice;
+use crate::plan::MEMORY_LIMIT;
+
+/// How often things go wrong, in percent. Many rates are 0 in a given seed, so that faults meet in all combinations.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Regime {
+    pub(crate) spawn_refused: u8,
+    pub(crate) spawn_fails: u8,
+    pub(crate) exec_fails: u8,
+    pub(crate) crashes: u8,
+    pub(crate) oneshot_fails: u8,
+    pub(crate) deaf: u8,
+    pub(crate) slow: u8,
+    pub(crate) leaves_kids: u8,
+    pub(crate) strays: u8,
+    pub(crate) grows: u8,
+    pub(crate) hard_to_kill: u8,
+    /// Who crashes does so at once.
+    pub(crate) hasty: bool,
+    /// pm3 is busy for a while after a step, so that events pile up and deadlines pass.
+    pub(crate) busy: u8,
+}
+
+impl Regime {
+    pub(crate) fn random(dice: &mut Dice) -> Regime {
+        let mut rate = || dice.pick(&[0, 0, 0, 5, 20, 60]);
+        let mut regime = Regime {
+            spawn_refused: rate(),
+            spawn_fails: rate() / 2,
+            exec_fails: rate() / 2,
+            crashes: rate(),
+            oneshot_fails: rate(),
+            deaf: rate(),
+            slow: rate(),
+            leaves_kids: rate(),
+            strays: rate() / 4,
+            grows: rate(),
+            hard_to_kill: rate() / 10,
+            hasty: false,
+            busy: rate(),
+        };
+        // Without a regime in which nothing ever starts, a missing back-off goes unseen.
+        match dice.below(24) {
+            0 => regime.spawn_refused = 100,
+            1 => regime.spawn_fails = 100,
+            2 => (regime.crashes, regime.hasty) = (100, true),
+            _ => {}
+        }
+        regime
+    }
+
+    pub(crate) fn calm() -> Regime {
+        Regime::default()
+    }
+}
+
+/// Something that happens at a moment.
+#[derive(Clone, Debug)]
+pub(crate) enum Happening {
+    /// It reaches pm3 without further ado.
+    Tell(Event),
+    Executes(RunId),
+    ExecFails(RunId, Failure),
+    Dies(RunId, End, Oom),
+    KidsDie(RunId),
+    StrayDies,
+    /// Somebody outside does something.
+    Act,
+}
+
+struct Process {
+    main: bool,
+    executed: bool,
+    kids: bool,
+    deaf: bool,
+    deaf_kids: bool,
+    /// How long the children stay after the main process, if nobody ends them.
+    kids_leave: Option<Duration>,
+    /// How long it takes to end when asked to, and how it ends.
+    answer: (Duration, End),
+    killed_in: Duration,
+    born: Mono,
+    base: u64,
+    bytes_per_s: u64,
+}
+
+/// Processes, and what is going to happen.
+#[derive(Default)]
+pub(crate) struct Kernel {
+    /// What is going to happen, the next one last.
+    agenda: Vec<(Mono, Happening)>,
+    processes: BTreeMap<RunId, Process>,
+    strays: u32,
+    sweeping: bool,
+    next_pid: u32,
+}
+
+impl Kernel {
+    /// Puts something on the agenda, behind whatever happens at the same moment.
+    pub(crate) fn at(&mut self, at: Mono, what: Happening) {
+        let behind = self.agenda.partition_point(|(other, _)| *other > at);
+        self.agenda.insert(behind, (at, what));
+    }
+
+    pub(crate) fn next_at(&self) -> Option<Mono> {
+        self.agenda.last().map(|(at, _)| *at)
+    }
+
+    /// The next thing that happens not later than `now`.
+    pub(crate) fn pop(&mut self, now: Mono) -> Option<Happening> {
+        self.agenda.pop_if(|(at, _)| *at <= now).map(|(_, what)| what)
+    }
+
+    pub(crate) fn runs(&self) -> Vec<RunId> {
+        self.processes.iter().filter(|(_, process)| process.main && process.executed).map(|(run, _)| *run).collect()
+    }
+
+    pub(crate) fn is_childless(&self) -> bool {
+        self.processes.is_empty() && self.strays == 0
+    }
+
+    /// Performs `Effect::Spawn`.
+    pub(crate) fn spawn(&mut self, now: Mono, run: RunId, app: &AppSpec, regime: &Regime, dice: &mut Dice) {
+        if dice.chance(regime.spawn_refused) {
+            let failure = failure(Stage::Fork, 11, true);
+            return self.at(now, Happening::Tell(Event::SpawnFailed { run, failure }));
+        }
+        if dice.chance(regime.spawn_fails) {
+            let failure = failure(Stage::Prepare, 24, false);
+            return self.at(now, Happening::Tell(Event::SpawnFailed { run, failure }));
+        }
+        self.next_pid += 1;
+        self.at(now, Happening::Tell(Event::Spawned { run, pid: self.next_pid }));
+        let deaf = dice.chance(regime.deaf);
+        let answer = if dice.chance(regime.slow) { dice.pick(&[90, 1_000, 5_000]) } else { dice.pick(&[0, 1, 20]) };
+        let end = dice.pick(&[End::Code(0), End::Signal(app.stop.signal), End::Code(143), End::Code(7)]);
+        let grows = dice.chance(regime.grows);
+        let hard = dice.chance(regime.hard_to_kill);
+        let process = Process {
+            main: true,
+            executed: false,
+            kids: dice.chance(regime.leaves_kids),
+            deaf,
+            deaf_kids: dice.chance(regime.deaf),
+            kids_leave: dice.chance(30).then(|| millis(dice.pick(&[0, 60, 10_000]))),
+            answer: (millis(answer), end),
+            killed_in: millis(if hard { dice.pick(&[300, 3_000, 60_000]) } else { dice.pick(&[0, 0, 5]) }),
+            born: now,
+            base: dice.pick(&[1 << 10, MEMORY_LIMIT / 2, MEMORY_LIMIT]),
+            bytes_per_s: if grows { dice.pick(&[1 << 10, MEMORY_LIMIT / 20, MEMORY_LIMIT]) } else { 0 },
+        };
+        self.processes.insert(run, process);
+        if dice.chance(regime.strays) {
+            self.strays += 1;
+        }
+        let executes = now.after(millis(dice.pick(&[0, 0, 1, 15])));
+        if dice.chance(regime.exec_fails) {
+            let (errno, passing) = dice.pick(&[(2, false), (13, false), (12, true)]);
+            return self.at(executes, Happening::ExecFails(run, failure(Stage::Exec, errno, passing)));
+        }
+        self.at(executes, Happening::Executes(run));
+        self.live(executes, run, app, regime, dice);
+    }
+
+    /// Draws how long the process lives if nobody ends it.
+    fn live(&mut self, from: Mono, run: RunId, app: &AppSpec, regime: &Regime, dice: &mut Dice) {
+        let uptime = u64::from(app.restart.min_uptime.0);
+        let lives = [0, 0, 1, 40, uptime - 1, uptime, uptime + 1, 6_000, 29_999, 30_000];
+        let life = dice.pick(if regime.hasty { &lives[..4] } else { &lives });
+        let (end, oom) = match dice.below(12) {
+            0..6 => (End::Code(dice.pick(&[1, 2, 255])), Oom::No),
+            6 => (End::Code(0), Oom::No),
+            7 => (End::Code(3), Oom::No),
+            8 => (End::Signal(Sig(11)), Oom::No),
+            9 => (End::Signal(dice.pick(&[Sig::TERM, Sig::INT, Sig::HUP])), Oom::No),
+            _ => (End::Signal(Sig::KILL), dice.pick(&[Oom::No, Oom::Probably, Oom::Yes])),
+        };
+        if app.kind == Kind::Oneshot && !dice.chance(regime.oneshot_fails) {
+            self.at(from.after(millis(dice.pick(&[0, 5, 700]))), Happening::Dies(run, End::Code(0), Oom::No));
+        } else if app.kind == Kind::Oneshot || dice.chance(regime.crashes) {
+            self.at(from.after(millis(life)), Happening::Dies(run, end, oom));
+        }
+    }
+
+    /// Performs `Effect::Signal`; one that comes too late reaches nobody.
+    pub(crate) fn signal(&mut self, now: Mono, run: RunId, sig: Sig, scope: Scope) {
+        let Some(process) = self.processes.get(&run) else { return };
+        let (after, end) = process.answer;
+        // Before the exec nobody has installed a handler.
+        let end = if process.executed && sig != Sig::KILL { end } else { End::Signal(sig) };
+        let killed_in = process.killed_in;
+        let dies_in = match sig {
+            Sig::KILL => Some(killed_in),
+            _ if !process.executed => Some(Duration::ZERO),
+            _ => (!process.deaf).then_some(after),
+        };
+        let kids_die_in = match sig {
+            Sig::KILL => Some(killed_in),
+            _ => (!process.deaf_kids).then_some(after),
+        };
+        if let Some(span) = dies_in.filter(|_| process.main) {
+            self.at(now.after(span), Happening::Dies(run, end, Oom::No));
+        }
+        if let Some(span) = kids_die_in.filter(|_| scope == Scope::Tree) {
+            self.at(now.after(span), Happening::KidsDie(run));
+        }
+    }
+
+    /// Somebody outside sends a signal to a main process, as `kill` or the platform does.
+    pub(crate) fn kill_from_outside(&mut self, now: Mono, run: RunId, sig: Sig) {
+        if let Some(process) = self.processes.get(&run).filter(|process| process.main && process.executed) {
+            let (after, end) = process.answer;
+            let caught = sig != Sig::KILL && end != End::Signal(Sig::TERM);
+            let (after, end) = if caught { (after, end) } else { (Duration::ZERO, End::Signal(sig)) };
+            if sig == Sig::KILL || !process.deaf {
+                self.at(now.after(after), Happening::Dies(run, end, Oom::No));
+            }
+        }
+    }
+
+    /// Performs `Effect::Sweep`.
+    pub(crate) fn sweep(&mut self, now: Mono, sig: Sig, dice: &mut Dice) {
+        self.sweeping = true;
+        let runs: Vec<RunId> = self.processes.keys().copied().collect();
+        for run in runs {
+            self.signal(now, run, sig, Scope::Tree);
+        }
+        for _ in 0..self.strays {
+            if sig == Sig::KILL || dice.chance(50) {
+                self.at(now.after(millis(dice.pick(&[0, 30, 3_000]))), Happening::StrayDies);
+            }
+        }
+        if self.is_childless() {
+            self.at(now, Happening::Tell(Event::Childless));
+        }
+    }
+
+    /// Private memory of the run's tree, if it is still there.
+    pub(crate) fn usage(&self, now: Mono, run: RunId) -> Option<u64> {
+        let process = self.processes.get(&run).filter(|process| process.main)?;
+        let age_ms = u64::try_from(now.since(process.born).as_millis()).ok()?;
+        Some(process.base + process.bytes_per_s.saturating_mul(age_ms) / 1_000)
+    }
+
+    /// Lets a happening change the processes; what pm3 learns of it is returned.
+    pub(crate) fn happen(&mut self, now: Mono, what: Happening) -> Option<Event> {
+        let told = match what {
+            Happening::Tell(event) => return Some(event),
+            Happening::Act => return None,
+            Happening::Executes(run) => {
+                let process = self.processes.get_mut(&run).filter(|process| process.main)?;
+                process.executed = true;
+                Some(Event::Executed { run })
+            }
+            Happening::ExecFails(run, failure) => {
+                self.processes.get(&run).filter(|process| process.main)?;
+                self.processes.remove(&run);
+                Some(Event::SpawnFailed { run, failure })
+            }
+            Happening::Dies(run, end, oom) => {
+                let process = self.processes.get_mut(&run).filter(|process| process.main)?;
+                process.main = false;
+                // A program that never began has no children.
+                let leftovers = process.kids && process.executed;
+                let leave = process.kids_leave;
+                if !leftovers {
+                    self.processes.remove(&run);
+                } else if let Some(span) = leave {
+                    self.at(now.after(span), Happening::KidsDie(run));
+                }
+                Some(Event::Exited { run, end, oom, leftovers })
+            }
+            Happening::KidsDie(run) => {
+                let process = self.processes.get_mut(&run).filter(|process| process.kids)?;
+                process.kids = false;
+                if process.main {
+                    None
+                } else {
+                    self.processes.remove(&run);
+                    Some(Event::Cleared { run })
+                }
+            }
+            Happening::StrayDies => {
+                self.strays = self.strays.saturating_sub(1);
+                None
+            }
+        };
+        if self.sweeping && self.is_childless() {
+            self.at(now, Happening::Tell(Event::Childless));
+        }
+        told
+    }
+}
+
+fn failure(stage: Stage, errno: i32, passing: bool) -> Failure {
+    Failure { stage, object: "".into(), errno, why: "as the dice fell".into(), passing }
+}
+
+pub(crate) fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

@@ -1,0 +1,422 @@
+//! What the simulation believes about every instance, from the events and effects that it saw. Written from the
+//! documents, not from the supervisor's code: where the two disagree, one of them is wrong.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pm3::supervisor::event::{ClientId, End, InstanceId, Millis, Mono, RunId, Sig, Verb};
+use pm3::supervisor::spec::{AppSpec, Kind, Restart, Spec};
+
+use crate::kernel::millis;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Run,
+    Idle,
+    Stop,
+    Remove,
+}
+
+/// A run from its `Spawn` until its last process is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) pid: u32,
+    pub(crate) spawned_at: Mono,
+    pub(crate) online_since: Option<Mono>,
+    /// pm3 has asked it to end.
+    pub(crate) asked: bool,
+    /// When its grace ends.
+    pub(crate) kill_due: Option<Mono>,
+    pub(crate) killed: bool,
+    /// The main process has been reaped, others are left.
+    pub(crate) leftovers: Option<Leftovers>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Leftovers {
+    /// What is still to be judged once they are gone.
+    pub(crate) unjudged: Option<Unjudged>,
+    pub(crate) asked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unjudged {
+    pub(crate) end: End,
+    pub(crate) ran_ms: u64,
+    pub(crate) until: Mono,
+}
+
+/// What stands between an instance without a run and its next one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gate {
+    Open,
+    Settling(Unjudged),
+    /// Judged in this step; the supervisor has to say a wait between these, in ms.
+    Told {
+        least: u64,
+        most: u64,
+    },
+    From(Mono),
+    Errored {
+        code: u8,
+        at: Mono,
+    },
+    Finished(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Memory,
+    Cron,
+    Changed,
+    Operator,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) id: InstanceId,
+    /// Its app as the file last described it.
+    pub(crate) spec: Rc<AppSpec>,
+    pub(crate) index: u32,
+    pub(crate) goal: Goal,
+    pub(crate) run: Option<Run>,
+    pub(crate) gate: Gate,
+    pub(crate) shorts: u32,
+    pub(crate) wait: u64,
+    /// May be restarted for this reason, one instance at a time.
+    pub(crate) mark: Option<Mark>,
+    /// Is being restarted, and the other instances wait for it.
+    pub(crate) turn: bool,
+    pub(crate) last_code: Option<u8>,
+    pub(crate) usage: u64,
+}
+
+/// The word that `Instance::state` should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Waiting,
+    Launching,
+    Online,
+    Stopping,
+    Clearing,
+    Settling,
+    Backoff,
+    Stopped,
+    Errored,
+    Finished,
+}
+
+/// A request that has not been answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) verb: Verb,
+    pub(crate) ids: Vec<InstanceId>,
+    pub(crate) unknown: usize,
+    /// The newest run when it was asked.
+    pub(crate) after: RunId,
+    /// Who has been where the request sent it, by its name then; once is enough.
+    pub(crate) arrived: Vec<(InstanceId, String)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    /// The codes that pm3 may end with; None: it was asked to, and the apps say.
+    pub(crate) codes: Option<Vec<u8>>,
+    pub(crate) begun: Mono,
+    pub(crate) budget_end: Mono,
+    pub(crate) signals: u32,
+    pub(crate) asked_all: Option<Mono>,
+    pub(crate) killed_all: Option<Mono>,
+    /// Whether some app still ran when the budget ended.
+    pub(crate) over_budget: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Model {
+    pub(crate) spec: Spec,
+    /// In the order of their ids.
+    pub(crate) places: Vec<Place>,
+    pub(crate) asks: BTreeMap<ClientId, Ask>,
+    pub(crate) cron_at: BTreeMap<Box<str>, Mono>,
+    pub(crate) ending: Option<Ending>,
+    pub(crate) last_run: RunId,
+}
+
+impl Run {
+    pub(crate) fn new(id: RunId, now: Mono) -> Run {
+        Run {
+            id,
+            pid: 0,
+            spawned_at: now,
+            online_since: None,
+            asked: false,
+            kill_due: None,
+            killed: false,
+            leftovers: None,
+        }
+    }
+}
+
+impl Place {
+    pub(crate) fn new(id: InstanceId, spec: &AppSpec, index: u32) -> Place {
+        Place {
+            id,
+            spec: Rc::new(spec.clone()),
+            index,
+            goal: if spec.autostart { Goal::Run } else { Goal::Idle },
+            run: None,
+            gate: Gate::Open,
+            shorts: 0,
+            wait: 0,
+            mark: None,
+            turn: false,
+            last_code: None,
+            usage: 0,
+        }
+    }
+
+    /// The name that messages use.
+    pub(crate) fn who(&self) -> String {
+        let name = &self.spec.name;
+        if self.spec.instances > 1 { format!("{name}-{}", self.index) } else { name.to_string() }
+    }
+
+    /// Somebody wants it to run; its past is forgiven.
+    pub(crate) fn start(&mut self) {
+        (self.goal, self.shorts, self.wait) = (Goal::Run, 0, 0);
+        self.forgive();
+    }
+
+    /// A crash that was not judged yet never will be.
+    pub(crate) fn forgive(&mut self) {
+        self.gate = Gate::Open;
+        if let Some(leftovers) = self.run.as_mut().and_then(|run| run.leftovers.as_mut()) {
+            leftovers.unjudged = None;
+        }
+    }
+
+    /// Somebody wants it to end.
+    pub(crate) fn stop(&mut self, goal: Goal) {
+        (self.goal, self.mark) = (goal, None);
+        self.forgive();
+    }
+
+    /// Its run has a main process that pm3 has not asked to end.
+    pub(crate) fn is_up_or_coming(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.asked && run.leftovers.is_none())
+    }
+
+    /// The end of a run that ended by itself, by PM2's rules.
+    pub(crate) fn judge(&mut self, unjudged: Unjudged, now: Mono) {
+        let app = Rc::clone(&self.spec);
+        let policy = &app.restart;
+        let Unjudged { end, ran_ms, .. } = unjudged;
+        let failed = end != End::Code(0);
+        let wanted = matches!(end, End::Code(code) if policy.stop_exit_codes.contains(&code));
+        let once = app.kind == Kind::Oneshot || policy.when != Restart::Always;
+        if wanted || once && !failed {
+            self.gate = Gate::Finished(end.exit_code());
+            return;
+        }
+        let errored = Gate::Errored { code: end.exit_code(), at: now };
+        if policy.when == Restart::Never {
+            self.gate = errored;
+            return;
+        }
+        if ran_ms >= 30_000 {
+            self.wait = 0;
+        }
+        self.shorts = if ran_ms < u64::from(policy.min_uptime.0) { self.shorts + 1 } else { 0 };
+        if self.shorts >= policy.max_restarts {
+            self.gate = errored;
+        } else {
+            self.back_off(policy.backoff);
+        }
+    }
+
+    /// A start that the machine refused for now.
+    pub(crate) fn refused(&mut self) {
+        self.back_off(self.spec.restart.backoff.max(Millis(100)));
+    }
+
+    fn back_off(&mut self, first: Millis) {
+        let policy = &self.spec.restart;
+        let first = u64::from(first.0);
+        if first > 0 {
+            self.wait = if self.wait == 0 { first } else { (self.wait * 3 / 2).min(15_000) };
+        }
+        let least = if first > 0 { self.wait } else { 0 }.max(u64::from(policy.delay.0));
+        self.gate = Gate::Told { least, most: least + least * u64::from(policy.jitter_percent) / 100 };
+    }
+}
+
+impl Model {
+    pub(crate) fn app(&self, name: &str) -> Option<&AppSpec> {
+        self.spec.apps.iter().find(|app| *app.name == *name)
+    }
+
+    pub(crate) fn of<'a>(&'a self, app: &'a str) -> impl Iterator<Item = &'a Place> + 'a {
+        self.places.iter().filter(move |place| *place.spec.name == *app)
+    }
+
+    pub(crate) fn place(&self, id: InstanceId) -> Option<&Place> {
+        self.places.iter().find(|place| place.id == id)
+    }
+
+    pub(crate) fn find(&mut self, run: RunId) -> Option<&mut Place> {
+        self.places.iter_mut().find(|place| place.run.as_ref().is_some_and(|known| known.id == run))
+    }
+
+    pub(crate) fn status(&self, place: &Place) -> Status {
+        if let Some(run) = &place.run {
+            return match (&run.leftovers, run.asked, run.online_since) {
+                (Some(_), _, _) => Status::Clearing,
+                (None, true, _) => Status::Stopping,
+                (None, false, Some(_)) => Status::Online,
+                (None, false, None) => Status::Launching,
+            };
+        }
+        match place.gate {
+            Gate::Settling(_) => Status::Settling,
+            Gate::Told { .. } | Gate::From(_) => Status::Backoff,
+            Gate::Errored { .. } => Status::Errored,
+            Gate::Finished(_) => Status::Finished,
+            Gate::Open if self.ending.is_some() || place.goal != Goal::Run => Status::Stopped,
+            Gate::Open if self.held_by(place).is_some() => Status::Errored,
+            Gate::Open => Status::Waiting,
+        }
+    }
+
+    /// The failed app that a place requires.
+    pub(crate) fn held_by(&self, place: &Place) -> Option<&AppSpec> {
+        place.spec.requires.iter().filter_map(|name| self.app(name)).find(|other| self.is_failed(other))
+    }
+
+    /// Is being restarted in its turn, and not back yet.
+    pub(crate) fn has_turn(&self, place: &Place) -> bool {
+        let back = matches!(self.status(place), Status::Online | Status::Stopped | Status::Errored | Status::Finished);
+        place.turn && place.goal == Goal::Run && !back
+    }
+
+    pub(crate) fn is_over(&self, place: &Place) -> bool {
+        matches!(self.status(place), Status::Stopped | Status::Errored | Status::Finished)
+    }
+
+    pub(crate) fn is_up(&self, app: &AppSpec) -> bool {
+        let mut kept = self.of(&app.name).filter(|place| place.goal != Goal::Remove);
+        match app.kind {
+            Kind::Service => kept.any(|place| self.status(place) == Status::Online),
+            Kind::Oneshot => kept.all(|place| place.run.is_none() && matches!(place.gate, Gate::Finished(0))),
+        }
+    }
+
+    pub(crate) fn is_failed(&self, app: &AppSpec) -> bool {
+        !self.is_up(app)
+            && self.of(&app.name).all(|place| self.is_over(place))
+            && self.of(&app.name).any(|place| self.status(place) == Status::Errored)
+    }
+
+    /// What an instance may not start before.
+    pub(crate) fn awaited(&self, app: &AppSpec) -> Option<String> {
+        let required = app.requires.iter().filter_map(|name| self.app(name)).find(|other| !self.is_up(other));
+        let mut ordered = app.after.iter().filter_map(|name| self.app(name));
+        let ordered = ordered.find(|other| !self.is_up(other) && !self.of(&other.name).all(|one| self.is_over(one)));
+        required.or(ordered).map(|other| other.name.to_string())
+    }
+
+    /// Whether `later` waits for `earlier` to start, directly or through others.
+    pub(crate) fn waits_for(&self, later: &AppSpec, earlier: &str) -> bool {
+        let mut names = later.after.iter().chain(&later.requires);
+        names.any(|name| **name == *earlier || self.app(name).is_some_and(|app| self.waits_for(app, earlier)))
+    }
+
+    /// A place that was started after this app and still has processes.
+    pub(crate) fn dependant_alive(&self, app: &str) -> Option<&Place> {
+        self.places.iter().find(|place| place.run.is_some() && self.waits_for(&place.spec, app))
+    }
+
+    /// With what a place failed for good: its own code, or one of what it requires.
+    pub(crate) fn errored_codes(&self, place: &Place) -> Vec<u8> {
+        match (place.gate, self.status(place)) {
+            (Gate::Errored { code, .. }, Status::Errored) => vec![code],
+            (_, Status::Errored) => {
+                let root = self.held_by(place).map(|root| self.of(&root.name).flat_map(|one| self.errored_codes(one)));
+                root.into_iter().flatten().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The codes of whoever decides now that pm3 ends; None: it goes on. DESIGN §6.
+    pub(crate) fn verdict(&self) -> Option<Vec<u8>> {
+        let mut codes = Vec::new();
+        for app in &self.spec.apps {
+            if app.main && app.cron.is_none() && self.of(&app.name).count() > 0 {
+                let ends: Vec<Vec<u8>> = self
+                    .of(&app.name)
+                    .map(|place| match place.gate {
+                        Gate::Finished(code) if place.run.is_none() => vec![code],
+                        _ => self.errored_codes(place),
+                    })
+                    .collect();
+                if ends.iter().all(|codes| !codes.is_empty()) {
+                    codes.extend(ends.into_iter().flatten());
+                }
+            }
+            if app.exit_on_error {
+                codes.extend(self.of(&app.name).flat_map(|place| self.errored_codes(place)));
+            }
+        }
+        if !codes.is_empty() {
+            return Some(codes);
+        }
+        let over = |place: &Place| place.goal != Goal::Stop && self.is_over(place);
+        let done = self.spec.apps.iter().all(|app| app.cron.is_none()) && self.places.iter().all(over);
+        if !done || self.last_run == RunId(0) || self.spec.settings.exit == pm3::supervisor::spec::ExitPolicy::Never {
+            return None;
+        }
+        let failures = self.places.iter().filter_map(|place| match place.gate {
+            Gate::Errored { code, at } => Some((at, code)),
+            _ => None,
+        });
+        let failures: Vec<(Mono, u8)> = failures.collect();
+        let first = failures.iter().map(|(at, _)| *at).min();
+        let codes: Vec<u8> = failures.iter().filter(|(at, _)| Some(*at) == first).map(|(_, code)| *code).collect();
+        Some(if codes.is_empty() { vec![0] } else { codes })
+    }
+
+    /// The moment at which time itself changes something, as far as it is known here.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        let of = |place: &Place| match (&place.run, place.gate) {
+            (Some(run), _) => run.kill_due.filter(|_| !run.killed),
+            (None, Gate::Settling(unjudged)) => Some(unjudged.until),
+            (None, Gate::From(at)) => Some(at),
+            (None, _) => None,
+        };
+        let ending = self.ending.as_ref().map(|ending| match (ending.asked_all, ending.killed_all) {
+            (_, Some(at)) => at.after(millis(500)),
+            (Some(at), None) => at.after(millis(2_000)).min(ending.budget_end),
+            (None, None) => ending.budget_end,
+        });
+        let crons = self.cron_at.values().copied().filter(|_| self.ending.is_none());
+        self.places.iter().filter_map(of).chain(ending).chain(crons).min()
+    }
+
+    /// Targets as PM2 looks them up: name, then namespace, then id.
+    pub(crate) fn resolve(&self, target: &str) -> Vec<InstanceId> {
+        let chosen = |of: &dyn Fn(&Place) -> bool| -> Vec<InstanceId> {
+            let kept = self.places.iter().filter(|place| place.goal != Goal::Remove);
+            kept.filter(|place| of(place)).map(|place| place.id).collect()
+        };
+        let named = chosen(&|place| target == "all" || *place.spec.name == *target);
+        let spaced = chosen(&|place| place.spec.namespace.as_deref().unwrap_or("default") == target);
+        let numbered = chosen(&|place| target.parse() == Ok(place.id.0));
+        [named, spaced, numbered].into_iter().find(|found| !found.is_empty()).unwrap_or_default()
+    }
+}
+
+/// An exit that may be the first sign of pm3's own end.
+pub(crate) fn settles(end: End) -> bool {
+    matches!(end, End::Signal(Sig::TERM | Sig::INT | Sig::HUP))
+}

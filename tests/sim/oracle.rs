@@ -1,0 +1,213 @@
+//! Watches every step of the supervisor and says what it did wrong: each event changes the model, each effect has to
+//! be one that the model allows at that moment, and afterwards both must agree on where every instance stands.
+
+use pm3::supervisor::Supervisor;
+use pm3::supervisor::event::{ClientId, Effect, Event, Mono};
+use pm3::supervisor::instance::State;
+use pm3::supervisor::spec::Spec;
+
+use crate::model::{Gate, Goal, Mark, Model, Place, Status};
+
+/// What the supervisor did wrong.
+pub(crate) type Verdict = Result<(), String>;
+
+macro_rules! ensure {
+    ($holds:expr, $($why:tt)+) => {
+        if !$holds {
+            return Err(format!($($why)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+pub(crate) struct Oracle {
+    pub(crate) model: Model,
+    pub(crate) gone: Vec<ClientId>,
+    /// Told since the sweep began.
+    pub(crate) childless: bool,
+    pub(crate) exited: bool,
+    pub(crate) sample: Sample,
+}
+
+/// When the next sample of memory may and when it has to come.
+#[derive(Default)]
+pub(crate) struct Sample {
+    pub(crate) last: Mono,
+    pub(crate) earliest: Mono,
+    pub(crate) latest: Option<Mono>,
+}
+
+impl Oracle {
+    pub(crate) fn new(spec: Spec) -> Oracle {
+        let model = Model { spec, ..Model::default() };
+        Oracle { model, gone: Vec::new(), childless: false, exited: false, sample: Sample::default() }
+    }
+
+    /// Judges one step: what happened, what the supervisor wants done, and what it thinks afterwards.
+    pub(crate) fn judge(
+        &mut self,
+        now: Mono,
+        event: &Event,
+        effects: &[Effect],
+        pm3: &Supervisor,
+        deadline: Option<Mono>,
+    ) -> Verdict {
+        ensure!(!self.exited || effects.is_empty(), "something comes after Exit: {effects:?}");
+        if self.exited {
+            return Ok(());
+        }
+        self.hear(now, event);
+        if matches!(event, Event::Boot | Event::Planned { .. }) {
+            self.meet(pm3)?;
+        }
+        self.let_time_pass(now);
+        for (at, effect) in effects.iter().enumerate() {
+            self.allow(now, event, effect)?;
+            ensure!(!self.exited || at + 1 == effects.len(), "Exit is not the last effect");
+        }
+        self.settle(now)?;
+        self.agree(pm3)?;
+        self.check_deadline(now, deadline)
+    }
+
+    /// What must not be left so at the end of a step.
+    fn settle(&mut self, now: Mono) -> Verdict {
+        self.let_time_pass(now);
+        let over_budget = self.model.ending.as_ref().is_some_and(|ending| ending.budget_end <= now);
+        for place in self.model.places.iter() {
+            ensure!(!matches!(place.gate, Gate::Told { .. }), "{}: to be restarted, but nobody is told", place.who());
+            let Some(run) = &place.run else { continue };
+            ensure!(
+                run.killed || run.kill_due.is_none_or(|at| at > now) && !over_budget,
+                "{}: outlives its grace",
+                place.who()
+            );
+            ensure!(
+                run.leftovers.as_ref().is_none_or(|leftovers| leftovers.asked),
+                "{}: leftovers are left",
+                place.who()
+            );
+            let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
+            ensure!(!unwanted || run.asked || run.leftovers.is_some(), "{}: nobody stops it", place.who());
+            if self.model.ending.is_some() && !run.asked && run.leftovers.is_none() {
+                ensure!(
+                    self.model.dependant_alive(&place.spec.name).is_some(),
+                    "{}: nobody stops it at the end",
+                    place.who()
+                );
+            }
+        }
+        self.see_arrivals();
+        let interval = self.model.spec.settings.sample_interval.span();
+        self.sample.latest = self.samples().then(|| self.sample.latest.unwrap_or(now.after(interval)));
+        let over: Vec<(Status, bool)> =
+            self.model.places.iter().map(|place| (self.model.status(place), self.model.has_turn(place))).collect();
+        let mut halted = Vec::new();
+        for (place, (status, has_turn)) in self.model.places.iter_mut().zip(over) {
+            if place.turn && !has_turn && status == Status::Errored {
+                halted.push(place.spec.name.clone());
+            }
+            place.turn = has_turn;
+            // What was still to come does not, once pm3 ends.
+            let is_final = matches!(place.gate, Gate::Errored { .. } | Gate::Finished(_));
+            if self.model.ending.is_some() && place.run.is_none() && !is_final {
+                place.gate = Gate::Open;
+            }
+        }
+        // The new launch of one instance failed for good: the others stay as they are.
+        for place in self.model.places.iter_mut().filter(|place| halted.contains(&place.spec.name)) {
+            place.mark = place.mark.filter(|mark| !matches!(mark, Mark::Changed | Mark::Operator));
+        }
+        Ok(())
+    }
+
+    fn agree(&self, pm3: &Supervisor) -> Verdict {
+        if self.exited {
+            return Ok(());
+        }
+        ensure!(
+            pm3.is_ending() == self.model.ending.is_some(),
+            "it is {} that pm3 ends, the model says otherwise",
+            pm3.is_ending()
+        );
+        ensure!(pm3.instances().count() == self.model.places.len(), "not the same number of instances");
+        for (_, one) in pm3.instances() {
+            let Some(place) = self.model.place(one.id) else { return Err(format!("{} should be gone", one.id)) };
+            let status = self.model.status(place);
+            let seen = match one.state {
+                State::Waiting { .. } => Status::Waiting,
+                State::Launching { .. } => Status::Launching,
+                State::Online { .. } => Status::Online,
+                State::Stopping { .. } => Status::Stopping,
+                State::Clearing { .. } => Status::Clearing,
+                State::Settling { .. } => Status::Settling,
+                State::Backoff { .. } => Status::Backoff,
+                State::Stopped => Status::Stopped,
+                State::Errored { .. } => Status::Errored,
+                State::Finished { .. } => Status::Finished,
+            };
+            // What happens first in the step that begins the end is not told from what happens last.
+            let over = |status| matches!(status, Status::Stopped | Status::Errored | Status::Finished);
+            ensure!(
+                seen == status || self.model.ending.is_some() && over(seen) && over(status),
+                "{} is {:?}, the model says {status:?}",
+                place.who(),
+                one.state
+            );
+            let run = place.run.as_ref().map(|run| run.id);
+            ensure!(one.run() == run, "{}: has run {:?}, the model says {run:?}", place.who(), one.run());
+            let pid = place.run.as_ref().filter(|run| run.leftovers.is_none()).map_or(0, |run| run.pid);
+            ensure!(one.pid() == pid, "{}: has pid {}, the model says {pid}", place.who(), one.pid());
+            let waits = self.model.awaited(&place.spec);
+            ensure!(status != Status::Waiting || waits.is_some(), "{}: waits for nothing", place.who());
+        }
+        Ok(())
+    }
+
+    fn check_deadline(&self, now: Mono, deadline: Option<Mono>) -> Verdict {
+        ensure!(deadline.is_none_or(|at| at > now), "the deadline {deadline:?} is not in the future");
+        if self.exited {
+            ensure!(deadline.is_none(), "a deadline after Exit");
+            return Ok(());
+        }
+        let wanted = self.model.deadline();
+        let late = wanted.is_some_and(|wanted| deadline.is_none_or(|at| at > wanted));
+        ensure!(!late, "the deadline is {deadline:?}, but {wanted:?} matters");
+        let samples = self.samples();
+        ensure!(samples || deadline == wanted, "wakes at {deadline:?} without a reason; {wanted:?} would do");
+        let sample = self.sample.latest.filter(|_| samples);
+        ensure!(sample.is_none_or(|at| deadline.is_some_and(|deadline| deadline <= at)), "forgets to sample");
+        Ok(())
+    }
+
+    /// Some run with a memory limit is online.
+    fn samples(&self) -> bool {
+        let sampled = |place: &Place| place.spec.memory_limit.is_some() && self.model.status(place) == Status::Online;
+        self.model.ending.is_none() && self.model.places.iter().any(sampled)
+    }
+
+    /// What keeps the goal from being reached, now that nothing goes wrong any more.
+    pub(crate) fn unreached(&self) -> Verdict {
+        let waiting: Vec<&ClientId> = self.model.asks.keys().collect();
+        ensure!(waiting.is_empty(), "no answer to {waiting:?}");
+        for place in self.model.places.iter() {
+            let status = self.model.status(place);
+            let arrived = matches!(
+                status,
+                Status::Online | Status::Stopped | Status::Errored | Status::Finished | Status::Waiting
+            );
+            ensure!(arrived, "{} is still {status:?}", place.who());
+            let ready = self.model.awaited(&place.spec).is_none();
+            // A cron comes again and again; what became of an operator's wish stands in the reply.
+            let overdue = place.mark.filter(|mark| ready && matches!(mark, Mark::Memory | Mark::Changed));
+            ensure!(
+                overdue.is_none() || status != Status::Online,
+                "{} was never restarted for {overdue:?}",
+                place.who()
+            );
+            let fits = place.spec.memory_limit.is_none_or(|limit| place.usage <= limit);
+            ensure!(!ready || fits || status != Status::Online, "{} is over its memory limit", place.who());
+        }
+        Ok(())
+    }
+}

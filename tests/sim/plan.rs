@@ -1,0 +1,113 @@
+//! Random plans, and random changes to a plan: what an operator might write into the file. Every plan is one that
+//! `config` would let pass: known names, no circles, at least one instance.
+
+use pm3::supervisor::event::{Millis, Sig};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, RestartPolicy, Settings, Spec, StopPolicy};
+
+use crate::dice::Dice;
+
+/// In the order of who may wait for whom: each only for earlier ones.
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+pub(crate) const NAMESPACES: [&str; 2] = ["front", "back"];
+
+pub(crate) const MEMORY_LIMIT: u64 = 20 << 20;
+
+pub(crate) fn random(dice: &mut Dice) -> Spec {
+    let mut spec = Spec { apps: Vec::new(), settings: settings(dice) };
+    for _ in 0..dice.between(1, 4) {
+        add(dice, &mut spec);
+    }
+    spec
+}
+
+/// What the file may say after an edit; now and then the same as before.
+pub(crate) fn changed(dice: &mut Dice, old: &Spec) -> Spec {
+    let mut spec = old.clone();
+    for _ in 0..dice.below(4) {
+        let at = dice.below(spec.apps.len() as u64) as usize;
+        match dice.below(6) {
+            0 => add(dice, &mut spec),
+            1 if spec.apps.len() > 1 => {
+                let gone = spec.apps.remove(at).name;
+                for app in &mut spec.apps {
+                    app.after = app.after.iter().filter(|name| **name != gone).cloned().collect();
+                    app.requires = app.requires.iter().filter(|name| **name != gone).cloned().collect();
+                }
+            }
+            2 => spec.apps[at].launch.args = [format!("{}", dice.below(1000)).into()].into(),
+            3 if !spec.apps[at].main => spec.apps[at].instances = dice.between(1, 4) as u32,
+            4 => {
+                let name = spec.apps[at].name.clone();
+                let launch = spec.apps[at].launch.clone();
+                spec.apps[at] = AppSpec { launch, ..app(dice, &name, &spec.apps) };
+            }
+            _ => spec.settings = settings(dice),
+        }
+    }
+    spec
+}
+
+fn add(dice: &mut Dice, spec: &mut Spec) {
+    let free: Vec<&str> = NAMES.into_iter().filter(|name| spec.apps.iter().all(|app| *app.name != **name)).collect();
+    if free.is_empty() {
+        return;
+    }
+    let name = dice.pick(&free);
+    let new = app(dice, name, &spec.apps);
+    let at = dice.below(spec.apps.len() as u64 + 1) as usize;
+    spec.apps.insert(at, new);
+}
+
+fn settings(dice: &mut Dice) -> Settings {
+    Settings {
+        stop_budget: Millis(dice.pick(&[300, 2_000, 9_000])),
+        exit: if dice.chance(25) { ExitPolicy::Never } else { ExitPolicy::WhenDone },
+        settle: Millis(dice.pick(&[0, 50, 200, 200, 200])),
+        sample_interval: Millis(dice.pick(&[200, 1_000])),
+        ..Settings::default()
+    }
+}
+
+fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
+    let main = dice.chance(10);
+    let kind = if dice.chance(20) { Kind::Oneshot } else { Kind::Service };
+    let restarts: &[Restart] = match kind {
+        Kind::Service => &[Restart::Always, Restart::Always, Restart::Always, Restart::OnFailure, Restart::Never],
+        Kind::Oneshot => &[Restart::OnFailure, Restart::Never],
+    };
+    AppSpec {
+        name: name.into(),
+        namespace: dice.chance(40).then(|| dice.pick(&NAMESPACES).into()),
+        kind,
+        instances: if main { 1 } else { dice.pick(&[1, 1, 2, 3]) },
+        autostart: dice.chance(85),
+        restart: RestartPolicy {
+            when: dice.pick(restarts),
+            delay: Millis(dice.pick(&[0, 0, 0, 100, 2_000])),
+            backoff: Millis(dice.pick(&[0, 0, 100, 500, 7_000])),
+            jitter_percent: dice.pick(&[0, 0, 30, 100]),
+            max_restarts: dice.pick(&[1, 2, 3, 16]),
+            min_uptime: Millis(dice.pick(&[100, 1_000, 1_000, 5_000])),
+            stop_exit_codes: if dice.chance(20) { [3].into() } else { Box::default() },
+        },
+        stop: StopPolicy {
+            signal: dice.pick(&[Sig::TERM, Sig::TERM, Sig::INT, Sig::QUIT, Sig::KILL]),
+            timeout: Millis(dice.pick(&[0, 100, 1_000, 8_000])),
+            tree: dice.chance(75),
+        },
+        after: earlier(dice, name, others),
+        requires: earlier(dice, name, others),
+        main,
+        exit_on_error: dice.chance(15),
+        memory_limit: dice.chance(25).then_some(MEMORY_LIMIT),
+        cron: dice.chance(15).then(|| "*/5 * * * * *".into()),
+        ..AppSpec::default()
+    }
+}
+
+/// Some of the apps that come earlier in the alphabet, so that nobody waits in a circle.
+fn earlier(dice: &mut Dice, name: &str, others: &[AppSpec]) -> Box<[Box<str>]> {
+    let names: Vec<Box<str>> = others.iter().map(|app| app.name.clone()).filter(|other| **other < *name).collect();
+    names.into_iter().filter(|_| dice.chance(25)).collect()
+}

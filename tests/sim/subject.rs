@@ -1,0 +1,184 @@
+//! The supervisor under test, and the ways to break it. A mutant changes what the supervisor is told or what it says,
+//! on its way between it and the world, so that the code that is tested stays as it is shipped. Each is a mistake
+//! that somebody could make in the supervisor; the simulation has to notice.
+
+use pm3::supervisor::Supervisor;
+use pm3::supervisor::event::{Effect, Event, Millis, Mono, RunId, Scope, Sig};
+use pm3::supervisor::instance::State;
+use pm3::supervisor::spec::{ExitPolicy, Spec};
+
+/// For that many steps after packing, the original goes along and has to decide the same.
+const LOCKSTEP: u32 = 20;
+
+macro_rules! mutants {
+    ($($name:ident)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Mutant { $($name),* }
+        pub(crate) const MUTANTS: &[Mutant] = &[$(Mutant::$name),*];
+    };
+}
+
+mutants! {
+    // Told a different plan.
+    NoDelay NoBackoff NeverErrored NoOrder NoSettle LongGrace NoBudget WrongSignal NoMemoryLimit StopCodesIgnored
+    MainIgnored ExitOnErrorIgnored TreesLeft AutostartAlways NeverDone ChangesMissed
+    // Says something else.
+    NoKill KillsTwice RepliesTwice RepliesNever RepliesToTheGone SpawnsTwice SpawnsAtTheEnd RestartsTwoAtOnce
+    SignalsTheDead ExitsEarly ExitsTwice ExitsWithOne SweepsNever SamplesAlways
+    // Loses time or memory.
+    Oversleeps Spins ForgetsTimers MissesExits ForgetsWhenPacked PacksNothing
+}
+
+pub(crate) struct Subject {
+    pub(crate) pm3: Supervisor,
+    mutant: Option<Mutant>,
+    original: Option<(Supervisor, u32)>,
+    now: Mono,
+    dead: Vec<RunId>,
+    steps: u32,
+}
+
+impl Subject {
+    pub(crate) fn new(spec: &Spec, seed: u64, mutant: Option<Mutant>) -> Subject {
+        let pm3 = Supervisor::new(misread(mutant, spec), seed);
+        Subject { pm3, mutant, original: None, now: Mono(0), dead: Vec::new(), steps: 0 }
+    }
+
+    pub(crate) fn step(&mut self, now: Mono, event: Event, out: &mut Vec<Effect>) -> Result<(), String> {
+        self.now = now;
+        self.steps += 1;
+        let Some(event) = self.mishear(event) else { return Ok(()) };
+        if let Some((mut original, left)) = self.original.take() {
+            let mut other = Vec::new();
+            original.step(now, event.clone(), &mut other);
+            self.pm3.step(now, event, out);
+            let same = *out == other && original == self.pm3;
+            if !same {
+                return Err(format!("packed and unpacked, it decides {out:?} instead of {other:?}"));
+            }
+            self.original = (left > 0).then(|| (original, left - 1));
+        } else {
+            self.pm3.step(now, event, out);
+        }
+        self.misspeak(out);
+        Ok(())
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        let deadline = self.pm3.deadline();
+        match self.mutant {
+            Some(Mutant::Oversleeps) => deadline.map(|at| at.after(std::time::Duration::from_secs(1))),
+            Some(Mutant::Spins) => deadline.map(|_| self.now),
+            Some(Mutant::ForgetsTimers) => None,
+            _ => deadline,
+        }
+    }
+
+    /// Packs the supervisor as an upgrade does, and goes on with what comes out.
+    pub(crate) fn pack_and_unpack(&mut self) -> Result<(), String> {
+        let mut packed = serde_json::to_value(&self.pm3).map_err(|error| format!("cannot pack: {error}"))?;
+        if self.mutant == Some(Mutant::ForgetsWhenPacked) {
+            packed["apps"].as_array_mut().into_iter().flatten().for_each(|app| app["rolling"] = ().into());
+            packed["pending"] = serde_json::json!([]);
+        }
+        if self.mutant == Some(Mutant::PacksNothing) {
+            packed = serde_json::json!({});
+        }
+        let text = packed.to_string();
+        let unpacked = serde_json::from_str(&text).map_err(|error| format!("cannot unpack: {error}: {text}"))?;
+        self.original = Some((std::mem::replace(&mut self.pm3, unpacked), LOCKSTEP));
+        Ok(())
+    }
+
+    fn mishear(&self, event: Event) -> Option<Event> {
+        match (self.mutant, event) {
+            (Some(Mutant::RepliesToTheGone), Event::ClientGone { .. }) => None,
+            (Some(Mutant::MissesExits), Event::Exited { .. }) if self.steps.is_multiple_of(16) => None,
+            (_, Event::Planned { spec }) => Some(Event::Planned { spec: Box::new(misread(self.mutant, &spec)) }),
+            (_, event) => Some(event),
+        }
+    }
+
+    fn misspeak(&mut self, out: &mut Vec<Effect>) {
+        let Some(mutant) = self.mutant else { return };
+        let all = std::mem::take(out);
+        for effect in all {
+            match (mutant, &effect) {
+                (Mutant::NoKill, Effect::Signal { sig: Sig::KILL, .. })
+                | (Mutant::RepliesNever, Effect::Reply { .. })
+                | (Mutant::SweepsNever, Effect::Sweep { .. }) => continue,
+                (Mutant::KillsTwice, Effect::Signal { sig: Sig::KILL, .. })
+                | (Mutant::RepliesTwice, Effect::Reply { .. })
+                | (Mutant::ExitsTwice, Effect::Exit { .. }) => out.push(effect.clone()),
+                (Mutant::SpawnsTwice, Effect::Spawn { run, instance }) => {
+                    out.push(Effect::Spawn { run: RunId(run.0 + (1 << 40)), instance: *instance });
+                }
+                (Mutant::SpawnsAtTheEnd, Effect::Sweep { .. }) => {
+                    let instance = self.pm3.instances().next().map(|(_, one)| one.id).unwrap_or_default();
+                    out.push(Effect::Spawn { run: RunId(1 << 40), instance });
+                }
+                (Mutant::ExitsEarly, Effect::Sweep { .. }) => {
+                    out.push(Effect::Exit { code: 0, reason: "in a hurry".into() });
+                }
+                (Mutant::ExitsWithOne, Effect::Exit { reason, .. }) => {
+                    out.push(Effect::Exit { code: 1, reason: reason.clone() });
+                    continue;
+                }
+                (Mutant::RestartsTwoAtOnce, Effect::Signal { run, sig, scope: Scope::Process }) => {
+                    out.extend(self.sibling(*run).map(|run| Effect::Signal { run, sig: *sig, scope: Scope::Process }));
+                }
+                _ => {}
+            }
+            out.push(effect);
+        }
+        match mutant {
+            Mutant::SignalsTheDead => {
+                let ended = self.dead.pop().filter(|run| self.pm3.instances().all(|(_, one)| one.run() != Some(*run)));
+                out.extend(ended.map(|run| Effect::Signal { run, sig: Sig::KILL, scope: Scope::Process }));
+                self.dead = self.pm3.instances().filter_map(|(_, one)| one.run()).collect();
+            }
+            Mutant::SamplesAlways => {
+                let runs: Vec<RunId> = self.pm3.instances().filter_map(|(_, one)| one.run()).collect();
+                out.extend((!runs.is_empty()).then_some(Effect::Sample { runs }));
+            }
+            _ => {}
+        }
+    }
+
+    /// Another online run of the same app.
+    fn sibling(&self, run: RunId) -> Option<RunId> {
+        let app = self.pm3.instances().find(|(_, one)| one.run() == Some(run)).map(|(app, _)| app.name.clone())?;
+        let mut others = self.pm3.instances().filter(|(spec, _)| spec.name == app);
+        others.find(|(_, one)| matches!(one.state, State::Online { .. })).and_then(|(_, one)| one.run())
+    }
+}
+
+/// The plan as a mutant takes it.
+fn misread(mutant: Option<Mutant>, spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    match mutant {
+        Some(Mutant::NoSettle) => spec.settings.settle = Millis::ZERO,
+        Some(Mutant::NoBudget) => spec.settings.stop_budget = Millis(3_600_000),
+        Some(Mutant::NeverDone) => spec.settings.exit = ExitPolicy::Never,
+        _ => {}
+    }
+    for app in &mut spec.apps {
+        match mutant {
+            Some(Mutant::NoDelay) => app.restart.delay = Millis::ZERO,
+            Some(Mutant::NoBackoff) => app.restart.backoff = Millis::ZERO,
+            Some(Mutant::NeverErrored) => app.restart.max_restarts = u32::MAX,
+            Some(Mutant::StopCodesIgnored) => app.restart.stop_exit_codes = Box::default(),
+            Some(Mutant::NoOrder) => (app.after, app.requires) = (Box::default(), Box::default()),
+            Some(Mutant::LongGrace) => app.stop.timeout.0 += 500,
+            Some(Mutant::WrongSignal) => app.stop.signal = Sig::USR1,
+            Some(Mutant::TreesLeft) => app.stop.tree = false,
+            Some(Mutant::NoMemoryLimit) => app.memory_limit = None,
+            Some(Mutant::MainIgnored) => app.main = false,
+            Some(Mutant::ExitOnErrorIgnored) => app.exit_on_error = false,
+            Some(Mutant::AutostartAlways) => app.autostart = true,
+            Some(Mutant::ChangesMissed) => app.launch.args = Box::default(),
+            _ => {}
+        }
+    }
+    spec
+}
