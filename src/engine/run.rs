@@ -12,13 +12,14 @@ mod flags;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::supervisor::event::{End, Failure, Sig};
 use crate::sys::reap::{Change, Children, reap};
 use crate::sys::signals;
-use crate::sys::spawn::{self, KeepFds, Plan, Session, Signals, Stdin};
+use crate::sys::spawn::{self, Child, KeepFds, Plan, Session, Signals, Stdin};
 use crate::sys::{fds, kill, place, say, tty};
 use flags::{Flags, Refusal};
 
@@ -29,17 +30,18 @@ const MISTAKE: u8 = 64;
 /// short.
 const STOPS: [Sig; 4] = [Sig::TERM, Sig::INT, Sig::QUIT, Sig::PWR];
 
+/// When pm3 first looks how the start went, unless a signal comes. Woken by the exec itself, it would take the
+/// processor from the command just when that begins; on a busy machine for milliseconds.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
 /// Runs the command line that follows `pm3 run`, and gives the exit code.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     signals::block_all();
     match flags::parse(words) {
-        Ok(flags) => match Run::start(&flags) {
-            Ok(run) => run.finish(),
-            Err(failure) => {
-                complain(&failure.to_string());
-                failure.exit_code()
-            }
-        },
+        Ok(flags) => run(&flags).unwrap_or_else(|failure| {
+            complain(&failure.to_string());
+            failure.exit_code()
+        }),
         Err(Refusal::Help(text)) => {
             // Whoever asked and does not listen has no need of an error.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -50,6 +52,36 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
             MISTAKE
         }
     }
+}
+
+fn run(flags: &Flags) -> Result<u8, Failure> {
+    let is_init = place::is_pid_1();
+    if !is_init && place::become_subreaper().is_err() {
+        complain("orphans cannot be adopted here: what the command leaves behind may not be ended");
+    }
+    let parent_is_gone = flags.pdeathsig.is_some_and(place::follow_parent);
+    let has_terminal = tty::is_controlled();
+    let Child { pid: main, status } = spawn::spawn(&plan(flags, has_terminal)?)?;
+    fds::close_from_3_but(status.as_raw_fd());
+    place::leave_directory();
+    let mut run = Run { flags, main, is_init, has_terminal, is_stopped: false, children: Children::Some, asked: 0 };
+    let first = run.next(Some(FIRST_LOOK));
+    // From here on the command has its process group and its program: what is sent to them arrives.
+    if let Err(failure) = spawn::executed(status) {
+        run.reap();
+        return Err(failure);
+    }
+    if let Some(sig) = flags.pdeathsig.filter(|_| parent_is_gone) {
+        run.forward(sig);
+    }
+    let end = run.serve(first);
+    if has_terminal {
+        // A script's next command would find itself in the background.
+        tty::pass_foreground(main, tty::own_group());
+    }
+    run.end_leftovers();
+    let code = end.exit_code();
+    Ok(if flags.remap.contains(&code) { 0 } else { code })
 }
 
 /// One line on stderr; a broken stderr is no reason to fail.
@@ -64,7 +96,7 @@ struct Run<'a> {
     main: u32,
     /// Nobody but pm3 and its descendants lives in this pid namespace.
     is_init: bool,
-    /// The session has a terminal: the command has its own process group in it, else a session.
+    /// pm3's session has a terminal: then the command can be in its foreground, and be stopped by it.
     has_terminal: bool,
     /// The command was stopped, by ^Z or for touching the terminal from the background.
     is_stopped: bool,
@@ -75,52 +107,22 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn start(flags: &Flags) -> Result<Run<'_>, Failure> {
-        let is_init = place::is_pid_1();
-        if !is_init && place::become_subreaper().is_err() {
-            complain("orphans cannot be adopted here: what the command leaves behind may not be ended");
-        }
-        let parent_is_gone = flags.pdeathsig.is_some_and(place::follow_parent);
-        let has_terminal = tty::is_controlled();
-        let child = spawn::spawn(&plan(flags, has_terminal)?)?;
-        // From here on the command has its process group and its program: what is sent to them arrives.
-        if let Err(failure) = spawn::executed(child.status) {
-            reap(&mut |_, _| {});
-            return Err(failure);
-        }
-        fds::close_from_3();
-        place::leave_directory();
-        let (children, main) = (Children::Some, child.pid);
-        let run = Run { flags, main, is_init, has_terminal, is_stopped: false, children, asked: 0 };
-        if let Some(sig) = flags.pdeathsig.filter(|_| parent_is_gone) {
-            run.forward(sig);
-        }
-        Ok(run)
-    }
-
-    fn finish(mut self) -> u8 {
-        let end = self.serve();
-        if self.has_terminal {
-            // A script's next command would find itself in the background.
-            tty::pass_foreground(self.main, tty::own_group());
-        }
-        self.end_leftovers();
-        let code = end.exit_code();
-        if self.flags.remap.contains(&code) { 0 } else { code }
-    }
-
-    /// Works until the command has ended.
-    fn serve(&mut self) -> End {
-        let mut received = None;
+    /// Works until the command has ended. `received` is what came while it was started.
+    fn serve(&mut self, mut received: Option<Sig>) -> End {
         loop {
-            // Before the first signal: children may have been left to pm3 before it was executed. Before acting on each
-            // one: it matters whether the command is stopped. And not for SIGCHLD alone: signals of lower numbers come
-            // first for as long as there are any.
+            // Without a terminal it does not matter whether the command is stopped, so the signal need not wait.
+            if !self.has_terminal
+                && let Some(sig) = received.take()
+            {
+                self.forward(sig);
+            }
+            // Before the first signal too: children may have been left to pm3 before it was executed. And not for
+            // SIGCHLD alone: signals of lower numbers come first for as long as there are any.
             if let Some(end) = self.reap() {
                 return end;
             }
-            if let Some(received) = received {
-                self.pass_on(received);
+            if let Some(sig) = received {
+                self.pass_on(sig);
             }
             received = self.next(None);
         }
@@ -200,17 +202,13 @@ fn plan(flags: &Flags, has_terminal: bool) -> Result<Plan, Failure> {
     let argv = flags.command.iter().map(|word| spawn::c_string(word.as_bytes())).collect::<Result<Vec<_>, _>>()?;
     let program = flags.command.first().map_or(&b""[..], |word| word.as_bytes());
     let path = std::env::var_os("PATH");
-    let env = std::env::vars_os().map(|(name, value)| {
-        let mut entry = name.into_vec();
-        entry.push(b'=');
-        entry.extend(value.into_vec());
-        spawn::c_string(entry)
-    });
     Ok(Plan {
         argv,
         candidates: spawn::candidates(program, path.as_ref().map(|path| path.as_bytes()))?,
-        env: env.collect::<Result<_, _>>()?,
-        session: if has_terminal { Session::Group { foreground: true } } else { Session::New },
+        env: place::environment(),
+        // No session of its own, terminal or not: with one the kernel gives the command its own share of the processor
+        // (autogroup, sched(7)), and on a busy machine that comes milliseconds late.
+        session: Session::Group { foreground: has_terminal },
         stdin: Stdin::Inherit,
         pdeathsig: flags.pdeathsig,
         signals: if flags.inherit_signals { Signals::Inherit(signals::inherited()) } else { Signals::Default },

@@ -71,13 +71,9 @@ pub fn set_cloexec(fd: BorrowedFd, on: bool) -> io::Result<()> {
     Ok(nix::fcntl::fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop)?)
 }
 
-/// Closes every descriptor from 3 up, those of pm3 included: `pm3 run` needs none once its child has what it needs.
-pub fn close_from_3() {
-    close_from_3_but(2);
-}
-
-/// Closes every descriptor from 3 up but one. Allocates nothing: a child calls it.
-pub(super) fn close_from_3_but(kept: RawFd) {
+/// Closes every descriptor from 3 up but one, those of pm3 included: for a child, and for `pm3 run`, which needs no
+/// other. Allocates nothing.
+pub fn close_from_3_but(kept: RawFd) {
     let kept = kept.unsigned_abs();
     let ranges = [(3, kept.saturating_sub(1)), (kept.saturating_add(1).max(3), u32::MAX)];
     for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {

@@ -1,6 +1,6 @@
 //! Where pm3 stands among processes: first of its pid namespace or not, and what follows from that.
 
-use std::ffi::c_ulong;
+use std::ffi::{CStr, CString, c_char, c_ulong};
 use std::os::linux::fs::MetadataExt;
 use std::{fs, io, process};
 
@@ -21,6 +21,22 @@ pub fn follow_parent(sig: Sig) -> bool {
     // SAFETY: PR_SET_PDEATHSIG takes numbers. It cannot fail with a valid signal.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, c_ulong::from(sig.0), none, none, none) };
     Pid::parent() != parent
+}
+
+/// The environment that we were given, `NAME=value` as the kernel has it.
+pub fn environment() -> Vec<CString> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: pm3 never changes its environment.
+    let first = unsafe { environ };
+    let entry = |at| {
+        // SAFETY: the array ends with a null pointer, and nobody reads behind it: see `map_while`.
+        let entry = unsafe { *first.add(at) };
+        // SAFETY: every other entry is a C string.
+        (!entry.is_null()).then(|| unsafe { CStr::from_ptr(entry) }.to_owned())
+    };
+    if first.is_null() { Vec::new() } else { (0..).map_while(entry).collect() }
 }
 
 /// Leaves the directory that we were started in, so that it can be unmounted. Best effort: we may not enter `/`.

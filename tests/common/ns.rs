@@ -202,14 +202,26 @@ impl Proc {
     /// Waits until the program does nothing but wait in this system call, and returns its arguments, in hex. Nobody
     /// tells of it, so this asks again and again.
     pub fn idle_in(&self, call: libc::c_long) -> Vec<String> {
+        self.idle_where(call, |_| true)
+    }
+
+    /// Waits until the program sleeps in a wait for signals that has no timeout.
+    pub fn until_asleep(&self) {
+        self.idle_where(libc::SYS_rt_sigtimedwait, |arguments| arguments[2] == "0x0");
+    }
+
+    fn idle_where(&self, call: libc::c_long, is_it: impl Fn(&[String]) -> bool) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let text = fs::read_to_string(format!("/proc/{}/syscall", self.pid)).unwrap();
             let mut words = text.split_whitespace().map(str::to_owned);
             if words.next() == Some(call.to_string()) {
-                return words.collect();
+                let arguments: Vec<String> = words.collect();
+                if is_it(&arguments) {
+                    return arguments;
+                }
             }
-            assert!(Instant::now() < deadline, "not in system call {call}, but: {text}");
+            assert!(Instant::now() < deadline, "not idle in system call {call}, but: {text}");
             std::thread::yield_now();
         }
     }

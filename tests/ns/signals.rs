@@ -154,7 +154,7 @@ fn point_08_signals_are_rewritten_and_dropped() {
 #[test]
 fn point_08_the_child_alone_is_signalled_and_with_a_flag_its_group() {
     // The member says what it hears; the command waits for the member's end.
-    let script = ["child", "[", "listen", "say:member ready", "hear:TERM", "]", "listen", "hear:TERM", "hear:CHLD"];
+    let script = ["listen", "child", "[", "say:member ready", "hear:TERM", "]", "hear:TERM", "hear:CHLD"];
     for (flags, heard) in [(&[][..], 1), (&["-g"][..], 2)] {
         for ns in both() {
             let mut pm3 = ns.start(&run(flags, &script));

@@ -21,6 +21,7 @@ use super::record::{self, Trouble};
 use super::{KeepFds, Plan, Prepared, Session, Signals, Stdin, Stream, diagnose};
 use crate::supervisor::event::{Limit, Resource, Sig, Stage};
 use crate::sys::fds::{self, Range};
+use crate::sys::signals::Inherited;
 use crate::sys::{signals, tty};
 
 type Step<'a> = Result<(), Trouble<'a>>;
@@ -89,10 +90,17 @@ fn done_at<'a, T>(stage: Stage, object: &'a [u8], done: nix::Result<T>) -> Resul
     done.map_err(|errno| Trouble { stage, errno: errno as i32, object })
 }
 
-/// All 64, since exec keeps what is ignored and Rust's runtime ignores SIGPIPE.
+/// What pm3 was given as ignored, and SIGPIPE, since Rust's runtime ignores that where it runs, as in tests. No others:
+/// pm3 ignores none itself, and exec takes handlers away.
 fn dispositions(wanted: &Signals) {
-    for sig in (1..=64).map(Sig) {
-        signals::dispose(sig, matches!(wanted, Signals::Inherit(inherited) if inherited.ignores(sig)));
+    let wanted = match wanted {
+        Signals::Default => Inherited::default(),
+        Signals::Inherit(wanted) => *wanted,
+    };
+    let given = signals::inherited();
+    let differs = |sig: &Sig| *sig == Sig::PIPE || given.ignores(*sig) || wanted.ignores(*sig);
+    for sig in (1..=64).map(Sig).filter(differs) {
+        signals::dispose(sig, wanted.ignores(sig));
     }
 }
 
