@@ -83,7 +83,7 @@ impl Oracle {
         place.last_code = Some(end.exit_code());
         place.usage = 0;
         let ran = now.since(run.online_since.unwrap_or(run.spawned_at));
-        let until = if settles(end) { now.after(settle) } else { now };
+        let until = if settles(&place.spec, end) { now.after(settle) } else { now };
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
         let unjudged = (!run.asked).then_some(Unjudged { end, ran_ms, until });
         if leftovers && place.spec.stop.tree {

@@ -214,8 +214,7 @@ impl Place {
         let Unjudged { end, ran_ms, .. } = unjudged;
         let failed = end != End::Code(0);
         let wanted = matches!(end, End::Code(code) if policy.stop_exit_codes.contains(&code));
-        let once = app.kind == Kind::Oneshot || policy.when != Restart::Always;
-        if wanted || once && !failed {
+        if wanted || policy.when != Restart::Always && !failed {
             self.gate = Gate::Finished(end.exit_code());
             return;
         }
@@ -416,7 +415,16 @@ impl Model {
     }
 }
 
-/// An exit that may be the first sign of pm3's own end.
-pub(crate) fn settles(end: End) -> bool {
-    matches!(end, End::Signal(Sig::TERM | Sig::INT | Sig::HUP))
+/// An end that may be the first sign of pm3's own: by a stop signal that everybody got, or as programs leave that
+/// handle one. An end that is final need not wait.
+pub(crate) fn settles(app: &AppSpec, end: End) -> bool {
+    let signals = [Sig::TERM, Sig::INT, Sig::HUP];
+    match end {
+        End::Signal(sig) => signals.contains(&sig),
+        End::Code(code) => {
+            let is_final =
+                app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always;
+            !is_final && (code == 0 || signals.iter().any(|sig| code == 128 + sig.0))
+        }
+    }
 }
