@@ -11,6 +11,8 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 pub use args::InitArgs;
 use args::Parsed;
 
+use crate::sys;
+
 /// How pm3's verbs end: what a script can rely on. Numbers above 63 are those of sysexits.h. `init` and `run` end with
 /// the code of the app that decides instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub enum Next {
 
 /// Does what the words after the program's name say. `run` is not among them.
 pub fn main(words: Vec<OsString>) -> Next {
+    sys::signals::ignore_broken_pipes();
     let report = match args::parse(words) {
         Parsed::Init(init) => return Next::Init(init),
         Parsed::Verb(verb, socket) => verbs::perform(verb, socket, style()),
@@ -74,7 +77,7 @@ pub fn main(words: Vec<OsString>) -> Next {
 fn style() -> table::Style {
     let terminal = io::stdout().is_terminal();
     table::Style {
-        width: if terminal { crate::sys::tty::columns(io::stdout()).map(usize::from) } else { None },
+        width: if terminal { sys::tty::columns(io::stdout()).map(usize::from) } else { None },
         color: terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
     }
 }
@@ -85,7 +88,7 @@ fn tell(report: &Report) -> Exit {
     let mut stdout = io::stdout();
     match stdout.write_all(report.out.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let why = crate::sys::why(crate::sys::errno::of(&error));
+            let why = sys::why(sys::errno::of(&error));
             let _ = writeln!(io::stderr(), "{}stdout: {why}", verbs::ERROR);
             Exit::OutputLost
         }

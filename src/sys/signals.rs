@@ -95,6 +95,11 @@ pub fn block_all() {
     dispose(Sig::CHLD, false);
 }
 
+/// For verbs, which write to sockets and pipes that others may close: that is an error then, and no sudden death.
+pub fn ignore_broken_pipes() {
+    dispose(Sig::PIPE, true);
+}
+
 /// A signal that pm3 got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
