@@ -10,5 +10,7 @@ mod desk;
 mod manners;
 #[path = "control/places.rs"]
 mod places;
+#[path = "control/real.rs"]
+mod real;
 #[path = "control/rights.rs"]
 mod rights;

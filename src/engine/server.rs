@@ -119,7 +119,8 @@ enum Progress {
 
 impl Server {
     /// Opens the places that `facts` and the settings say, and tells which, for the log. A server without any place
-    /// is a valid one: what could not be opened is a warning, as apps matter more than being asked about them.
+    /// is a valid one, and what `control = false` asks for: what could not be opened is a warning, as apps matter more
+    /// than being asked about them.
     /// All tokens from `first` on are the server's.
     pub fn open(
         settings: &Settings,
@@ -145,8 +146,11 @@ impl Server {
             reserve: reserve(),
             starved: false,
         };
-        let places = place::of_server(facts, is_pid1, settings.runtime_dir.as_deref().map(Path::new));
         let mut open = Vec::new();
+        if !settings.control {
+            return (server, open);
+        }
+        let places = place::of_server(facts, is_pid1, settings.runtime_dir.as_deref().map(Path::new));
         if let Some(address) = &places.always {
             server.listen(address, group, registry, &mut open);
         }

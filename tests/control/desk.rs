@@ -99,10 +99,7 @@ impl Desk {
     }
 
     pub fn connect(&self) -> UnixStream {
-        let stream = dial(&self.socket).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream
+        dial(&self.socket).unwrap()
     }
 
     /// A client as `pm3` itself is one.
@@ -171,11 +168,15 @@ fn answer(mut poll: Poll, mut server: Server, rows: &[Row], tell: &Sender<Incomi
     }
 }
 
+/// A connection on which no wait is endless.
 pub fn dial(socket: &Path) -> io::Result<UnixStream> {
-    match Address::parse(socket) {
+    let stream = match Address::parse(socket) {
         Address::Abstract(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
         Address::Path(path) => UnixStream::connect(path),
-    }
+    }?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// Says something by hand.

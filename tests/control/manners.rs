@@ -118,6 +118,35 @@ fn requests_in_a_row_are_answered_in_a_row() {
 }
 
 #[test]
+fn who_does_not_read_before_asking_again_is_heard() {
+    let desk = Desk::new();
+    let stream = desk.connect();
+    say(&stream, &(PING.to_owned() + &endless()));
+    assert!(matches!(desk.seen(), Incoming::Asked { .. }));
+}
+
+#[test]
+fn a_long_request_is_read_to_its_end() {
+    let desk = Desk::new();
+    let stream = desk.connect();
+    let targets = vec!["\"a-target-with-a-name\""; REQUEST_MAX / 25].join(",");
+    let line = format!("{{\"version\":1,\"ask\":\"operate\",\"verb\":\"stop\",\"targets\":[{targets}]}}\n");
+    assert!(line.len() > REQUEST_MAX * 3 / 4, "{}", line.len());
+    say(&stream, &line);
+    let Reply::Outcome(outcome) = reply(&hear(&stream)) else { panic!("no outcome") };
+    assert_eq!(outcome.done.len(), REQUEST_MAX / 25);
+}
+
+#[test]
+fn who_gets_no_answer_in_time_is_told_so() {
+    let desk = Desk::new();
+    let mut client = desk.client().unwrap();
+    let request = Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()] };
+    let error = client.ask(&request, Some(std::time::Duration::from_millis(1))).unwrap_err();
+    assert!(error.to_string().ends_with("no answer within 0 s; is pm3 stopped?"), "{error}");
+}
+
+#[test]
 fn who_goes_while_pm3_works_is_known_to_be_gone() {
     let desk = Desk::new();
     let stream = desk.connect();

@@ -109,6 +109,15 @@ fn the_first_place_that_works_is_taken() {
 }
 
 #[test]
+fn there_is_no_socket_where_none_is_wanted() {
+    let scratch = Scratch::new();
+    let socket = scratch.path("control.sock");
+    let settings = Settings { control: false, ..Settings::default() };
+    assert!(Desk::with(&settings, facts(&socket), 1).places.is_empty());
+    assert!(!socket.exists());
+}
+
+#[test]
 fn no_place_at_all_is_no_reason_to_fail() {
     let desk = desk(Path::new("/proc/no/such/place"));
     assert!(desk.places.is_empty());
