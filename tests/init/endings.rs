@@ -264,7 +264,7 @@ fn usr1_tells_the_state() {
     let mut init = world.boot(Ns::pid1());
     init.lines(2);
     init.told("job: finished, exit 0");
-    let pid = init.row(1)["pid"].clone();
+    let pid = init.pid(1);
     init.signal(Sig::USR1);
     let line = init.told("web-1: id 1, online");
     assert!(line.contains(&format!(", pid {pid}, up ")) && line.ends_with(" s, 0 restarts"), "{line}");
@@ -303,6 +303,24 @@ fn what_is_left_in_other_sessions_is_ended_too() {
         has(&log, "2 processes are left, sending them SIGTERM");
         has(&log, "1 processes are left, sending them SIGKILL");
         assert_eq!(holders.rest(), ["held", "held"]);
+    }
+}
+
+#[test]
+fn an_end_that_may_be_the_first_sign_of_a_stop_waits_for_it() {
+    // Dead of the signal, or handled it and left as programs do.
+    let leaves = |code| ["listen", "say:up", "hear:TERM", code];
+    for (words, code) in [(&["say:up", "pause"][..], 143), (&leaves("exit:0"), 0), (&leaves("exit:143"), 143)] {
+        let world = World::new();
+        world.plan(&("[pm3]\nsettle_time = \"1h\"\n".to_owned() + &app("job", words, "main = true")));
+        let mut init = world.boot(Ns::pid1());
+        init.proc.expect("up");
+        init.signal_inside(init.pid(0), Sig::TERM);
+        // Nothing is said of it until it is clear what it was.
+        while init.row(0)["status"] != "waiting restart" {
+            assert_eq!(init.row(0)["restarts"], 0);
+        }
+        has_not(&init.stop(code), "restarting");
     }
 }
 

@@ -28,12 +28,12 @@ fn an_app_over_its_limit_is_restarted_and_says_why() {
     for ns in both() {
         let world = World::new();
         let mark = mark(&world);
-        let words = first(&mark, &["grow:30", "say:grown", "pause"]);
+        let words = first(&mark, &["grow:30", "pause"]);
         world.plan(&(OFTEN.to_owned() + &app("web", &words, "max_memory_restart = \"20M\"")));
         let mut init = world.boot(ns);
-        init.proc.expect("grown");
         let line = init.told("web: stopping with SIGTERM: memory ");
-        assert!((30.0..40.0).contains(&used(&line)), "{line}");
+        // It may have been seen on its way there.
+        assert!((20.0..40.0).contains(&used(&line)), "{line}");
         init.proc.expect("up");
         assert_eq!(init.row(0)["reason"], line.split_once("SIGTERM: ").unwrap().1);
         assert_eq!(init.row(0)["limit"], 20 << 20);
@@ -48,15 +48,14 @@ fn the_whole_tree_counts_and_goes() {
         let world = World::new();
         let mut holders = world.holders("holders");
         let hold = format!("hold:{}", world.path("holders"));
-        let child = ["child", "[", &hold, "grow:12", "say:grown", "pause", "]"];
-        let orphan = ["orphan", "[", &hold, "grow:12", "say:grown", "pause", "]"];
+        let child = ["child", "[", &hold, "grow:12", "pause", "]"];
+        let orphan = ["orphan", "[", &hold, "grow:12", "pause", "]"];
         let mark = mark(&world);
         let words = first(&mark, &[&child[..], &orphan, &["pause"]].concat());
         world.plan(&(OFTEN.to_owned() + &app("web", &words, "max_memory_restart = \"20M\"")));
         let mut init = world.boot(ns);
-        assert_eq!(init.lines(2), ["grown", "grown"]);
         let line = init.told("web: stopping with SIGTERM: memory ");
-        assert!((24.0..34.0).contains(&used(&line)), "{line}");
+        assert!((20.0..34.0).contains(&used(&line)), "{line}");
         // They are gone before the next run begins.
         init.proc.expect("up");
         assert_eq!(holders.rest(), ["held", "held"]);
@@ -68,10 +67,10 @@ fn the_whole_tree_counts_and_goes() {
 fn instances_go_one_at_a_time() {
     let world = World::new();
     let mark = mark(&world);
-    let words = first(&mark, &["grow:30", "say:grown", "pause"]);
+    let words = first(&mark, &["grow:30", "pause"]);
     world.plan(&(OFTEN.to_owned() + &app("web", &words, "max_memory_restart = \"20M\"\ninstances = 3")));
     let mut init = world.boot(Ns::pid1());
-    init.lines(6);
+    init.lines(3);
     init.signal(Sig::TERM);
     init.ends(0);
     let log = &init.proc.err().taken;
@@ -100,11 +99,11 @@ fn shared_pages_are_charged_once() {
     let bytes = init.row(0)["memory_bytes"].as_u64().unwrap();
     assert!((12 << 20..20 << 20).contains(&bytes), "{bytes}");
     // Several samples later it is still the same run: the other app tells the time.
-    let pid = init.row(0)["pid"].clone();
+    let pid = init.pid(0);
     world.plan(&(limited + &app("clock", &["exit:1"], "restart_delay = 150\nmax_restarts = 4")));
     init.signal(Sig::HUP);
     init.told("clock: errored after 4 short runs");
-    assert_eq!(init.row(0)["pid"], pid);
+    assert_eq!(init.pid(0), pid);
     has_not(&init.stop(0), "memory");
 }
 

@@ -16,7 +16,7 @@ fn only_what_changed_changes() {
         world.plan(&(idle("same", "instances = 2") + &idle("changed", "instances = 2") + &idle("gone", "")));
         let mut init = world.boot(ns);
         init.lines(5);
-        let before = [0, 1].map(|id| init.row(id)["pid"].clone());
+        let before = [0, 1].map(|id| init.pid(id));
         world.plan(
             &(idle("same", "instances = 2") + &idle("changed", "instances = 2\nenv = { A = 1 }") + &idle("new", "")),
         );
@@ -26,7 +26,7 @@ fn only_what_changed_changes() {
         // Both rolls are over when the second is online.
         init.told("changed-0: online");
         init.told("changed-1: online");
-        assert_eq!([0, 1].map(|id| init.row(id)["pid"].clone()), before);
+        assert_eq!([0, 1].map(|id| init.pid(id)), before);
         let names: Vec<String> = init.does(&["list", "--json"]);
         has_not(&names, "\"gone\"");
         has(&names, "\"new\"");
@@ -70,12 +70,12 @@ fn a_change_that_does_not_start_leaves_the_others_running() {
     world.plan(&idle("web", "instances = 3"));
     let mut init = world.boot(Ns::pid1());
     init.lines(3);
-    let before = [1, 2].map(|id| init.row(id)["pid"].clone());
+    let before = [1, 2].map(|id| init.pid(id));
     world.plan(&idle("web", "instances = 3\ncwd = \"/nowhere\""));
     init.signal(Sig::HUP);
     init.told("web-0: errored: start failed at chdir /nowhere: no such file or directory");
     init.told("web: the first restarted instance failed, 2 more keep running as they are");
-    assert_eq!([1, 2].map(|id| init.row(id)["pid"].clone()), before);
+    assert_eq!([1, 2].map(|id| init.pid(id)), before);
     init.stop(0);
 }
 
@@ -85,24 +85,24 @@ fn more_or_fewer_instances_leave_the_rest_alone() {
     world.plan(&idle("web", "instances = 2"));
     let mut init = world.boot(Ns::pid1());
     init.lines(2);
-    let before = [0, 1].map(|id| init.row(id)["pid"].clone());
+    let before = [0, 1].map(|id| init.pid(id));
     world.plan(&idle("web", "instances = 3"));
     init.signal(Sig::HUP);
     init.proc.expect("web is up");
-    assert_eq!([0, 1].map(|id| init.row(id)["pid"].clone()), before);
+    assert_eq!([0, 1].map(|id| init.pid(id)), before);
     assert_eq!(init.row(2)["index"], 2);
     world.plan(&idle("web", "instances = 1"));
     init.signal(Sig::HUP);
     for _ in 0..2 {
         init.told(": stopped");
     }
-    assert_eq!(init.row(0)["pid"], before[0]);
+    assert_eq!(init.pid(0), before[0]);
     assert_eq!(init.does(&["list", "--json"]).concat().matches("\"id\"").count(), 1);
     // A new place gets the lowest free number, and an id that nobody had.
     world.plan(&idle("web", "instances = 2"));
     init.signal(Sig::HUP);
     init.proc.expect("web is up");
-    assert_eq!((init.row(3)["index"].as_u64(), &init.row(0)["pid"]), (Some(1), &before[0]));
+    assert_eq!((init.row(3)["index"].as_u64(), init.pid(0)), (Some(1), before[0]));
     init.stop(0);
 }
 
@@ -155,7 +155,7 @@ fn a_reading_that_is_killed_is_said_to_be() {
     world.plan(&idle("web", ""));
     let mut init = world.boot(Ns::pid1());
     init.proc.expect("web is up");
-    let web = init.row(0)["pid"].as_u64().unwrap() as u32;
+    let web = init.pid(0);
     world.plan(&slow(&world));
     init.signal(Sig::HUP);
     let _held = fifo.opened();

@@ -56,7 +56,7 @@ fn a_kill_is_restarted_at_once_and_a_term_once_it_is_clear_that_pm3_gets_none() 
         let mut init = world.boot(ns);
         for sig in [Sig::KILL, Sig::TERM, Sig::INT] {
             init.proc.expect("web is up");
-            init.signal_inside(init.row(0)["pid"].as_u64().unwrap() as u32, sig);
+            init.signal_inside(init.pid(0), sig);
             init.told(&format!("web: restarting: {sig}"));
         }
         init.proc.expect("web is up");
@@ -181,7 +181,7 @@ fn operators_stop_start_and_restart() {
         assert_eq!(init.row(1)["status"], "stopped");
         init.does(&["start", "1", "off"]);
         assert_eq!(init.lines(2), ["off is up", "web is up"]);
-        let pid = init.row(1)["pid"].clone();
+        let pid = init.pid(1);
         init.does(&["restart", "web"]);
         assert_eq!(init.lines(2), ["web is up", "web is up"]);
         let row = init.row(1);

@@ -174,6 +174,12 @@ impl Init {
         rows.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone()
     }
 
+    /// The pid, inside, of an instance's main process.
+    #[track_caller]
+    pub(crate) fn pid(&self, id: u64) -> u32 {
+        self.row(id)["pid"].as_u64().unwrap().try_into().unwrap()
+    }
+
     /// Stops pm3 with TERM and returns the log from there on; it must end with this code.
     #[track_caller]
     pub(crate) fn stop(mut self, code: u8) -> Vec<String> {
