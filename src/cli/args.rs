@@ -39,7 +39,11 @@ enum Word {
     Init(InitArgs),
 
     /// Run one command as PID 1: forward signals, reap orphans, end with its code
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "pm3 run [FLAGS] [--] COMMAND [ARG]…",
+        help_template = "{about}\n\nUsage: {usage}\n\n`pm3 run --help` tells its flags.\n"
+    )]
     Run {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         words: Vec<OsString>,

@@ -7,7 +7,6 @@
 
 mod listen;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
@@ -44,7 +43,8 @@ const LISTENERS_MAX: usize = 2;
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
-    clients: BTreeMap<ClientId, Client>,
+    /// Few enough to be looked through.
+    clients: Vec<Client>,
     rules: Rules,
     /// The first token; listeners have the first ones, clients all that follow, each its own for good: a late event
     /// for a closed connection must not be taken for one of its successor's.
@@ -84,6 +84,7 @@ impl Rules {
 
 #[derive(Debug)]
 struct Client {
+    id: ClientId,
     stream: UnixStream,
     uid: u32,
     right: Right,
@@ -138,7 +139,7 @@ impl Server {
         });
         let mut server = Server {
             listeners: Vec::new(),
-            clients: BTreeMap::new(),
+            clients: Vec::new(),
             rules: Rules { uid: facts.uid, group: group.map(|gid| (gid, settings.control_right)) },
             first,
             next_client: 0,
@@ -201,12 +202,14 @@ impl Server {
 
     /// Answers a request. A client that is gone is ignored; one that owes no answer too.
     pub fn reply(&mut self, client: ClientId, reply: &Reply, registry: &Registry) {
-        let Some(asker) = self.clients.get_mut(&client).filter(|asker| asker.phase == Phase::Waiting) else { return };
+        let Some(asker) = self.clients.iter_mut().find(|one| one.id == client && one.phase == Phase::Waiting) else {
+            return;
+        };
         asker.say(reply, Phase::Asking);
         self.clock += 1;
         asker.active = self.clock;
         // What it sent meanwhile made its event in vain: register anew, so that there is one more.
-        if asker.flush().is_err() || renew(asker, client, self.first, registry).is_err() {
+        if asker.flush().is_err() || asker.renew(self.first, registry).is_err() {
             self.remove(client, registry, &mut Vec::new());
         }
         self.cut_off_who_does_not_read(client, registry);
@@ -217,7 +220,7 @@ impl Server {
         for listener in self.listeners.drain(..) {
             listener.remove();
         }
-        for client in self.clients.values_mut() {
+        for client in &mut self.clients {
             let _ = client.flush();
         }
         self.clients.clear();
@@ -269,7 +272,7 @@ impl Server {
         let Some(right) = self.rules.right_of(peer, groups) else {
             return dismiss(&mut stream, stranger(peer));
         };
-        let of_uid = self.clients.values().filter(|client| client.uid == peer.uid).count();
+        let of_uid = self.clients.iter().filter(|client| client.uid == peer.uid).count();
         let full = if of_uid >= limits::CLIENTS_PER_UID_MAX {
             !self.evict(Some(peer.uid), registry, out)
         } else {
@@ -278,10 +281,10 @@ impl Server {
         if full {
             return dismiss(&mut stream, busy());
         }
-        let id = ClientId(self.next_client);
         self.next_client += 1;
         self.clock += 1;
         let mut client = Client {
+            id: ClientId(self.next_client),
             stream,
             uid: peer.uid,
             right,
@@ -292,14 +295,14 @@ impl Server {
             active: self.clock,
         };
         let interests = Interest::READABLE | Interest::WRITABLE;
-        match registry.register(&mut client.stream, token(id, self.first), interests) {
-            Ok(()) => drop(self.clients.insert(id, client)),
+        match registry.register(&mut client.stream, token(client.id, self.first), interests) {
+            Ok(()) => self.clients.push(client),
             Err(error) => log::warn!("pm3: control socket: {error}"),
         }
     }
 
     fn serve(&mut self, id: ClientId, registry: &Registry, out: &mut Vec<Incoming>) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.iter_mut().find(|one| one.id == id) else { return };
         self.clock += 1;
         match client.go_on(self.clock) {
             Progress::Asked(request) => {
@@ -308,7 +311,7 @@ impl Server {
             }
             Progress::Paused => {}
             Progress::Unfinished => {
-                if renew(client, id, self.first, registry).is_err() {
+                if client.renew(self.first, registry).is_err() {
                     self.remove(id, registry, out);
                 }
             }
@@ -319,25 +322,28 @@ impl Server {
     /// Closes the client that has been quiet for longest, of this uid or of any; never one that waits for init.
     fn evict(&mut self, uid: Option<u32>, registry: &Registry, out: &mut Vec<Incoming>) -> bool {
         let idle = |client: &Client| client.phase != Phase::Waiting && uid.is_none_or(|uid| client.uid == uid);
-        let quiet = self.clients.iter().filter(|(_, client)| idle(client)).min_by_key(|(_, client)| client.active);
-        let Some(id) = quiet.map(|(id, _)| *id) else { return false };
-        if let Some(client) = self.clients.get_mut(&id).filter(|client| client.unread.is_empty()) {
+        let quiet = self.clients.iter_mut().filter(|client| idle(client)).min_by_key(|client| client.active);
+        let Some(client) = quiet else { return false };
+        // Half a line can only be followed by its other half.
+        if client.unread.is_empty() {
             dismiss(&mut client.stream, busy());
         }
+        let id = client.id;
         self.remove(id, registry, out);
         true
     }
 
     fn cut_off_who_does_not_read(&mut self, newest: ClientId, registry: &Registry) {
-        while self.clients.values().map(|client| client.unread.len()).sum::<usize>() > limits::UNREAD_MAX {
-            let behind = self.clients.iter().filter(|(id, client)| **id != newest && !client.unread.is_empty());
-            let Some(id) = behind.min_by_key(|(_, client)| client.active).map(|(id, _)| *id) else { return };
+        while self.clients.iter().map(|client| client.unread.len()).sum::<usize>() > limits::UNREAD_MAX {
+            let behind = self.clients.iter().filter(|client| client.id != newest && !client.unread.is_empty());
+            let Some(id) = behind.min_by_key(|client| client.active).map(|client| client.id) else { return };
             self.remove(id, registry, &mut Vec::new());
         }
     }
 
     fn remove(&mut self, id: ClientId, registry: &Registry, out: &mut Vec<Incoming>) {
-        let Some(mut client) = self.clients.remove(&id) else { return };
+        let Some(at) = self.clients.iter().position(|client| client.id == id) else { return };
+        let mut client = self.clients.swap_remove(at);
         // Closing would do, if no child that was forked a moment ago held a copy until its exec.
         let _ = registry.deregister(&mut client.stream);
         if client.phase == Phase::Waiting {
@@ -411,6 +417,11 @@ impl Client {
         }
     }
 
+    /// Asks for one more event, which comes at once.
+    fn renew(&mut self, first: usize, registry: &Registry) -> io::Result<()> {
+        registry.reregister(&mut self.stream, token(self.id, first), Interest::READABLE | Interest::WRITABLE)
+    }
+
     fn say(&mut self, reply: &Reply, then: Phase) {
         self.unread = codec::reply_line(reply);
         self.sent = 0;
@@ -435,10 +446,6 @@ impl Client {
 fn token(client: ClientId, first: usize) -> Token {
     // Clients are counted in a u64: where a usize is shorter, the count starts over after four thousand million.
     Token(first + LISTENERS_MAX + client.0 as usize)
-}
-
-fn renew(client: &mut Client, id: ClientId, first: usize, registry: &Registry) -> io::Result<()> {
-    registry.reregister(&mut client.stream, token(id, first), Interest::READABLE | Interest::WRITABLE)
 }
 
 fn reserve() -> Option<File> {
