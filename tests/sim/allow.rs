@@ -5,7 +5,7 @@ use pm3::supervisor::event::{
     ClientId, Effect, Event, InstanceId, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, What,
 };
 
-use crate::kernel::millis;
+use crate::kernel::{OVERSLEPT_MS, millis};
 use crate::model::{Ending, Gate, Goal, Mark, Place, Run, Status};
 use crate::oracle::{Oracle, Sample, Verdict, ensure};
 
@@ -248,6 +248,10 @@ impl Oracle {
         let gave_up = ending.killed_all.is_some_and(|at| at.after(millis(500)) <= now);
         ensure!(self.childless || gave_up, "exits before it is childless");
         ensure!(!reason.is_empty(), "exits without a reason");
+        // The budget, the last wait for what cannot be killed, and what pm3 may have overslept.
+        let latest =
+            ending.begun.after(self.model.spec.settings.stop_budget.span()).after(millis(500 + 2 * OVERSLEPT_MS));
+        ensure!(now <= latest, "exits long after its budget is over");
         let unanswered: Vec<&ClientId> = self.model.asks.keys().collect();
         ensure!(unanswered.is_empty(), "exits without an answer to {unanswered:?}");
         let codes = match &ending.codes {

@@ -10,6 +10,9 @@ use pm3::supervisor::spec::{AppSpec, Kind};
 use crate::dice::Dice;
 use crate::plan::MEMORY_LIMIT;
 
+/// As long as this pm3 may be busy, and not see what happens.
+pub(crate) const OVERSLEPT_MS: u64 = 400;
+
 /// How often things go wrong, in percent. Many rates are 0 in a given seed, so that faults meet in all combinations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Regime {

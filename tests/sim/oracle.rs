@@ -2,7 +2,7 @@
 //! be one that the model allows at that moment, and afterwards both must agree on where every instance stands.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, Event, Mono};
+use pm3::supervisor::event::{ClientId, Effect, Event, InstanceId, Mono, What};
 use pm3::supervisor::instance::State;
 use pm3::supervisor::spec::Spec;
 
@@ -56,6 +56,7 @@ impl Oracle {
         if self.exited {
             return Ok(());
         }
+        let before: Vec<(InstanceId, Status)> = self.statuses();
         self.hear(now, event);
         if matches!(event, Event::Boot | Event::Planned { .. }) {
             self.meet(pm3)?;
@@ -66,6 +67,7 @@ impl Oracle {
             ensure!(!self.exited || at + 1 == effects.len(), "Exit is not the last effect");
         }
         self.settle(now)?;
+        self.hear_told(&before, event, effects)?;
         self.agree(pm3)?;
         self.check_deadline(now, deadline)
     }
@@ -117,6 +119,35 @@ impl Oracle {
         // The new launch of one instance failed for good: the others stay as they are.
         for place in self.model.places.iter_mut().filter(|place| halted.contains(&place.spec.name)) {
             place.mark = place.mark.filter(|mark| !matches!(mark, Mark::Changed | Mark::Operator));
+        }
+        Ok(())
+    }
+
+    fn statuses(&self) -> Vec<(InstanceId, Status)> {
+        self.model.places.iter().map(|place| (place.id, self.model.status(place))).collect()
+    }
+
+    /// Whoever reads the log learns what came up, failed or finished, once each.
+    fn hear_told(&self, before: &[(InstanceId, Status)], event: &Event, effects: &[Effect]) -> Verdict {
+        // A new file may change names; and at the end several things become of one instance in one step.
+        if matches!(event, Event::Planned { .. }) || self.model.ending.is_some() {
+            return Ok(());
+        }
+        for place in &self.model.places {
+            let status = self.model.status(place);
+            let is_told = |what: &What| match status {
+                Status::Online => matches!(what, What::Online { .. }),
+                Status::Errored => matches!(what, What::Errored { .. }),
+                Status::Finished => matches!(what, What::Finished { .. }),
+                _ => false,
+            };
+            let matters = matches!(status, Status::Online | Status::Errored | Status::Finished);
+            if matters && !before.contains(&(place.id, status)) {
+                let notes =
+                    effects.iter().filter_map(|one| if let Effect::Note(note) = one { Some(note) } else { None });
+                let told = notes.filter(|note| *note.who == place.who() && is_told(&note.what)).count();
+                ensure!(told == 1, "{} is {status:?}, and that is told {told} times", place.who());
+            }
         }
         Ok(())
     }

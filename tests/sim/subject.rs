@@ -3,7 +3,7 @@
 //! that somebody could make in the supervisor; the simulation has to notice.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{Effect, Event, Millis, Mono, RunId, Scope, Sig};
+use pm3::supervisor::event::{Effect, Event, Millis, Mono, RunId, Scope, Sig, What};
 use pm3::supervisor::instance::State;
 use pm3::supervisor::spec::{ExitPolicy, Spec};
 
@@ -24,7 +24,7 @@ mutants! {
     MainIgnored ExitOnErrorIgnored TreesLeft AutostartAlways NeverDone ChangesMissed
     // Says something else.
     NoKill KillsTwice RepliesTwice RepliesNever RepliesToTheGone SpawnsTwice SpawnsAtTheEnd RestartsTwoAtOnce
-    SignalsTheDead ExitsEarly ExitsTwice ExitsWithOne SweepsNever SamplesAlways
+    SignalsTheDead ExitsEarly ExitsTwice ExitsWithOne SweepsNever SamplesAlways HidesFailures
     // Loses time or memory.
     Oversleeps Spins ForgetsTimers MissesExits ForgetsWhenPacked PacksNothing
 }
@@ -107,6 +107,7 @@ impl Subject {
                 (Mutant::NoKill, Effect::Signal { sig: Sig::KILL, .. })
                 | (Mutant::RepliesNever, Effect::Reply { .. })
                 | (Mutant::SweepsNever, Effect::Sweep { .. }) => continue,
+                (Mutant::HidesFailures, Effect::Note(note)) if matches!(note.what, What::Errored { .. }) => continue,
                 (Mutant::KillsTwice, Effect::Signal { sig: Sig::KILL, .. })
                 | (Mutant::RepliesTwice, Effect::Reply { .. })
                 | (Mutant::ExitsTwice, Effect::Exit { .. }) => out.push(effect.clone()),

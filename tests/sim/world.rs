@@ -9,7 +9,7 @@ use pm3::supervisor::event::{ClientId, Effect, Event, Mono, Sig, Verb};
 use pm3::supervisor::spec::Spec;
 
 use crate::dice::Dice;
-use crate::kernel::{Happening, Kernel, Regime, millis};
+use crate::kernel::{Happening, Kernel, OVERSLEPT_MS, Regime, millis};
 use crate::oracle::Oracle;
 use crate::plan;
 use crate::subject::{Mutant, Subject};
@@ -180,7 +180,7 @@ impl World {
             self.step(Event::Tick)?;
         }
         if self.dice.chance(self.regime.busy) {
-            self.busy_until = self.now.after(millis(self.dice.pick(&[1, 20, 150, 400])));
+            self.busy_until = self.now.after(millis(self.dice.pick(&[1, 20, 150, OVERSLEPT_MS])));
         }
         if self.packs && self.dice.chance(4) {
             self.tell(|| "-- packed and unpacked".into());

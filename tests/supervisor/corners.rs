@@ -251,3 +251,16 @@ fn who_asked_to_stop_what_the_file_drops_meanwhile_is_answered() {
     let out = step(&mut sup, 3, exited(2, End::Code(0)));
     assert_eq!(reply(&out).unwrap().done, ["1".into()]);
 }
+
+#[test]
+fn more_requests_than_anybody_could_be_waiting_for_are_refused() {
+    let mut sup = Supervisor::new(Spec { apps: vec![app("web")], ..Spec::default() }, 1);
+    bare(&mut sup, 0, Event::Boot);
+    for client in 0..256 {
+        assert_eq!(bare(&mut sup, 1, ask(client, Verb::Start, &["web"])), []);
+    }
+    let out = bare(&mut sup, 1, ask(256, Verb::Start, &["web"]));
+    assert_eq!(reply(&out).unwrap().failed, ["too many requests are under way, try again later".into()]);
+    bare(&mut sup, 2, Event::ClientGone { client: ClientId(7) });
+    assert_eq!(bare(&mut sup, 3, ask(257, Verb::Start, &["web"])), []);
+}
