@@ -18,6 +18,7 @@ pub mod signals;
 pub mod socket;
 pub mod spawn;
 pub mod tty;
+mod unwind;
 pub mod users;
 
 pub use errno::{passing, why};
