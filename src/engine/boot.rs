@@ -140,6 +140,8 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
         read_once_more: false,
         wall_clock: None,
         processes: Processes::new(),
+        swept: false,
+        unfinished: false,
         oom: cgroup::OomWatch::new(),
         events: std::collections::VecDeque::new(),
         untidy: true,

@@ -72,7 +72,7 @@ impl Engine {
                 Stage::Running
             }
         };
-        self.runs.add(Entry { run, pid: child.pid, stage });
+        self.runs.add(Entry { run, pid: child.pid, stage, killed: false });
         Ok((child.pid, watched.is_ok()))
     }
 
@@ -80,7 +80,8 @@ impl Engine {
         if self.runs.withdraw(run) {
             return self.happened(Event::Exited { run, end: End::Signal(sig), oom: Oom::No, leftovers: false });
         }
-        let Some(entry) = self.runs.by_run(run) else { return };
+        let Some(entry) = self.runs.by_run_mut(run) else { return };
+        entry.killed |= sig == Sig::KILL && scope == Scope::Tree;
         let (pid, lingering) = (entry.pid, matches!(entry.stage, Stage::Lingering));
         let targets = match scope {
             Scope::Process if lingering => Vec::new(),
@@ -99,13 +100,20 @@ impl Engine {
 
     /// Signals all that is left, whoever started it.
     fn sweep(&mut self, sig: Sig) {
+        let count = self.signal_everything(sig);
+        if count > 0 {
+            info!("{count} processes are left, sending them {sig}");
+        }
+        self.swept = sig == Sig::KILL;
+        self.reap();
+    }
+
+    /// How many there were.
+    pub(super) fn signal_everything(&mut self, sig: Sig) -> usize {
         let mut left = Vec::new();
         self.processes.everything(&mut left);
-        if !left.is_empty() {
-            info!("{} processes are left, sending them {sig}", left.len());
-        }
-        left.into_iter().for_each(|pid| send(pid, sig));
-        self.reap();
+        left.iter().for_each(|pid| send(*pid, sig));
+        left.len()
     }
 
     fn end(&mut self, code: u8, reason: &str) {
@@ -121,7 +129,7 @@ impl Engine {
 }
 
 /// A process that is gone by now needs no signal; one that refuses it is worth a line.
-fn send(pid: u32, sig: Sig) {
+pub(super) fn send(pid: u32, sig: Sig) {
     if kill::process(pid, sig) == Sent::Refused {
         warn!("cannot send {sig} to pid {pid}: operation not permitted");
     }

@@ -47,6 +47,10 @@ const STARTS: usize = 1 << 40;
 /// Events taken from the kernel in one wake-up; the rest comes in the next.
 const EVENTS_MAX: usize = 128;
 
+/// How often ends are collected anew when an app has ended and more ends came while pm3 looked what it left. What is
+/// still not clear then is looked at after the next one.
+const LOOKS_MAX: usize = 4;
+
 /// When nothing has happened for this long, there is time to give memory back. It is done once after any work.
 const QUIET: Duration = Duration::from_millis(500);
 
@@ -64,6 +68,10 @@ pub struct Engine {
     read_once_more: bool,
     wall_clock: Option<clock::WallWatch>,
     processes: Processes,
+    /// Everything has been sent SIGKILL.
+    swept: bool,
+    /// There is more to receive or to reap than was done in one turn, and no event will come for it.
+    unfinished: bool,
     oom: cgroup::OomWatch,
     /// What happened and the supervisor has not been told yet.
     events: VecDeque<Event>,
@@ -105,6 +113,9 @@ impl Engine {
 
     /// How long nothing will happen by itself.
     fn patience(&self) -> Option<Duration> {
+        if self.unfinished {
+            return Some(Duration::ZERO);
+        }
         let deadlines = [self.supervisor.deadline(), self.reading.as_ref().map(|reading| reading.deadline)];
         // mio rounds up to the milliseconds that epoll counts in, so the deadline will lie behind us.
         Some(deadlines.into_iter().flatten().min()?.since(clock::now()))
@@ -112,7 +123,7 @@ impl Engine {
 
     fn wake(&mut self, ready: &Events) {
         let mut incoming = Vec::new();
-        let mut signalled = false;
+        let mut signalled = std::mem::take(&mut self.unfinished);
         for event in ready {
             match event.token() {
                 SIGNALS => signalled = true,
@@ -160,17 +171,16 @@ impl Engine {
 
     fn take_signals(&mut self) {
         let mut received = Vec::new();
-        loop {
-            received.clear();
-            let more = self.signals.read_all(&mut received).unwrap_or_else(|error| {
-                error!("reading signals failed: {error}");
-                false
-            });
-            for Received { sig, by_kernel, .. } in received.iter().filter(|one| one.sig != Sig::CHLD) {
-                self.happened(Event::Signal { sig: *sig, by_kernel: *by_kernel });
-            }
-            if !more {
-                return;
+        match self.signals.read_all(&mut received) {
+            Ok(more) => self.unfinished |= more,
+            Err(error) => error!("reading signals failed: {error}"),
+        }
+        let mut told = Vec::new();
+        for Received { sig, by_kernel, .. } in received.into_iter().filter(|one| one.sig != Sig::CHLD) {
+            // As for any program: one that was sent several times before it was looked at has been sent.
+            if !told.contains(&(sig, by_kernel)) {
+                told.push((sig, by_kernel));
+                self.happened(Event::Signal { sig, by_kernel });
             }
         }
     }
@@ -178,22 +188,33 @@ impl Engine {
     /// Collects everything that ended.
     fn reap(&mut self) {
         let mut ended = Vec::new();
-        let children = reap::reap(&mut |pid, change| match change {
-            Change::Ended(end) => ended.push((pid, end)),
-            // An app may stop itself, or be stopped for a debugger; that is its own affair.
-            Change::Stopped(_) => {}
-        });
-        // Other orphans that came and went are nobody's, however many there are.
-        let of_runs = ended.iter().any(|(pid, _)| self.runs.by_pid(*pid).is_some());
-        if of_runs || !ended.is_empty() && self.runs.lingering().next().is_some() {
+        let mut children = Children::Some;
+        for _ in 0..LOOKS_MAX {
+            children = reap::reap(&mut |pid, change| match change {
+                Change::Ended(end) => ended.push((pid, end)),
+                // An app may stop itself, or be stopped for a debugger; that is its own affair.
+                Change::Stopped(_) => {}
+            });
+            // Other orphans that came and went are nobody's, however many there are.
+            let of_runs = ended.iter().any(|(pid, _)| self.runs.by_pid(*pid).is_some());
+            if !of_runs && (ended.is_empty() || self.runs.lingering().next().is_none()) {
+                break;
+            }
             self.look_around();
+            if !(of_runs && self.processes.is_blurred()) {
+                break;
+            }
         }
+        self.unfinished |= children == Children::More;
         let mut strangers = false;
         for (pid, end) in ended {
             strangers |= !self.main_ended(pid, end);
         }
         if strangers {
             self.look_after_lingering();
+        }
+        if strangers && self.swept && children != Children::None {
+            self.signal_everything(Sig::KILL);
         }
         if children == Children::None && self.supervisor.is_ending() {
             self.happened(Event::Childless);
@@ -212,7 +233,7 @@ impl Engine {
             return true;
         }
         entry.stage = Stage::Lingering;
-        let leftovers = !self.tree(run).is_empty();
+        let leftovers = !self.is_gone(&self.tree(run));
         if !leftovers {
             self.runs.remove(run);
         }
@@ -221,12 +242,18 @@ impl Engine {
         true
     }
 
-    /// Tells of trees whose last process is gone.
+    /// Tells of trees whose last process is gone. One that was killed may have made processes while it was looked at:
+    /// the end of each of those who did brings us here, until none is left.
     fn look_after_lingering(&mut self) {
-        let cleared: Vec<RunId> = self.runs.lingering().filter(|run| self.tree(*run).is_empty()).collect();
-        for run in cleared {
-            self.runs.remove(run);
-            self.happened(Event::Cleared { run });
+        let lingering: Vec<(RunId, bool)> = self.runs.lingering().map(|entry| (entry.run, entry.killed)).collect();
+        for (run, killed) in lingering {
+            let tree = self.tree(run);
+            if self.is_gone(&tree) {
+                self.runs.remove(run);
+                self.happened(Event::Cleared { run });
+            } else if killed {
+                tree.into_iter().for_each(|pid| effects::send(pid, Sig::KILL));
+            }
         }
     }
 
@@ -234,6 +261,12 @@ impl Engine {
     fn look_around(&mut self) {
         let runs = &self.runs;
         self.processes.refresh(|pid| runs.by_pid(pid).is_some());
+    }
+
+    /// Whether no process of a run is left, given its tree. Not sure counts as no: who ended while we looked has still to
+    /// be reaped, and then it is looked at again.
+    fn is_gone(&self, tree: &[u32]) -> bool {
+        tree.is_empty() && !self.processes.is_blurred()
     }
 
     /// The processes of a run, as of the last `look_around`.

@@ -128,8 +128,10 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for a signal, as long as `timeout` says or for ever. Only SIGCHLD is nothing to act on.
+    /// Waits for a signal, as long as `timeout` says or for ever; not at all while there is more to reap. Only SIGCHLD is
+    /// nothing to act on.
     fn next(&mut self, timeout: Option<Duration>) -> Option<Sig> {
+        let timeout = if self.children == Children::More { Some(Duration::ZERO) } else { timeout };
         let sig = signals::next(timeout)?.sig;
         self.asked = self.asked.saturating_add(u32::from(STOPS.contains(&sig)));
         (sig != Sig::CHLD).then_some(sig)

@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub(super) run: RunId,
     pub(super) pid: u32,
     pub(super) stage: Stage,
+    /// Its tree has been sent SIGKILL: whatever is made meanwhile gets it too.
+    pub(super) killed: bool,
 }
 
 #[derive(Debug)]
@@ -87,8 +89,7 @@ impl Runs {
     }
 
     /// Runs whose main process is gone and whose tree is not.
-    pub(super) fn lingering(&self) -> impl Iterator<Item = RunId> + '_ {
-        let lingers = |entry: &&Entry| matches!(entry.stage, Stage::Lingering);
-        self.entries.iter().filter(lingers).map(|entry| entry.run)
+    pub(super) fn lingering(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| matches!(entry.stage, Stage::Lingering))
     }
 }

@@ -34,6 +34,9 @@ pub struct Processes {
     source: Source,
     /// Our own children that are no run's main process: orphans that came to us.
     adopted: Vec<Adopted>,
+    /// One of those had ended when we looked at it, so nobody knows whose it was; its children may have come to us too
+    /// late to be seen.
+    blurred: bool,
     /// With `Source::Table`: parent and child, sorted.
     table: Vec<(u32, u32)>,
 }
@@ -63,7 +66,7 @@ impl Processes {
             (true, Ok(_)) => Source::Files,
             (true, Err(_)) => Source::Table,
         };
-        Processes { source, adopted: Vec::new(), table: Vec::new() }
+        Processes { source, adopted: Vec::new(), blurred: false, table: Vec::new() }
     }
 
     /// As `new`, on a kernel without the `children` files.
@@ -77,14 +80,23 @@ impl Processes {
     /// that are a run's main process.
     pub fn refresh(&mut self, is_main: impl Fn(u32) -> bool) {
         self.look();
-        let Processes { source, adopted, table } = self;
+        let Processes { source, adopted, blurred, table } = self;
         adopted.clear();
+        *blurred = false;
         children_of(*source, table, None, &mut |pid| {
             if !is_main(pid) {
                 let session = nix::unistd::getsid(Some(raw(pid))).ok().map(|sid| sid.as_raw().unsigned_abs());
-                adopted.push(Adopted { pid, session, mark: environ::mark(pid) });
+                let mark = environ::mark(pid);
+                *blurred |= mark.is_none() && has_ended(pid);
+                adopted.push(Adopted { pid, session, mark });
             }
         });
+    }
+
+    /// Whether the last `refresh` met with a child that has ended: what [`tree`](Self::tree) does not show may be there
+    /// nevertheless. To be asked again when that child has been reaped.
+    pub fn is_blurred(&self) -> bool {
+        self.blurred
     }
 
     /// Appends the processes of a run: the main one, adopted ones that are in its session or carry its mark, and
@@ -178,6 +190,12 @@ fn every_process(found: &mut impl FnMut(u32, stat::Stat)) {
             found(pid, stat);
         }
     });
+}
+
+/// Whether a child has ended and has not been reaped, or is about to end.
+fn has_ended(pid: u32) -> bool {
+    let mut text = [0; 1024];
+    file::read(format_args!("/proc/{pid}/stat"), &mut text).ok().and_then(stat::parse).is_none_or(|stat| stat.has_ended)
 }
 
 fn raw(pid: u32) -> Pid {

@@ -1,5 +1,6 @@
 //! Reaping: collects every child that ended, ours or adopted, and never waits. SIGCHLD coalesces, so one signal may
-//! stand for many ends and orphans may hide the one that matters: ask until the kernel has no more.
+//! stand for many ends and orphans may hide the one that matters: ask until the kernel has no more, but not without end,
+//! as some program may make orphans as fast as they are reaped.
 
 use std::ffi::c_int;
 
@@ -16,18 +17,23 @@ pub enum Change {
     Stopped(Sig),
 }
 
+/// More ends than this are told in the next turn.
+const TURN_MAX: usize = 4096;
+
 /// What is left after reaping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Children {
     /// Some live.
     Some,
+    /// Some live or wait to be reaped; no signal will come for these, so reap once more before waiting for one.
+    More,
     /// There is no child at all (ECHILD).
     None,
 }
 
-/// Reaps all that ended and tells `found` each pid with what became of it.
+/// Reaps all that ended, a turn at a time, and tells `found` each pid with what became of it.
 pub fn reap(found: &mut impl FnMut(u32, Change)) -> Children {
-    loop {
+    for _ in 0..TURN_MAX {
         let mut status: c_int = 0;
         // __WALL: a child made by clone(2) with another exit signal than SIGCHLD counts as well.
         // SAFETY: waitpid writes only `status`.
@@ -43,6 +49,7 @@ pub fn reap(found: &mut impl FnMut(u32, Change)) -> Children {
             Err(_) => return Children::None,
         }
     }
+    Children::More
 }
 
 /// Decodes a raw wait status (wait(2)). nix's own decoding refuses realtime signals.

@@ -16,6 +16,7 @@
 //! | `restrict:PID:KIND:N` | sets a soft limit of another process, `nofile` or `nproc`, and prints `was N` |
 //! | `fill` | makes children until no more can be made, then prints `full` |
 //! | `end` | ends and reaps all its children |
+//! | `flee` | goes on in a new child and ends, for ever: whoever looks for it finds its last pid |
 //! | `busy:N` | makes N children and reaps them, one after the other |
 
 use std::fs::{self, File, OpenOptions};
@@ -76,6 +77,7 @@ pub fn run_one(verb: &str, argument: &str, words: &mut &[String]) -> bool {
         "restrict" => restrict(argument),
         "fill" => fill(),
         "end" => end_children(),
+        "flee" => flee(),
         "busy" => (0..number(argument)).for_each(|_: u32| assert!(nix::sys::wait::waitpid(fork(|| {}), None).is_ok())),
         _ => return false,
     }
@@ -137,6 +139,17 @@ fn fill() {
         }
     }) {}
     say("full");
+}
+
+fn flee() -> ! {
+    loop {
+        // SAFETY: there is one thread, so the child may do anything.
+        match unsafe { nix::unistd::fork() } {
+            Ok(ForkResult::Child) => {}
+            Ok(ForkResult::Parent { .. }) => exit(0),
+            Err(errno) => broken(&format!("fork: {errno}")),
+        }
+    }
 }
 
 fn end_children() {

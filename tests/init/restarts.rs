@@ -253,6 +253,22 @@ fn what_outlives_the_main_process_is_ended_before_the_next_run() {
 }
 
 #[test]
+fn what_makes_new_processes_while_it_is_killed_is_killed_too() {
+    for ns in both() {
+        let world = World::new();
+        let one = ["orphan", "[", "deaf", "flee", "]"];
+        let words = [&one.repeat(8)[..], &["say:up", "pause"]].concat();
+        world.plan(&app("web", &words, "kill_timeout = \"100ms\""));
+        let mut init = world.boot(ns);
+        init.proc.expect("up");
+        // Who makes orphans faster than they are reaped does not keep pm3 from the others.
+        init.does(&["ping"]);
+        init.does(&["stop", "web"]);
+        has_not(&init.stop(0), "left, sending");
+    }
+}
+
+#[test]
 fn without_treekill_what_is_left_stays() {
     let world = World::new();
     let mut gate = world.gate("gate");

@@ -24,6 +24,7 @@ crate::tests![TESTS:
     ends_are_told_as_they_were,
     a_stop_is_no_end,
     orphans_are_reaped,
+    many_ends_are_told_in_turns,
     signals_that_reach_nobody_are_values,
     groups_are_signalled,
 ];
@@ -141,6 +142,18 @@ fn orphans_are_reaped() {
     assert_eq!(world.end(orphan), End::Code(9));
     assert_eq!(world.end(run.pid), End::Code(0));
     assert_eq!(reap::reap(&mut |_, _| {}), Children::None);
+}
+
+fn many_ends_are_told_in_turns() {
+    let mut world = World::new();
+    let mut crowd = world.start(actor(&["crowd:5000", "pause"]));
+    assert_eq!(crowd.line(), "crowd 5000");
+    let turn = || {
+        let mut ended = 0;
+        let children = reap::reap(&mut |_, _| ended += 1);
+        (ended, children)
+    };
+    assert_eq!([turn(), turn()], [(4096, Children::More), (904, Children::Some)]);
 }
 
 fn signals_that_reach_nobody_are_values() {

@@ -37,7 +37,7 @@ pub struct World {
 impl Drop for World {
     fn drop(&mut self) {
         let mut left = vec![];
-        while reap::reap(&mut |_, _| {}) == Children::Some {
+        while reap::reap(&mut |_, _| {}) != Children::None {
             Processes::new().everything(&mut left);
             for pid in left.drain(..) {
                 kill::process(pid, Sig::KILL);

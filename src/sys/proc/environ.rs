@@ -27,6 +27,10 @@ pub(super) struct Mark {
 impl Mark {
     const NONE: Mark = Mark { text: [0; MARK_MAX], len: 0 };
 
+    pub(super) fn is_none(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether it is this one. An empty one is none.
     pub(super) fn is(&self, mark: &str) -> bool {
         self.len > 0 && self.text.get(..self.len) == Some(mark.as_bytes())

@@ -5,6 +5,8 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     /// A thread of the kernel, which no signal ends.
     pub(super) is_kernels: bool,
+    /// It has ended, or is about to: it has no memory any more and may still have children.
+    pub(super) has_ended: bool,
 }
 
 /// Reads the text. The second field, the program's name, may hold anything, closing brackets too: the fields after it
@@ -12,12 +14,13 @@ pub(super) struct Stat {
 pub(super) fn parse(text: &[u8]) -> Option<Stat> {
     /// From the kernel's sched.h.
     const PF_KTHREAD: u64 = 0x0020_0000;
+    const PF_EXITING: u64 = 0x4;
     let end = text.iter().rposition(|byte| *byte == b')')?;
     let mut fields = str::from_utf8(text.get(end + 1..)?).ok()?.split_ascii_whitespace();
     // state, parent, group, session, terminal, its foreground group, flags
     let parent = fields.nth(1)?.parse().ok()?;
     let flags: u64 = fields.nth(4)?.parse().ok()?;
-    Some(Stat { parent, is_kernels: flags & PF_KTHREAD != 0 })
+    Some(Stat { parent, is_kernels: flags & PF_KTHREAD != 0, has_ended: flags & PF_EXITING != 0 })
 }
 
 #[cfg(test)]
@@ -25,7 +28,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<(u32, bool)>) {
-        let expected = expected.map(|(parent, is_kernels)| Stat { parent, is_kernels });
+        let has_ended = text.contains(") Z ");
+        let expected = expected.map(|(parent, is_kernels)| Stat { parent, is_kernels, has_ended });
         assert_eq!(parse(text.as_bytes()), expected, "{text}");
     }
 
@@ -34,6 +38,7 @@ mod tests {
         check("17 (sh) S 1 17 17 0 -1 4194560 1208 0", Some((1, false)));
         check("17 (a) S 9 ) (b\n)) R 4 17 17 34816 17 4194304 1", Some((4, false)));
         check("2 (kthreadd) S 0 0 0 0 -1 2129984 0", Some((0, true)));
+        check("18 (sh) Z 17 17 17 0 -1 4227084 0 0", Some((17, false)));
         check("9 (kworker/0:1) I 2 0 0 0 -1 69238880 0", Some((2, true)));
     }
 
