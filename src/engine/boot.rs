@@ -109,9 +109,10 @@ fn read(source: &Source) -> Result<Spec, u8> {
         match reading.advance(clock::now()) {
             Progress::Underway => {}
             Progress::Done(spec) => return Ok(*spec),
-            Progress::Failed(why) => {
-                why.into_iter().for_each(|why| error!("{why}"));
-                return Err(BAD_CONFIG);
+            Progress::Failed(None) => return Err(BAD_CONFIG),
+            Progress::Failed(Some(why)) => {
+                error!("{why}");
+                return Err(CANNOT_WORK);
             }
         }
     }

@@ -44,7 +44,7 @@ pub struct Reading {
 pub enum Progress {
     Underway,
     Done(Box<Spec>),
-    /// Said why already, or says it here.
+    /// None: the file has mistakes, and they have been told. Else the machine kept us from reading it.
     Failed(Option<String>),
 }
 

@@ -392,6 +392,16 @@ fn a_machine_that_refuses_the_first_fork_is_not_taken_for_a_bad_file() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_in_time_is_not_taken_for_a_bad_one() {
+    let world = World::new();
+    let fifo = world.fifo("slow");
+    world.plan(&app("web", &["say:up", "pause"], &format!("env_file = {:?}", world.path("slow"))));
+    let mut init = world.boot(Ns::pid1());
+    let _held = fifo.opened();
+    assert_eq!(init.ends(71), ["[pm3] error: reading the file took longer than 5 s"]);
+}
+
+#[test]
 fn bare_pm3_as_pid_1_looks_for_its_file() {
     let world = World::new();
     world.plan(&app("job", &["say:found", "exit:3"], "main = true\nautorestart = false"));
