@@ -97,6 +97,8 @@ fn with_apps(pm3: &Path, count: usize) -> Dirty {
     pm3.signal(Sig::USR1);
     let last = format!("app{}: id ", count - 1);
     while !pm3.err_line().contains(&last) {}
+    // When it waits for ever, it has given back what the work took.
+    rests(pm3.pid);
     private_dirty(pm3.pid)
 }
 
@@ -111,11 +113,16 @@ fn it_sleeps_without_a_timeout_while_nothing_is_due() {
     for words in [vec![PM3, "init", &file], run] {
         let mut pm3 = Ns::pid1().env("PM3_HOME", dir.path()).start(&words);
         pm3.expect("ready");
-        let deadline = Instant::now() + PATIENCE;
-        while !sleeps_for_ever(pm3.pid) {
-            assert!(Instant::now() < deadline, "{words:?}: still {}", syscall(pm3.pid));
-            std::thread::yield_now();
-        }
+        rests(pm3.pid);
+    }
+}
+
+/// Waits until pm3 waits for ever.
+fn rests(pid: i32) {
+    let deadline = Instant::now() + PATIENCE;
+    while !sleeps_for_ever(pid) {
+        assert!(Instant::now() < deadline, "still in {}", syscall(pid));
+        std::thread::yield_now();
     }
 }
 

@@ -372,11 +372,8 @@ impl Value for LogLevel {
 
     fn read(val: &Val<'_>) -> Result<LogLevel, Wrongs> {
         let text = val.text()?;
-        for part in text.split(',') {
-            let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-            if !LEVELS.contains(&level) {
-                return Err(val.wrong(nearest(level, LEVELS).map_or(Refused::Expected, Refused::Meant)));
-            }
+        if !LEVELS.contains(&&*text) {
+            return Err(val.wrong(nearest(&text, LEVELS).map_or(Refused::Expected, Refused::Meant)));
         }
         Ok(LogLevel(text.into()))
     }

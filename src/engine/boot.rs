@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::{error, info, warn};
+use log::{LevelFilter, error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 
@@ -73,7 +73,11 @@ fn start_log() {
     let filter = ["PM3_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     LEVEL_IS_GIVEN.store(filter.is_some(), Ordering::Relaxed);
     let mut builder = env_logger::Builder::new();
-    builder.parse_filters(filter.as_deref().unwrap_or("info"));
+    match &filter {
+        Some(filter) => builder.parse_filters(filter),
+        // The file's level is set later, by `apply_log_level`, and may be any.
+        None => builder.filter_level(LevelFilter::Trace),
+    };
     builder.target(env_logger::Target::Pipe(Box::new(say::stderr())));
     builder.format(|line, record| {
         use std::io::Write;
@@ -85,15 +89,18 @@ fn start_log() {
         }
     });
     let _ = builder.try_init();
+    if filter.is_none() {
+        log::set_max_level(LevelFilter::Info);
+    }
 }
 
 /// Whether the environment has chosen what is logged; then the file does not.
 static LEVEL_IS_GIVEN: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn apply_log_level(spec: &Spec) {
-    let level = spec.settings.log_level.as_deref().and_then(|level| level.parse().ok());
-    if let Some(level) = level.filter(|_| !LEVEL_IS_GIVEN.load(Ordering::Relaxed)) {
-        log::set_max_level(level);
+    if !LEVEL_IS_GIVEN.load(Ordering::Relaxed) {
+        let level = spec.settings.log_level.as_deref().and_then(|level| level.parse().ok());
+        log::set_max_level(level.unwrap_or(LevelFilter::Info));
     }
 }
 

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use log::{error, warn};
+use log::{debug, error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -160,8 +160,13 @@ impl Engine {
     fn settle(&mut self) {
         let mut effects = Vec::new();
         while let Some(event) = self.events.pop_front() {
+            // A plan holds the apps' variables, and those are nobody's business.
+            if !matches!(event, Event::Planned { .. }) {
+                debug!("{event:?}");
+            }
             self.supervisor.step(clock::now(), event, &mut effects);
             for effect in effects.drain(..) {
+                debug!("→ {effect:?}");
                 self.perform(effect);
             }
             self.start_ordered();

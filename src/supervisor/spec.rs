@@ -34,7 +34,7 @@ pub struct Settings {
     /// A group whose members may use the control socket, with `control_right`.
     pub control_group: Option<Box<str>>,
     pub control_right: Right,
-    /// env_logger's filter, where neither `PM3_LOG` nor `RUST_LOG` is set.
+    /// The level of pm3's own lines, where neither `PM3_LOG` nor `RUST_LOG` is set.
     pub log_level: Option<Box<str>>,
     /// A file that gets the reason of the exit, as Kubernetes' `/dev/termination-log`.
     pub termination_log: Option<Box<str>>,

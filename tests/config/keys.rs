@@ -63,7 +63,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("control", "false", "'off'"),
     ("control_group", "'ops'", "'o p s'"),
     ("control_right", "'operate'", "'admin'"),
-    ("log_level", "'pm3=debug,warn'", "'inf'"),
+    ("log_level", "'debug'", "'inf'"),
     ("termination_log", "'/x'", "false"),
 ];
 

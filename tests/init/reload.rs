@@ -167,3 +167,20 @@ fn a_reading_that_is_killed_is_said_to_be() {
     assert_eq!(init.row(0)["status"], "online");
     init.stop(0);
 }
+
+#[test]
+fn the_level_of_pm3s_lines_follows_the_file_and_shows_no_secrets() {
+    let world = World::new();
+    let web = app("web", &["say:up", "pause"], "env = { SECRET = \"xyzzy\" }");
+    world.plan(&web);
+    let mut init = world.boot(Ns::pid1().without("PM3_LOG").without("RUST_LOG"));
+    init.told("web: online");
+    world.plan(&format!("[pm3]\nlog_level = \"debug\"\n{web}"));
+    init.signal(Sig::HUP);
+    init.told("file read again");
+    init.signal(Sig::TERM);
+    init.told("debug: Exited");
+    let log = init.ends(0);
+    has_not(&log, "xyzzy");
+    has_not(&init.proc.err().taken, "xyzzy");
+}
