@@ -86,8 +86,12 @@ impl App {
         !self.is_up() && self.instances.iter().all(Instance::is_over)
     }
 
-    /// It failed for good: the code of the instance that was first to fail.
+    /// It failed those who require it, for good: some instance is errored and none is up, or a service has ended by
+    /// itself. The code is that of the first to fail.
     pub fn failed_code(&self) -> Option<u8> {
+        if !self.is_out() {
+            return None;
+        }
         let errors = self.instances.iter().filter_map(|instance| match instance.state {
             State::Errored { code, at } => Some((at, code)),
             State::Waiting { .. }
@@ -100,7 +104,15 @@ impl App {
             | State::Stopped
             | State::Finished { .. } => None,
         });
-        errors.min().filter(|_| self.is_out()).map(|(_, code)| code)
+        errors.min().map(|(_, code)| code).or_else(|| self.finished_code())
+    }
+
+    /// A service that has ended by itself and that no schedule will start again.
+    fn finished_code(&self) -> Option<u8> {
+        let code = |one: &Instance| if let State::Finished { code } = one.state { Some(code) } else { None };
+        let codes: Option<Vec<u8>> = self.instances.iter().map(code).collect();
+        let ends = self.spec.kind == Kind::Service && self.spec.cron.is_none();
+        codes.filter(|_| ends).map(|codes| codes.into_iter().find(|code| *code != 0).unwrap_or(0))
     }
 
     /// Some process of it may still be there.

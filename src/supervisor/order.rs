@@ -1,8 +1,9 @@
 //! Who waits for whom: `after` and `requires` when starting, the reverse when pm3 stops.
 //!
 //! `after` is order alone: it waits until the other is online or has ended for good. `requires` waits until the other
-//! is online (a one-shot: finished well), starts it if nobody else would, and is errored while the other is; it
-//! recovers with it. Systemd's words (systemd.unit(5)), where `requires` implies the order too.
+//! is online (a one-shot: finished well), starts it if nobody else would, and is errored while the other is errored or,
+//! being a service, has ended by itself: nobody waits for what does not come. It recovers with the other. Systemd's
+//! words (systemd.unit(5)), where `requires` implies the order too.
 
 use super::Supervisor;
 use super::app::App;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{End, Millis, Oom, Sig};
-use super::spec::{AppSpec, Restart};
+use super::spec::{AppSpec, Kind, Restart};
 
 /// PM2's ceiling of the exponential back-off.
 const BACKOFF_MAX: Millis = Millis(15_000);
@@ -57,7 +57,7 @@ pub fn may_be_a_stop(app: &AppSpec, end: End) -> bool {
     }
 }
 
-/// Whether a run that ended with this code has done what it was started for.
+/// Whether a run that ended with this code is followed by no other, as the file has it.
 fn is_done(app: &AppSpec, code: u8) -> bool {
     app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always
 }
@@ -68,7 +68,9 @@ pub fn judge(app: &AppSpec, record: &mut Record, ended: Ended, random: u32) -> V
     if let End::Code(code) = ended.end
         && is_done(app, code)
     {
-        return Verdict::Finished;
+        // A one-shot that ends with such a code is not tried again, but done it is not: nobody who requires it may start.
+        let is_failed = app.kind == Kind::Oneshot && code != 0;
+        return if is_failed { Verdict::Errored } else { Verdict::Finished };
     }
     if policy.when == Restart::Never {
         return Verdict::Errored;
@@ -166,6 +168,8 @@ mod tests {
         let stop = app(RestartPolicy { stop_exit_codes: [3].into(), ..RestartPolicy::default() });
         let on_failure = app(RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() });
         let never = app(RestartPolicy { when: Restart::Never, ..RestartPolicy::default() });
+        let oneshot = AppSpec { kind: Kind::Oneshot, ..on_failure.clone() };
+        let tried_once = AppSpec { kind: Kind::Oneshot, ..stop.clone() };
         let mut judged = |app: &AppSpec, end| judge(app, &mut record, ended(end, 0), 0);
         let again = Verdict::Restart { after: Millis::ZERO };
         assert_eq!(judged(&stop, End::Code(3)), Verdict::Finished);
@@ -174,6 +178,9 @@ mod tests {
         assert_eq!(judged(&on_failure, End::Signal(Sig::KILL)), again);
         assert_eq!(judged(&never, End::Code(0)), Verdict::Finished);
         assert_eq!(judged(&never, End::Code(2)), Verdict::Errored);
+        assert_eq!(judged(&oneshot, End::Code(0)), Verdict::Finished);
+        assert_eq!(judged(&oneshot, End::Code(3)), again);
+        assert_eq!(judged(&tried_once, End::Code(3)), Verdict::Errored);
     }
 
     #[test]

@@ -66,8 +66,6 @@ impl Supervisor {
             }
             ids.extend(found);
         }
-        ids.sort_unstable();
-        ids.dedup();
         let mut waits = Vec::new();
         let (settle, random, last_run) = (self.settings.settle, self.draw(), self.last_run);
         for app in &mut self.apps {

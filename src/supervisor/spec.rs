@@ -105,7 +105,7 @@ pub struct AppSpec {
     pub stop: StopPolicy,
     /// Order alone: start once each of these is online or has ended for good. Names of apps, free of cycles.
     pub after: Box<[Box<str>]>,
-    /// Start only once these are online (a one-shot: finished well); errored while one of them is.
+    /// Start only once these are online (a one-shot: finished well); errored while one of them is over for good.
     pub requires: Box<[Box<str>]>,
     /// pm3 ends when this app does, with its code.
     pub main: bool,

@@ -214,11 +214,13 @@ impl Place {
         let Unjudged { end, ran_ms, .. } = unjudged;
         let failed = end != End::Code(0);
         let wanted = matches!(end, End::Code(code) if policy.stop_exit_codes.contains(&code));
+        let errored = Gate::Errored { code: end.exit_code(), at: now };
         if wanted || policy.when != Restart::Always && !failed {
-            self.gate = Gate::Finished(end.exit_code());
+            // Who requires a one-shot wants it to have succeeded, whatever ends it.
+            let done = app.kind == Kind::Service || !failed;
+            self.gate = if done { Gate::Finished(end.exit_code()) } else { errored };
             return;
         }
-        let errored = Gate::Errored { code: end.exit_code(), at: now };
         if policy.when == Restart::Never {
             self.gate = errored;
             return;
@@ -310,10 +312,13 @@ impl Model {
         }
     }
 
+    /// Has failed those who require it: nothing is up or to come, and something errored; or a service is finished.
     pub(crate) fn is_failed(&self, app: &AppSpec) -> bool {
-        !self.is_up(app)
-            && self.of(&app.name).all(|place| self.is_over(place))
-            && self.of(&app.name).any(|place| self.status(place) == Status::Errored)
+        let all = |of: &dyn Fn(&Place) -> bool| self.of(&app.name).all(of);
+        let errored = !all(&|place| self.status(place) != Status::Errored);
+        let ended = app.kind == Kind::Service && app.cron.is_none();
+        let finished = ended && all(&|place| self.status(place) == Status::Finished);
+        !self.is_up(app) && all(&|place| self.is_over(place)) && (errored || finished)
     }
 
     /// What an instance may not start before.
@@ -340,8 +345,12 @@ impl Model {
         match (place.gate, self.status(place)) {
             (Gate::Errored { code, .. }, Status::Errored) => vec![code],
             (_, Status::Errored) => {
-                let root = self.held_by(place).map(|root| self.of(&root.name).flat_map(|one| self.errored_codes(one)));
-                root.into_iter().flatten().collect()
+                let root = self.held_by(place).map(|root| self.of(&root.name)).into_iter().flatten();
+                root.flat_map(|one| match one.gate {
+                    Gate::Finished(code) => vec![code],
+                    _ => self.errored_codes(one),
+                })
+                .collect()
             }
             _ => Vec::new(),
         }

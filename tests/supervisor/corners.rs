@@ -264,3 +264,18 @@ fn more_requests_than_anybody_could_be_waiting_for_are_refused() {
     bare(&mut sup, 2, Event::ClientGone { client: ClientId(7) });
     assert_eq!(bare(&mut sup, 3, ask(257, Verb::Start, &["web"])), []);
 }
+
+#[test]
+fn nobody_waits_for_ever_for_what_has_ended() {
+    let on_failure = RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() };
+    let stops = RestartPolicy { stop_exit_codes: [3].into(), ..on_failure.clone() };
+    let service = AppSpec { restart: on_failure, ..app("db") };
+    let oneshot = AppSpec { restart: stops, kind: Kind::Oneshot, ..app("db") };
+    for (db, end) in [(service, 0), (oneshot, 3)] {
+        let mut sup = Supervisor::new(Spec { apps: vec![db, requiring("web", "db")], ..Spec::default() }, 1);
+        bare(&mut sup, 0, Event::Boot);
+        let out = bare(&mut sup, 1, exited(1, End::Code(end)));
+        assert!(lines(&out).contains(&"web: errored: requires db".to_owned()), "{out:?}");
+        assert_eq!(exit(&bare(&mut sup, 2, Event::Childless)), Some(end));
+    }
+}
