@@ -48,13 +48,14 @@ impl Rig {
         let root = std::env::temp_dir().join(format!("pm3-rig-{}", std::process::id()));
         fs::create_dir(&root).map_err(|error| format!("{}: {error}", root.display()))?;
         let dir = root.to_str().ok_or("the directory for temporary files is not UTF-8")?;
-        let runtime = needs("runc", 0).map_or(String::new(), |_| "runtime = \"runc\"\n".to_owned());
-        let limits =
-            [("nofile", Resource::RLIMIT_NOFILE), ("nproc", Resource::RLIMIT_NPROC)].map(|(name, resource)| {
-                // Without its own word podman asks for more than a test machine's root may have.
-                let (soft, hard) = getrlimit(resource).unwrap_or((1024, 1024));
-                format!("\"{name}={}:{}\"", soft.min(1024), hard.min(16384))
-            });
+        // crun, podman's own choice, fails where cgroups are of both versions.
+        let runtime = needs("runc", 0).map_or("", |_| "runtime = \"runc\"\n");
+        // Without a word podman asks for more than a test machine's root may have, or than podman leaves to itself.
+        let limits = [("nofile", Resource::RLIMIT_NOFILE), ("nproc", Resource::RLIMIT_NPROC)];
+        let limits = limits.map(|(name, resource)| {
+            let most = getrlimit(resource).map_or(1024, |(_, hard)| hard.min(16384));
+            format!("\"{name}={most}:{most}\"")
+        });
         let engine = format!(
             "[containers]\ndefault_ulimits = [{}]\n\
              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n{runtime}\
@@ -76,7 +77,8 @@ impl Rig {
 
     fn environment(&self, mut command: Command) -> Command {
         set_environment(&mut command, &self.root);
-        command.stdin(Stdio::null());
+        // On an OOM kill podman's monitor leaves a file in the directory that it was started in.
+        command.stdin(Stdio::null()).current_dir(&self.root);
         command
     }
 
