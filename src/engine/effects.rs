@@ -1,6 +1,7 @@
 //! One arm for each effect: what the supervisor says is done here, and nothing else is.
 
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use log::{error, info, warn};
 use mio::Interest;
@@ -13,7 +14,7 @@ use crate::supervisor::event::{
     self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
 };
 use crate::sys::kill::{self, Sent};
-use crate::sys::{clock, spawn};
+use crate::sys::{clock, errno, say, spawn, why};
 
 impl Engine {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -119,9 +120,9 @@ impl Engine {
     fn end(&mut self, code: u8, reason: &str) {
         info!("exit {code}: {reason}");
         if let Some(path) = &self.supervisor.settings().termination_log
-            && let Err(error) = std::fs::write(&**path, format!("pm3: exit {code}: {reason}\n"))
+            && let Err(error) = say::leave(Path::new(&**path), &format!("pm3: exit {code}: {reason}\n"))
         {
-            warn!("cannot write the reason to termination_log {path}: {error}");
+            warn!("cannot write the reason to termination_log {path}: {}", why(errno::of(&error)));
         }
         self.server.close();
         self.exit = Some(code);

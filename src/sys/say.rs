@@ -7,8 +7,11 @@
 //! and must not be opened again, or lines of the apps would be written over ours. What is left is asked by poll(2).
 
 use std::ffi::CStr;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -45,6 +48,17 @@ pub fn stderr() -> Say {
     // SAFETY: 2 is open from the start on (`early`) and is never closed.
     let fd = unsafe { BorrowedFd::borrow_raw(2) };
     Say { way: Way::find(fd, c"/proc/self/fd/2"), rest: Vec::new(), lost: 0 }
+}
+
+/// Leaves a text in a file in place of what was there. Through no symbolic link, which an app may have put there; and
+/// not waiting for anybody to read it, should it be a FIFO.
+///
+/// # Errors
+/// From open(2) and write(2); ELOOP for a link, ENXIO for a FIFO.
+pub fn leave(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 impl Way {

@@ -283,6 +283,21 @@ fn the_reason_is_told_where_kubernetes_looks() {
 }
 
 #[test]
+fn a_reason_that_cannot_be_told_holds_nobody_up_and_overwrites_nothing() {
+    let world = World::new();
+    let kept = world.write("kept", "kept");
+    std::os::unix::fs::symlink(&kept, world.path("link")).unwrap();
+    let _nobody_reads = world.fifo("fifo");
+    for (name, why) in [("fifo", "no such device or address"), ("link", "too many symbolic links encountered")] {
+        let settings = format!("[pm3]\ntermination_log = {:?}\n", world.path(name));
+        world.plan(&(settings + &app("job", &["exit:3"], "kind = \"oneshot\"")));
+        let log = world.boot(Ns::pid1()).ends(3);
+        has(&log, &format!("cannot write the reason to termination_log {}: {why}", world.path(name)));
+    }
+    assert_eq!(world.read("kept"), "kept");
+}
+
+#[test]
 fn what_is_left_in_other_sessions_is_ended_too() {
     for ns in both() {
         let world = World::new();
