@@ -140,7 +140,7 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("treekill", [], Is("true"), bool, |app, v| app.spec.stop.tree = v,
         "end what outlives the main process: kill_signal, then SIGKILL; false: leave it alone"),
     key!("main", [], Is("false"), bool, |app, v| app.spec.main = v,
-        "pm3 ends when this app does, with its exit code; for one app at most"),
+        "pm3 ends when this app has ended and is not to be restarted, with its exit code; for one app at most"),
     key!("exit_on_error", [], Is("false"), bool, |app, v| app.spec.exit_on_error = v,
         "pm3 ends when this app is errored, with its exit code"),
 
