@@ -19,6 +19,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Spec;
 use crate::sys::proc::Processes;
 use crate::sys::signals::{self, SignalFd};
+use crate::sys::users::Users;
 use crate::sys::{cgroup, clock, fds, fork, memory, place, say};
 
 /// What `pm3 init` was asked.
@@ -54,7 +55,7 @@ pub fn init(args: Args) -> u8 {
     apply_log_level(&spec);
     // A working directory would keep its disk from being unmounted; the apps' own start from `start_dir`.
     let _ = std::env::set_current_dir("/");
-    let origin = Origin { nofile: inherited.ok(), nonce: nonce() };
+    let origin = Origin { nofile: inherited.ok(), nonce: nonce(), owner: owner() };
     let engine = match assemble(spec, source, origin, args.socket) {
         Ok(engine) => engine,
         Err(why) => {
@@ -169,6 +170,12 @@ fn facts(socket: Option<PathBuf>) -> places::Facts {
         xdg_runtime_dir: directory("XDG_RUNTIME_DIR"),
         home: directory("HOME"),
     }
+}
+
+/// The user that pm3 runs as: by name, or by number where /etc/passwd does not know it.
+fn owner() -> Box<str> {
+    let uid = place::uid();
+    Users::read().by_uid(uid).map_or_else(|| uid.to_string().into(), |user| user.name)
 }
 
 /// Tells this pm3 from others whose runs may be seen from here: its pid namespace, its pid and when it started.

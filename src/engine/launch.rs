@@ -18,6 +18,8 @@ pub(super) struct Origin {
     pub(super) nofile: Option<Range>,
     /// Tells this pm3's runs from those of another one around or inside it.
     pub(super) nonce: Box<str>,
+    /// The name or number of the user that pm3 runs as, and with it each app that names none.
+    pub(super) owner: Box<str>,
 }
 
 impl Origin {
@@ -175,7 +177,7 @@ fn numbered(path: &Path, id: u32) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The user that an app runs as, for `list`: as the file names it, else pm3's own.
-pub(super) fn user(app: &AppSpec) -> Option<&str> {
-    app.launch.rare.as_deref().and_then(|rare: &Rare| rare.user.as_deref())
+/// The user that an app runs as.
+pub(super) fn user<'a>(app: &'a AppSpec, origin: &'a Origin) -> &'a str {
+    app.launch.rare.as_deref().and_then(|rare: &Rare| rare.user.as_deref()).unwrap_or(&origin.owner)
 }

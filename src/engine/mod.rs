@@ -311,7 +311,7 @@ impl Engine {
                 Request::List => {
                     self.look_around();
                     let usage = |run, limit| self.usage(run, limit);
-                    let rows = report::rows(&self.supervisor, clock::now(), usage);
+                    let rows = report::rows(&self.supervisor, &self.origin, clock::now(), usage);
                     self.reply(client, &Reply::List { rows });
                 }
                 Request::Operate { verb, targets } if targets.is_empty() => {

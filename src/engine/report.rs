@@ -2,7 +2,7 @@
 
 use log::info;
 
-use super::launch;
+use super::launch::{self, Origin};
 use crate::control::Row;
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Mono, RunId, Size};
@@ -10,9 +10,14 @@ use crate::supervisor::instance::{Instance, State};
 use crate::supervisor::spec::AppSpec;
 
 /// A row for each instance. Memory is measured now, by `usage`: the last sample may be old, or there is none.
-pub(super) fn rows(supervisor: &Supervisor, now: Mono, usage: impl Fn(RunId, Option<u64>) -> u64) -> Vec<Row> {
+pub(super) fn rows(
+    supervisor: &Supervisor,
+    origin: &Origin,
+    now: Mono,
+    usage: impl Fn(RunId, Option<u64>) -> u64,
+) -> Vec<Row> {
     let rows = supervisor.instances().map(|(app, one)| {
-        let mut row = row(app, one, now);
+        let mut row = row(app, one, origin, now);
         if let Some(run) = one.run().filter(|_| one.pid() > 0) {
             row.memory_bytes = usage(run, app.memory_limit);
         }
@@ -21,7 +26,7 @@ pub(super) fn rows(supervisor: &Supervisor, now: Mono, usage: impl Fn(RunId, Opt
     rows.collect()
 }
 
-fn row(app: &AppSpec, one: &Instance, now: Mono) -> Row {
+fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Mono) -> Row {
     let uptime = if let State::Online { since, .. } = one.state { now.since(since).as_millis() } else { 0 };
     Row {
         id: one.id.0,
@@ -34,7 +39,7 @@ fn row(app: &AppSpec, one: &Instance, now: Mono) -> Row {
         uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
         memory_bytes: one.usage,
         cpu: None,
-        user: launch::user(app).unwrap_or_default().into(),
+        user: launch::user(app, origin).into(),
         reason: reason(one),
         limit: app.memory_limit,
     }
@@ -57,9 +62,9 @@ fn reason(one: &Instance) -> Box<str> {
 }
 
 /// A line for each instance.
-pub(super) fn log(supervisor: &Supervisor, now: Mono) {
+pub(super) fn log(supervisor: &Supervisor, origin: &Origin, now: Mono) {
     for (app, one) in supervisor.instances() {
-        let row = row(app, one, now);
+        let row = row(app, one, origin, now);
         let memory = if row.memory_bytes > 0 { format!(", memory {}", Size(row.memory_bytes)) } else { String::new() };
         let pid = if row.pid > 0 { format!(", pid {}", row.pid) } else { String::new() };
         let last = if row.reason.is_empty() { String::new() } else { format!(", last: {}", row.reason) };
