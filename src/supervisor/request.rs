@@ -2,6 +2,8 @@
 //! namespace, then an id (PM2's order), and every one is tried. One reply goes out when each instance has arrived
 //! where it was sent, or cannot.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -12,6 +14,9 @@ use super::spec::Kind;
 
 /// Requests under way at once. Each waits for processes; a script that asks for more than this is not reading.
 const REQUESTS_MAX: usize = 256;
+
+/// For so many unknown targets of a request the nearest name is looked for, which takes as long as there are names.
+const SUGGESTIONS_MAX: usize = 8;
 
 /// A request that is under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +34,9 @@ struct Wait {
     /// Only a run after this one counts as started.
     after: RunId,
 }
+
+/// An instance, the index of its app, and its own within that.
+type Place = (InstanceId, usize, usize);
 
 /// How far an instance is on the way that a request sent it.
 enum Progress {
@@ -59,18 +67,21 @@ impl Supervisor {
         }
         let mut outcome = Outcome::default();
         let mut ids: Vec<InstanceId> = Vec::new();
-        for target in targets {
+        // Each once: a line has room for `all` ten thousand times.
+        let mut known = BTreeSet::new();
+        for target in targets.iter().filter(|target| known.insert(&***target)) {
             let found = self.resolve(target);
             if found.is_empty() {
-                outcome.failed.push(self.unknown(target));
+                outcome.failed.push(self.unknown(target, outcome.failed.len() < SUGGESTIONS_MAX));
             }
             ids.extend(found);
         }
+        ids.sort_unstable();
         let mut waits = Vec::new();
         let (settle, random, last_run) = (self.settings.settle, self.draw(), self.last_run);
         for app in &mut self.apps {
             let mut turn = Turn { now, settle, random, out };
-            for instance in app.instances.iter_mut().filter(|one| ids.contains(&one.id)) {
+            for instance in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
                 let mut after = last_run;
                 match verb {
                     Verb::Stop => {
@@ -107,11 +118,15 @@ impl Supervisor {
 
     /// Replies to every request whose instances have all arrived.
     pub(super) fn answer(&mut self, out: &mut Vec<Effect>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let places = self.places();
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain_mut(|request| {
             let waits = std::mem::take(&mut request.waits);
             for wait in waits {
-                let Some((who, progress)) = self.progress(request.verb, wait) else {
+                let Some((who, progress)) = self.progress(request.verb, wait, &places) else {
                     let id = wait.instance;
                     match request.verb {
                         // More than stopped: the file has dropped it meanwhile.
@@ -162,11 +177,21 @@ impl Supervisor {
         }
     }
 
-    fn progress(&self, verb: Verb, wait: Wait) -> Option<(Box<str>, Progress)> {
-        let (app, one) = self
-            .apps
-            .iter()
-            .find_map(|app| app.instances.iter().find(|one| one.id == wait.instance).map(|one| (app, one)))?;
+    /// Where each instance is, by its id. Found once for all that is waited for: there may be a thousand of either.
+    fn places(&self) -> Vec<Place> {
+        let apps = self.apps.iter().enumerate();
+        let mut places: Vec<Place> = apps
+            .flat_map(|(at, app)| app.instances.iter().enumerate().map(move |(nth, one)| (one.id, at, nth)))
+            .collect();
+        places.sort_unstable();
+        places
+    }
+
+    fn progress(&self, verb: Verb, wait: Wait, places: &[Place]) -> Option<(Box<str>, Progress)> {
+        let found = places.binary_search_by_key(&wait.instance, |(id, _, _)| *id).ok()?;
+        let (_, at, nth) = *places.get(found)?;
+        let app = self.apps.get(at)?;
+        let one = app.instances.get(nth)?;
         let progress = match verb {
             Verb::Stop if one.goal == Goal::Run => Progress::Failed("was started again meanwhile".into()),
             Verb::Stop if one.is_over() => Progress::Done,
@@ -228,8 +253,8 @@ impl Supervisor {
             .collect()
     }
 
-    fn unknown(&self, target: &str) -> Box<str> {
-        let names = self.apps.iter().map(|app| &*app.spec.name);
+    fn unknown(&self, target: &str, suggests: bool) -> Box<str> {
+        let names = self.apps.iter().filter(|_| suggests).map(|app| &*app.spec.name);
         match super::near::nearest(target, names) {
             Some(near) => format!("{target}: no such app, namespace or id; did you mean {near}?").into(),
             None => format!("{target}: no such app, namespace or id; `pm3 list` shows what there is").into(),

@@ -1,5 +1,6 @@
 //! What the events mean: the half of the oracle that changes the model when something happens, or time passes.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pm3::supervisor::Supervisor;
@@ -99,7 +100,8 @@ impl Oracle {
 
     fn hear_request(&mut self, client: ClientId, verb: Verb, targets: &[Box<str>]) {
         let (mut ids, mut unknown): (Vec<InstanceId>, usize) = (Vec::new(), 0);
-        for target in targets {
+        // A target counts once, however often it is named.
+        for target in targets.iter().collect::<BTreeSet<_>>() {
             let found = self.model.resolve(target);
             unknown += usize::from(found.is_empty());
             ids.extend(found);

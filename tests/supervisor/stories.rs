@@ -73,3 +73,16 @@ fn the_state_survives_packing() {
     let packed = serde_json::to_string(&sup).unwrap();
     assert_eq!(serde_json::from_str::<Supervisor>(&packed).unwrap(), sup);
 }
+
+#[test]
+fn a_target_counts_once_and_a_few_unknown_ones_are_guessed() {
+    let (mut sup, _) = booted(vec![app("worker")]);
+    let unknown: Vec<Box<str>> = (0..10).map(|n| format!("workr{n}").into()).collect();
+    let targets = [&["all".into(), "worker".into(), "all".into()][..], &unknown, &unknown].concat();
+    let out = step(&mut sup, 5_000, Event::Request { client: ClientId(1), verb: Verb::Start, targets });
+    let Some(Effect::Reply { outcome, .. }) = out.last() else { panic!("no answer: {out:?}") };
+    assert_eq!(outcome.done, ["worker".into()]);
+    assert_eq!(outcome.failed.len(), 10);
+    let guessed: Vec<bool> = outcome.failed.iter().map(|line| line.ends_with("did you mean worker?")).collect();
+    assert_eq!(guessed, [[true; 8].as_slice(), &[false; 2]].concat(), "{outcome:?}");
+}
