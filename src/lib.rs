@@ -50,6 +50,9 @@
 //! - A stop signal to the whole tree. It goes to the main process, which knows how to drain its workers; what outlives
 //!   it gets the signal next, and SIGKILL reaches all.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("pm3 is written for 64-bit Linux: tokens and times count to more than 32 bits");
+
 pub mod cli;
 pub mod config;
 pub mod control;

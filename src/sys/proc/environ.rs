@@ -1,6 +1,9 @@
 //! A run's mark in the environment of a process, by which init knows orphans again that left their session. Read of
 //! processes of any user, as far as the kernel allows it: without CAP_SYS_PTRACE that is under their own file-system
 //! ids, and never of one that made itself undumpable.
+//!
+//! The kernel reads this out of the process's memory, so it waits where that has to come from a disk or a file server
+//! that does not answer. So only orphans are asked: a process that is its parent's child needs no mark.
 
 use std::os::fd::OwnedFd;
 
