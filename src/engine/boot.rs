@@ -12,6 +12,7 @@ use mio::{Interest, Poll};
 use super::launch::Origin;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
 use super::runs::Runs;
+use super::sample::Pace;
 use super::server::Server;
 use super::{Engine, SERVER, SIGNALS};
 use crate::control::place as places;
@@ -151,6 +152,7 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
         processes: Processes::new(),
         swept: false,
         unfinished: false,
+        pace: Pace::default(),
         oom: cgroup::OomWatch::new(),
         events: std::collections::VecDeque::new(),
         untidy: true,

@@ -72,6 +72,7 @@ pub struct Engine {
     swept: bool,
     /// There is more to receive or to reap than was done in one turn, and no event will come for it.
     unfinished: bool,
+    pace: sample::Pace,
     oom: cgroup::OomWatch,
     /// What happened and the supervisor has not been told yet.
     events: VecDeque<Event>,
