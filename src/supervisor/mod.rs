@@ -270,7 +270,7 @@ impl Supervisor {
             return true;
         }
         changed |= self.run_schedules(now, out);
-        changed |= self.pull_in();
+        self.pull_in();
         changed |= self.start_ready(now, out);
         for at in 0..self.apps.len() {
             let ready = self.apps.get(at).is_some_and(|app| app.rolls() && self.may_roll(app));

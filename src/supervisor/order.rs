@@ -85,10 +85,9 @@ impl Supervisor {
         needed
     }
 
-    /// Starts what would not start by itself, because something that runs requires it; true if there was such an app.
-    /// All along a chain at once: nobody shall think that an app of it stays away.
-    pub(super) fn pull_in(&mut self) -> bool {
-        let mut pulled = false;
+    /// Starts what would not start by itself, because something that runs requires it. All along a chain at once: nobody
+    /// shall think that an app of it stays away.
+    pub(super) fn pull_in(&mut self) {
         let idles = |app: &App| app.instances.iter().any(|one| one.goal == Goal::Idle);
         while self.apps.iter().any(idles) {
             let wanted = self.apps.iter().filter(|app| app.instances.iter().any(|one| one.goal == Goal::Run));
@@ -96,11 +95,9 @@ impl Supervisor {
             let apps = self.apps.iter_mut().filter(|app| wanted.contains(&app.spec.name));
             let mut idle = apps.flat_map(|app| &mut app.instances).filter(|one| one.goal == Goal::Idle).peekable();
             if idle.peek().is_none() {
-                return pulled;
+                return;
             }
             idle.for_each(Instance::start);
-            pulled = true;
         }
-        pulled
     }
 }

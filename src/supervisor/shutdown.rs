@@ -195,9 +195,10 @@ impl Supervisor {
 
     /// Asked to stop: main's code, else 0, else 137 if somebody had to be killed because the budget was over.
     fn requested_code(&self, over_budget: bool) -> u8 {
-        match self.apps.iter().find(|app| app.spec.main) {
+        match self.apps.iter().find(|app| app.spec.main && !app.gone) {
             Some(main) => {
-                let mut codes = main.instances.iter().filter_map(|one| one.last_end).map(End::exit_code);
+                let kept = main.instances.iter().filter(|one| one.goal != Goal::Remove);
+                let mut codes = kept.filter_map(|one| one.last_end).map(End::exit_code);
                 codes.find(|code| *code != 0).unwrap_or(0)
             }
             None if over_budget => End::Signal(Sig::KILL).exit_code(),

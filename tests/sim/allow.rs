@@ -258,7 +258,8 @@ impl Oracle {
             Some(codes) => codes.clone(),
             None => {
                 let of = |name: &str| {
-                    let mut codes = self.model.of(name).filter_map(|place| place.last_code);
+                    let kept = self.model.of(name).filter(|place| place.goal != Goal::Remove);
+                    let mut codes = kept.filter_map(|place| place.last_code);
                     codes.find(|code| *code != 0).unwrap_or(0)
                 };
                 let mains: Vec<u8> =

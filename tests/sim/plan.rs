@@ -1,5 +1,5 @@
 //! Random plans, and random changes to a plan: what an operator might write into the file. Every plan is one that
-//! `config` would let pass: known names, no circles, at least one instance.
+//! `config` would let pass: known names, no circles, at least one instance, at most one main app.
 
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, RestartPolicy, Settings, Spec, StopPolicy};
@@ -36,7 +36,7 @@ pub(crate) fn changed(dice: &mut Dice, old: &Spec) -> Spec {
                 }
             }
             2 => spec.apps[at].launch.args = [format!("{}", dice.below(1000)).into()].into(),
-            3 if !spec.apps[at].main => spec.apps[at].instances = dice.between(1, 4) as u32,
+            3 => spec.apps[at].instances = dice.between(1, 4) as u32,
             4 => {
                 let name = spec.apps[at].name.clone();
                 let launch = spec.apps[at].launch.clone();
@@ -70,7 +70,7 @@ fn settings(dice: &mut Dice) -> Settings {
 }
 
 fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
-    let main = dice.chance(10);
+    let main = dice.chance(20) && others.iter().all(|other| !other.main || *other.name == *name);
     let kind = if dice.chance(20) { Kind::Oneshot } else { Kind::Service };
     let restarts: &[Restart] = match kind {
         Kind::Service => &[Restart::Always, Restart::Always, Restart::Always, Restart::OnFailure, Restart::Never],
@@ -80,7 +80,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         name: name.into(),
         namespace: dice.chance(40).then(|| dice.pick(&NAMESPACES).into()),
         kind,
-        instances: if main { 1 } else { dice.pick(&[1, 1, 2, 3]) },
+        instances: dice.pick(&[1, 1, 2, 3]),
         autostart: dice.chance(85),
         restart: RestartPolicy {
             when: dice.pick(restarts),

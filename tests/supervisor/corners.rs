@@ -279,3 +279,13 @@ fn nobody_waits_for_ever_for_what_has_ended() {
         assert_eq!(exit(&bare(&mut sup, 2, Event::Childless)), Some(end));
     }
 }
+
+#[test]
+fn what_the_file_has_dropped_does_not_speak_for_pm3() {
+    let (mut sup, _) = booted(vec![AppSpec { main: true, ..app("web") }, app("db")]);
+    step(&mut sup, 1, planned(vec![app("db")]));
+    step(&mut sup, 2, term());
+    step(&mut sup, 3, exited(1, End::Code(7)));
+    step(&mut sup, 4, exited(2, End::Code(0)));
+    assert_eq!(exit(&bare(&mut sup, 5, Event::Childless)), Some(0));
+}
