@@ -144,7 +144,7 @@ pub struct Row {
     pub restarts: u32,
     /// How long it has been online; 0 while it is not.
     pub uptime_ms: u64,
-    /// Private memory of the whole tree at the last sample, in bytes.
+    /// Private memory of the whole tree when it was asked for, in bytes.
     pub memory_bytes: u64,
     /// Percent of one CPU, where it is measured.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ use super::runs::Runs;
 use super::sample::Pace;
 use super::server::Server;
 use super::{Engine, SERVER, SIGNALS};
-use crate::control::place as places;
+use crate::control::place::Facts;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Spec;
 use crate::sys::proc::Processes;
@@ -134,10 +134,11 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
     registry
         .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
         .map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let facts = facts(socket);
+    let facts = Facts::new(place::uid(), place::pid_namespace(), socket, |name| std::env::var_os(name));
     let (server, names) = Server::open(&spec.settings, &facts, place::is_pid_1(), registry, SERVER);
     let named = if names.is_empty() { "no control socket".to_owned() } else { names.join(" and ") };
-    info!("pm3 {} as pid {}, {} apps, {named}", env!("CARGO_PKG_VERSION"), std::process::id(), spec.apps.len());
+    let (release, pid, count) = (env!("CARGO_PKG_VERSION"), std::process::id(), spec.apps.len());
+    info!("pm3 {release} as pid {pid}, {count} app{}, {named}", if count == 1 { "" } else { "s" });
     let seed = clock::now().0 ^ u64::from(std::process::id());
     Ok(Engine {
         supervisor: Supervisor::new(spec, seed),
@@ -159,19 +160,6 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
         exit: None,
         poll,
     })
-}
-
-/// What the control socket's places depend on.
-fn facts(socket: Option<PathBuf>) -> places::Facts {
-    let directory = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    places::Facts {
-        uid: place::uid(),
-        pid_namespace: place::pid_namespace(),
-        socket,
-        pm3_home: directory("PM3_HOME"),
-        xdg_runtime_dir: directory("XDG_RUNTIME_DIR"),
-        home: directory("HOME"),
-    }
 }
 
 /// The user that pm3 runs as: by name, or by number where /etc/passwd does not know it.

@@ -103,7 +103,7 @@ impl Engine {
     fn sweep(&mut self, sig: Sig) {
         let count = self.signal_everything(sig);
         if count > 0 {
-            info!("{count} processes are left, sending them {sig}");
+            info!("{count} {} left, sending {sig}", if count == 1 { "process is" } else { "processes are" });
         }
         self.swept = sig == Sig::KILL;
         self.reap();

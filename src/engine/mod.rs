@@ -315,8 +315,8 @@ impl Engine {
                     let rows = report::rows(&self.supervisor, &self.origin, clock::now(), usage);
                     self.reply(client, &Reply::List { rows });
                 }
-                Request::Operate { verb, targets } if targets.is_empty() => {
-                    let failed = vec![format!("{verb:?}: no target; name an app, a namespace, an id or all").into()];
+                Request::Operate { targets, .. } if targets.is_empty() => {
+                    let failed = vec!["no target; name an app, a namespace, an id or all".into()];
                     self.reply(client, &Reply::Outcome(Outcome { done: Vec::new(), failed }));
                 }
                 Request::Operate { verb, targets } => self.happened(Event::Request { client, verb, targets }),

@@ -133,7 +133,7 @@ impl Server {
         let group = settings.control_group.as_deref().and_then(|name| {
             let gid = Users::read().gid(name);
             if gid.is_none() {
-                log::warn!("pm3: control_group = {name}: no such group, nobody is let in by it");
+                log::warn!("control_group = {name}: no such group, nobody is let in by it");
             }
             gid
         });
@@ -178,7 +178,7 @@ impl Server {
                 Found::Free
             }
             Err(error) => {
-                log::warn!("pm3: control socket {address}: {error}");
+                log::warn!("control socket {address}: {error}");
                 if error.kind() == ErrorKind::AddrInUse { Found::Taken } else { Found::Unusable }
             }
         }
@@ -252,14 +252,14 @@ impl Server {
         for (at, listener) in self.listeners.iter_mut().enumerate() {
             let token = Token(self.first + at);
             if let Err(error) = registry.reregister(&mut listener.socket, token, Interest::READABLE) {
-                log::warn!("pm3: control socket: {error}");
+                log::warn!("control socket: {error}");
             }
         }
     }
 
     fn make_room(&mut self, registry: &Registry, out: &mut Vec<Incoming>) -> bool {
         if self.reserve.take().is_some() {
-            log::warn!("pm3: control socket: no file descriptor is left for clients, using the reserve");
+            log::warn!("control socket: no file descriptor is left for clients, using the reserve");
             return true;
         }
         self.evict(None, registry, out)
@@ -297,7 +297,7 @@ impl Server {
         let interests = Interest::READABLE | Interest::WRITABLE;
         match registry.register(&mut client.stream, token(client.id, self.first), interests) {
             Ok(()) => self.clients.push(client),
-            Err(error) => log::warn!("pm3: control socket: {error}"),
+            Err(error) => log::warn!("control socket: {error}"),
         }
     }
 

@@ -315,8 +315,8 @@ fn what_is_left_in_other_sessions_is_ended_too() {
         init.lines(2);
         gate.open();
         let log = init.ends(6);
-        has(&log, "2 processes are left, sending them SIGTERM");
-        has(&log, "1 processes are left, sending them SIGKILL");
+        has(&log, "2 processes are left, sending SIGTERM");
+        has(&log, "1 process is left, sending SIGKILL");
         assert_eq!(holders.rest(), ["held", "held"]);
     }
 }

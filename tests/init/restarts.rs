@@ -300,7 +300,7 @@ fn without_treekill_what_is_left_stays() {
     init.does(&["restart", "web"]);
     init.proc.expect("again");
     // At the very end nothing stays.
-    has(&init.stop(0), "1 processes are left, sending them SIGTERM");
+    has(&init.stop(0), "1 process is left, sending SIGTERM");
 }
 
 #[test]
