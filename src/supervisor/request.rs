@@ -254,7 +254,7 @@ impl Supervisor {
     }
 
     fn unknown(&self, target: &str, suggests: bool) -> Box<str> {
-        let names = self.apps.iter().filter(|_| suggests).map(|app| &*app.spec.name);
+        let names = self.apps.iter().filter(|app| suggests && !app.gone).map(|app| &*app.spec.name);
         match super::near::nearest(target, names) {
             Some(near) => format!("{target}: no such app, namespace or id; did you mean {near}?").into(),
             None => format!("{target}: no such app, namespace or id; `pm3 list` shows what there is").into(),

@@ -2,7 +2,7 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, RunId, Scope, Sig, Verb};
-use pm3::supervisor::spec::AppSpec;
+use pm3::supervisor::spec::{AppSpec, Spec};
 
 use crate::{app, booted, exited, lines, step};
 
@@ -85,4 +85,14 @@ fn a_target_counts_once_and_a_few_unknown_ones_are_guessed() {
     assert_eq!(outcome.failed.len(), 10);
     let guessed: Vec<bool> = outcome.failed.iter().map(|line| line.ends_with("did you mean worker?")).collect();
     assert_eq!(guessed, [[true; 8].as_slice(), &[false; 2]].concat(), "{outcome:?}");
+}
+
+#[test]
+fn an_app_that_is_on_its_way_out_is_not_suggested() {
+    let (mut sup, _) = booted(vec![app("web"), app("worker")]);
+    step(&mut sup, 1, Event::Planned { spec: Box::new(Spec { apps: vec![app("worker")], ..Spec::default() }) });
+    let ask = Event::Request { client: ClientId(1), verb: Verb::Stop, targets: vec!["web".into()] };
+    let out = step(&mut sup, 2, ask);
+    let Some(Effect::Reply { outcome, .. }) = out.last() else { panic!("no answer: {out:?}") };
+    assert_eq!(outcome.failed, ["web: no such app, namespace or id; `pm3 list` shows what there is".into()]);
 }
