@@ -7,9 +7,12 @@ mod file;
 mod memory;
 mod stat;
 
+use std::time::Duration;
+
 use nix::unistd::Pid;
 
-use super::{kill, place};
+use super::{clock, kill, place, reap};
+use crate::supervisor::event::Mono;
 
 pub use environ::MARK_MAX;
 pub use memory::{private, proportional};
@@ -28,6 +31,9 @@ pub struct Root<'a> {
 /// More processes than a tree may have before we stop looking: a pid that is reused while we look could make it endless.
 const TREE_MAX: usize = 1 << 17;
 
+/// Ending takes a process less than this, unless something holds it.
+const LEAVING_MAX: Duration = Duration::from_millis(50);
+
 /// Finds processes.
 #[derive(Debug)]
 pub struct Processes {
@@ -37,6 +43,8 @@ pub struct Processes {
     /// One of those had ended when we looked at it, so nobody knows whose it was; its children may have come to us too
     /// late to be seen.
     blurred: bool,
+    /// Those that were about to end, and since when we know.
+    leaving: Vec<(u32, Mono)>,
     /// With `Source::Table`: parent and child, sorted.
     table: Vec<(u32, u32)>,
 }
@@ -66,7 +74,7 @@ impl Processes {
             (true, Ok(_)) => Source::Files,
             (true, Err(_)) => Source::Table,
         };
-        Processes { source, adopted: Vec::new(), blurred: false, table: Vec::new() }
+        Processes { source, adopted: Vec::new(), blurred: false, leaving: Vec::new(), table: Vec::new() }
     }
 
     /// As `new`, on a kernel without the `children` files.
@@ -80,17 +88,22 @@ impl Processes {
     /// that are a run's main process.
     pub fn refresh(&mut self, is_main: impl Fn(u32) -> bool) {
         self.look();
-        let Processes { source, adopted, blurred, table } = self;
+        let now = clock::now();
+        let Processes { source, adopted, blurred, leaving, table } = self;
+        let before = std::mem::take(leaving);
         adopted.clear();
         *blurred = false;
+        // First all of them, then each: otherwise who makes children faster than we look at them would hold us here.
         children_of(*source, table, None, &mut |pid| {
             if !is_main(pid) {
-                let session = nix::unistd::getsid(Some(raw(pid))).ok().map(|sid| sid.as_raw().unsigned_abs());
-                let mark = environ::mark(pid);
-                *blurred |= mark.is_none() && has_ended(pid);
-                adopted.push(Adopted { pid, session, mark });
+                adopted.push(Adopted { pid, session: None, mark: environ::Mark::NONE });
             }
         });
+        for child in adopted {
+            child.session = nix::unistd::getsid(Some(raw(child.pid))).ok().map(|sid| sid.as_raw().unsigned_abs());
+            child.mark = environ::mark(child.pid);
+            *blurred = *blurred || child.mark.is_none() && is_on_its_way(child.pid, now, &before, leaving);
+        }
     }
 
     /// Whether the last `refresh` met with a child that has ended: what [`tree`](Self::tree) does not show may be there
@@ -192,10 +205,20 @@ fn every_process(found: &mut impl FnMut(u32, stat::Stat)) {
     });
 }
 
-/// Whether a child has ended and has not been reaped, or is about to end.
-fn has_ended(pid: u32) -> bool {
+/// Whether a child has ended and will be reaped, or is about to end: either tells of itself soon. One that has been about
+/// to end for longer is stuck, say with a file of a dead server, and one that cannot be reaped is a debugger's: nothing
+/// waits for those.
+fn is_on_its_way(pid: u32, now: Mono, before: &[(u32, Mono)], leaving: &mut Vec<(u32, Mono)>) -> bool {
     let mut text = [0; 1024];
-    file::read(format_args!("/proc/{pid}/stat"), &mut text).ok().and_then(stat::parse).is_none_or(|stat| stat.has_ended)
+    match file::read(format_args!("/proc/{pid}/stat"), &mut text).ok().and_then(stat::parse) {
+        Some(stat) if stat.is_zombie => reap::is_due(pid),
+        Some(stat) if stat.is_leaving => {
+            let since = before.iter().find(|(known, _)| *known == pid).map_or(now, |(_, since)| *since);
+            leaving.push((pid, since));
+            now.since(since) < LEAVING_MAX
+        }
+        Some(_) | None => false,
+    }
 }
 
 fn raw(pid: u32) -> Pid {

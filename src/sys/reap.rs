@@ -3,6 +3,7 @@
 //! as some program may make orphans as fast as they are reaped.
 
 use std::ffi::c_int;
+use std::mem::MaybeUninit;
 
 use nix::errno::Errno;
 
@@ -50,6 +51,17 @@ pub fn reap(found: &mut impl FnMut(u32, Change)) -> Children {
         }
     }
     Children::More
+}
+
+/// Whether this child has ended and can be reaped (waitid(2)): not while a debugger holds it, or threads of it run on.
+pub(super) fn is_due(pid: u32) -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: waitid writes only `info`.
+    let result = unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), flags) };
+    // SAFETY: all zero is a valid siginfo_t, and stays so where there is no such child.
+    let info = unsafe { info.assume_init() };
+    result == 0 && info.si_signo != 0
 }
 
 /// Decodes a raw wait status (wait(2)). nix's own decoding refuses realtime signals.

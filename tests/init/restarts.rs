@@ -257,7 +257,7 @@ fn what_makes_new_processes_while_it_is_killed_is_killed_too() {
     for ns in both() {
         let world = World::new();
         let one = ["orphan", "[", "deaf", "flee", "]"];
-        let words = [&one.repeat(8)[..], &["say:up", "pause"]].concat();
+        let words = [&one.repeat(4)[..], &["say:up", "pause"]].concat();
         world.plan(&app("web", &words, "kill_timeout = \"100ms\""));
         let mut init = world.boot(ns);
         init.proc.expect("up");

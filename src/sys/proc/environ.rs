@@ -28,7 +28,7 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    const NONE: Mark = Mark { text: [0; MARK_MAX], len: 0 };
+    pub(super) const NONE: Mark = Mark { text: [0; MARK_MAX], len: 0 };
 
     pub(super) fn is_none(&self) -> bool {
         self.len == 0

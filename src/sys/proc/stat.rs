@@ -5,8 +5,10 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     /// A thread of the kernel, which no signal ends.
     pub(super) is_kernels: bool,
-    /// It has ended, or is about to: it has no memory any more and may still have children.
-    pub(super) has_ended: bool,
+    /// It is about to end, or has: it has no memory any more, and may still have children.
+    pub(super) is_leaving: bool,
+    /// It has ended, or its first thread has.
+    pub(super) is_zombie: bool,
 }
 
 /// Reads the text. The second field, the program's name, may hold anything, closing brackets too: the fields after it
@@ -18,9 +20,10 @@ pub(super) fn parse(text: &[u8]) -> Option<Stat> {
     let end = text.iter().rposition(|byte| *byte == b')')?;
     let mut fields = str::from_utf8(text.get(end + 1..)?).ok()?.split_ascii_whitespace();
     // state, parent, group, session, terminal, its foreground group, flags
-    let parent = fields.nth(1)?.parse().ok()?;
+    let is_zombie = fields.next()? == "Z";
+    let parent = fields.next()?.parse().ok()?;
     let flags: u64 = fields.nth(4)?.parse().ok()?;
-    Some(Stat { parent, is_kernels: flags & PF_KTHREAD != 0, has_ended: flags & PF_EXITING != 0 })
+    Some(Stat { parent, is_kernels: flags & PF_KTHREAD != 0, is_leaving: flags & PF_EXITING != 0, is_zombie })
 }
 
 #[cfg(test)]
@@ -28,8 +31,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<(u32, bool)>) {
-        let has_ended = text.contains(") Z ");
-        let expected = expected.map(|(parent, is_kernels)| Stat { parent, is_kernels, has_ended });
+        let is_zombie = text.contains(") Z ");
+        let is_leaving = is_zombie || text.contains(") X ");
+        let expected = expected.map(|(parent, is_kernels)| Stat { parent, is_kernels, is_leaving, is_zombie });
         assert_eq!(parse(text.as_bytes()), expected, "{text}");
     }
 
@@ -39,6 +43,7 @@ mod tests {
         check("17 (a) S 9 ) (b\n)) R 4 17 17 34816 17 4194304 1", Some((4, false)));
         check("2 (kthreadd) S 0 0 0 0 -1 2129984 0", Some((0, true)));
         check("18 (sh) Z 17 17 17 0 -1 4227084 0 0", Some((17, false)));
+        check("19 (sh) X 17 17 17 0 -1 4227084 0 0", Some((17, false)));
         check("9 (kworker/0:1) I 2 0 0 0 -1 69238880 0", Some((2, true)));
     }
 
