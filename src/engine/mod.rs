@@ -26,7 +26,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::control::{Reply, Request};
 use crate::supervisor::Supervisor;
-use crate::supervisor::event::{End, Event, Oom, Outcome, RunId, Sig};
+use crate::supervisor::event::{End, Event, Failure, Oom, Outcome, RunId, Sig};
 use crate::sys::proc::{Processes, Root};
 use crate::sys::reap::{self, Change, Children};
 use crate::sys::signals::{Received, SignalFd};
@@ -105,6 +105,8 @@ impl Engine {
             }
             if tidies && ready.is_empty() {
                 self.untidy = false;
+                self.runs.shrink();
+                self.events.shrink_to_fit();
                 memory::trim();
                 continue;
             }
@@ -233,7 +235,7 @@ impl Engine {
         self.start_advanced(run);
         let Some(entry) = self.runs.by_run_mut(run) else { return true };
         if let Stage::Failed(failure) = &entry.stage {
-            let failure = failure.clone();
+            let failure = Failure::clone(failure);
             self.runs.remove(run);
             self.happened(Event::SpawnFailed { run, failure });
             return true;
@@ -297,7 +299,7 @@ impl Engine {
                 self.happened(Event::Executed { run });
             }
             // Told when the process has been reaped: then nothing of it is left.
-            Err(failure) => entry.stage = Stage::Failed(failure),
+            Err(failure) => entry.stage = Stage::Failed(Box::new(failure)),
         }
     }
 

@@ -26,8 +26,8 @@ pub(super) enum Stage {
     /// Forked; the pipe tells whether its program executes.
     Starting(OwnedFd),
     Running,
-    /// Its start failed; the process has still to be reaped.
-    Failed(Failure),
+    /// Its start failed; the process has still to be reaped. Boxed, because each of thousands of runs has room for it.
+    Failed(Box<Failure>),
     /// The main process has been reaped, others of its tree are alive.
     Lingering,
 }
@@ -82,6 +82,12 @@ impl Runs {
         let at = self.entries.partition_point(|other| other.pid < pid);
         let same = self.entries.iter().skip(at).take_while(|entry| entry.pid == pid);
         same.filter(|entry| !matches!(entry.stage, Stage::Lingering)).map(|entry| entry.run).next()
+    }
+
+    /// Gives back what a crowd of starts has taken.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+        self.waiting.shrink_to_fit();
     }
 
     pub(super) fn remove(&mut self, run: RunId) {

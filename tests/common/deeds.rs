@@ -16,7 +16,7 @@
 //! | `restrict:PID:KIND:N` | sets a soft limit of another process, `nofile` or `nproc`, and prints `was N` |
 //! | `fill` | makes children until no more can be made, then prints `full` |
 //! | `end` | ends and reaps all its children |
-//! | `flee` | goes on in a new child and ends, for ever: whoever looks for it finds its last pid |
+//! | `flee` | goes on in a new child and ends, 2,000 times, then rests: whoever looks for it finds its last pid |
 //! | `busy:N` | makes N children and reaps them, one after the other |
 
 use std::fs::{self, File, OpenOptions};
@@ -142,7 +142,9 @@ fn fill() {
 }
 
 fn flee() -> ! {
-    loop {
+    /// If nobody reaped them, these are still a small part of the machine's process numbers.
+    const GENERATIONS: u32 = 2_000;
+    for _ in 0..GENERATIONS {
         // SAFETY: there is one thread, so the child may do anything.
         match unsafe { nix::unistd::fork() } {
             Ok(ForkResult::Child) => {}
@@ -150,6 +152,8 @@ fn flee() -> ! {
             Err(errno) => broken(&format!("fork: {errno}")),
         }
     }
+    run(&["pause".to_owned()]);
+    exit(0)
 }
 
 fn end_children() {
