@@ -2,11 +2,11 @@
 //! and once. Everything here is best effort: no terminal, or one of somebody else, is the normal case.
 
 use std::ffi::c_int;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};
 
 use super::signals;
 use crate::supervisor::event::Sig;
@@ -15,15 +15,8 @@ use crate::supervisor::event::Sig;
 /// started in the background. True: done. SIGTTOU must be blocked or ignored, else the caller stops.
 pub fn pass_foreground(from: u32, to: u32) -> bool {
     let (Ok(from), Ok(to)) = (i32::try_from(from), i32::try_from(to)) else { return false };
-    if let Some(terminal) = open() {
-        return pass(terminal.as_fd(), from, to);
-    }
-    // /dev may be empty; and standard input need not be the terminal.
-    (0..=2).any(|fd| {
-        // SAFETY: 0 to 2 are open from the start on (`early`) and are never closed.
-        let terminal = unsafe { BorrowedFd::borrow_raw(fd) };
-        pass(terminal, from, to)
-    })
+    let (from, to) = (Pid::from_raw(from), Pid::from_raw(to));
+    ask(|terminal| tcgetpgrp(terminal) == Ok(from) && tcsetpgrp(terminal, to).is_ok())
 }
 
 /// pm3's own process group.
@@ -45,17 +38,20 @@ pub fn stop_own_group(sig: Sig) {
 
 /// Whether pm3's session has a terminal.
 pub fn is_controlled() -> bool {
-    open().is_some()
+    ask(|terminal| tcgetpgrp(terminal).is_ok())
 }
 
-fn open() -> Option<OwnedFd> {
+/// Asks the session's terminal: `/dev/tty`; or where /dev is empty, the first three descriptors in turn, until one says
+/// yes. The answer of a terminal that is not the session's is no.
+fn ask(question: impl Fn(BorrowedFd) -> bool) -> bool {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    nix::fcntl::open(c"/dev/tty", flags, Mode::empty()).ok()
-}
-
-fn pass(terminal: BorrowedFd, from: i32, to: i32) -> bool {
-    nix::unistd::tcgetpgrp(terminal) == Ok(Pid::from_raw(from))
-        && nix::unistd::tcsetpgrp(terminal, Pid::from_raw(to)).is_ok()
+    match nix::fcntl::open(c"/dev/tty", flags, Mode::empty()) {
+        Ok(terminal) => question(terminal.as_fd()),
+        Err(_) => (0..=2).any(|fd| {
+            // SAFETY: 0 to 2 are open from the start on (`early`) and are never closed.
+            question(unsafe { BorrowedFd::borrow_raw(fd) })
+        }),
+    }
 }
 
 /// How many columns the terminal behind `fd` has; None if it is no terminal, or one that does not know.

@@ -41,8 +41,16 @@ fn point_09_stdin_need_not_be_the_terminal_and_dev_may_be_empty() {
     for settings in [&["open:0:/dev/null"][..], &["open:0:/dev/null", "open:2:/dev/null"], &["hide:/dev"]] {
         let (mut terminal, slave) = Terminal::open();
         let ns = settings.iter().fold(Ns::pid1().terminal(slave), |ns, word| ns.with(word));
-        let mut pm3 = ns.start(&run(&[], &["listen", "say:ready", "hear:INT"]));
+        let mut pm3 = ns.start(&run(&[], &["say:ready", "line", "listen", "say:listening", "hear:INT"]));
         terminal.expect("ready");
+        if settings == ["hide:/dev"] {
+            // The command may read from it.
+            terminal.press("typed\n");
+            terminal.expect("line typed");
+        } else {
+            terminal.expect("line end");
+        }
+        terminal.expect("listening");
         terminal.press("\x03");
         terminal.expect("heard SIGINT");
         assert_eq!(pm3.end(), End::Code(0), "{settings:?}");
