@@ -68,8 +68,8 @@ pub fn run(mut words: &[String]) {
             "uid" => say(&format!("uid {}", nix::unistd::geteuid())),
             "foreground" => say(foreground()),
             "deaf" => deaf(),
-            "listen" if argument.is_empty() => block(ALL),
-            "listen" => block(1 << (sig(argument).0 - 1)),
+            "listen" if argument.is_empty() => drop(block(ALL)),
+            "listen" => drop(block(1 << (sig(argument).0 - 1))),
             "hear" if argument.is_empty() => say(&format!("heard {}", next_signal())),
             "hear" => hear(sig(argument)),
             "tally" => tally(sig(argument)),
@@ -175,20 +175,24 @@ fn deaf() {
 }
 
 /// Every signal there is: libc's own sets leave out 32 and 33.
-static ALL: u64 = u64::MAX;
+const ALL: u64 = u64::MAX;
 
-fn block(set: u64) {
-    let (none, size) = (std::ptr::null_mut::<u64>(), size_of::<u64>());
-    // SAFETY: the set is a kernel's one, and the old one is not asked for.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, none, size) };
+/// Blocks these too, and returns what was blocked before.
+fn block(set: u64) -> u64 {
+    let mut before = 0u64;
+    let size = size_of::<u64>();
+    // SAFETY: both sets are the kernel's.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, &raw mut before, size) };
+    before
 }
 
-/// Takes the next signal; they are blocked.
+/// Takes the next signal of those that are blocked.
 fn next_signal() -> Sig {
-    let none = std::ptr::null_mut::<u64>();
+    let (blocked, none) = (block(0), std::ptr::null_mut::<u64>());
     loop {
         // SAFETY: the set is a kernel's one; neither the information nor a timeout is asked for.
-        let number = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const ALL, none, none, size_of::<u64>()) };
+        let number =
+            unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const blocked, none, none, size_of::<u64>()) };
         if let Ok(number) = u8::try_from(number) {
             return Sig(number);
         }

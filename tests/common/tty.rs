@@ -8,6 +8,7 @@
 //! | command | does |
 //! |---|---|
 //! | `fg`, `bg` | continues the job, in the foreground or not; `fg` waits for it |
+//! | `jolt` | continues the job and stops it at once, as hurried fingers do, and waits for it |
 //! | `wait` | waits for the job where it is |
 //! | `kill SIG` | signals the job's process group |
 //!
@@ -101,6 +102,11 @@ pub fn main(words: &[String]) -> ! {
             ["bg"] => {
                 killpg(job, Signal::SIGCONT).unwrap();
                 println!("shell: continued");
+            }
+            ["jolt"] => {
+                killpg(job, Signal::SIGCONT).unwrap();
+                killpg(job, Signal::SIGTSTP).unwrap();
+                wait(job);
             }
             ["wait"] => wait(job),
             ["kill", sig] => killpg(job, sig.parse::<Signal>().unwrap()).unwrap(),
