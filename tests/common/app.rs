@@ -41,7 +41,7 @@ use std::process::exit;
 
 use nix::sys::signal::SigSet;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus};
-use nix::unistd::{ForkResult, Pid};
+use nix::unistd::{ForkResult, Pid, tcgetpgrp};
 use pm3::supervisor::event::Sig;
 
 use super::ns::{broken, signal};
@@ -158,12 +158,11 @@ fn fds() -> String {
 }
 
 fn foreground() -> &'static str {
-    let Ok(terminal) = fs::File::open("/dev/tty") else { return "foreground none" };
-    match nix::unistd::tcgetpgrp(terminal) {
-        Ok(group) if group == nix::unistd::getpgrp() => "foreground yes",
-        Ok(_) => "foreground no",
-        Err(_) => "foreground none",
-    }
+    let ours = |group| if group == nix::unistd::getpgrp() { "foreground yes" } else { "foreground no" };
+    // /dev may be hidden, and stdin something else.
+    let group = fs::File::open("/dev/tty").ok().and_then(|terminal| tcgetpgrp(terminal).ok());
+    let group = group.or_else(|| tcgetpgrp(std::io::stdin()).ok()).or_else(|| tcgetpgrp(std::io::stdout()).ok());
+    group.map_or("foreground none", ours)
 }
 
 fn deaf() {

@@ -8,7 +8,7 @@
 //! | command | does |
 //! |---|---|
 //! | `fg`, `bg` | continues the job, in the foreground or not; `fg` waits for it |
-//! | `jolt` | continues the job and stops it at once, as hurried fingers do, and waits for it |
+//! | `jolt N` | continues the job and stops it a moment (N turns of the processor) later, as hurried fingers do, and waits for it |
 //! | `wait` | waits for the job where it is |
 //! | `kill SIG` | signals the job's process group |
 //!
@@ -103,8 +103,10 @@ pub fn main(words: &[String]) -> ! {
                 killpg(job, Signal::SIGCONT).unwrap();
                 println!("shell: continued");
             }
-            ["jolt"] => {
+            ["jolt", turns] => {
+                let turns: u32 = turns.parse().unwrap();
                 killpg(job, Signal::SIGCONT).unwrap();
+                (0..turns).for_each(|_| std::hint::spin_loop());
                 killpg(job, Signal::SIGTSTP).unwrap();
                 wait(job);
             }
