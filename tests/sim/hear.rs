@@ -31,10 +31,11 @@ impl Oracle {
                 let Some(place) = self.model.find(*run) else { return };
                 let asked = place.run.take().is_some_and(|run| run.asked);
                 place.last_code = Some(failure.exit_code());
-                place.gate = Gate::Open;
-                if !asked && failure.passing {
+                if asked {
+                    place.make_way();
+                } else if failure.passing {
                     place.refused();
-                } else if !asked {
+                } else {
                     place.gate = Gate::Errored { code: failure.exit_code(), at: now };
                 }
             }
@@ -43,7 +44,10 @@ impl Oracle {
                 let Some(place) = self.model.find(*run) else { return };
                 let leftovers = place.run.take().and_then(|run| run.leftovers);
                 let unjudged = leftovers.and_then(|leftovers| leftovers.unjudged);
-                place.gate = unjudged.map_or(Gate::Open, Gate::Settling);
+                match unjudged {
+                    Some(unjudged) => place.gate = Gate::Settling(unjudged),
+                    None => place.make_way(),
+                }
             }
             Event::Usage { run, bytes } => {
                 if let Some(place) = self.model.find(*run) {
@@ -93,8 +97,10 @@ impl Oracle {
             }
             run.leftovers = Some(Leftovers { unjudged, asked: false });
             place.run = Some(run);
+        } else if let Some(unjudged) = unjudged {
+            place.gate = Gate::Settling(unjudged);
         } else {
-            place.gate = unjudged.map_or(Gate::Open, Gate::Settling);
+            place.make_way();
         }
     }
 

@@ -82,6 +82,8 @@ pub(crate) struct Place {
     pub(crate) goal: Goal,
     pub(crate) run: Option<Run>,
     pub(crate) gate: Gate,
+    /// How often a run followed another.
+    pub(crate) restarts: u32,
     pub(crate) shorts: u32,
     pub(crate) wait: u64,
     /// May be restarted for this reason, one instance at a time.
@@ -167,6 +169,7 @@ impl Place {
             goal: if spec.autostart { Goal::Run } else { Goal::Idle },
             run: None,
             gate: Gate::Open,
+            restarts: 0,
             shorts: 0,
             wait: 0,
             mark: None,
@@ -180,6 +183,12 @@ impl Place {
     pub(crate) fn who(&self) -> String {
         let name = &self.spec.name;
         if self.spec.instances > 1 { format!("{name}-{}", self.index) } else { name.to_string() }
+    }
+
+    /// A run that was asked to end is over: the next follows, if there is to be one.
+    pub(crate) fn make_way(&mut self) {
+        self.gate = Gate::Open;
+        self.restarts += u32::from(self.goal == Goal::Run);
     }
 
     /// Somebody wants it to run; its past is forgiven.
@@ -232,6 +241,7 @@ impl Place {
         if self.shorts >= policy.max_restarts {
             self.gate = errored;
         } else {
+            self.restarts += 1;
             self.back_off(policy.backoff);
         }
     }
@@ -340,17 +350,27 @@ impl Model {
         self.places.iter().find(|place| place.run.is_some() && self.waits_for(&place.spec, app))
     }
 
-    /// With what a place failed for good: its own code, or one of what it requires.
+    /// With what a place failed for good: its own code, or the first of what it requires. Several where the model
+    /// does not know who was first.
     pub(crate) fn errored_codes(&self, place: &Place) -> Vec<u8> {
         match (place.gate, self.status(place)) {
             (Gate::Errored { code, .. }, Status::Errored) => vec![code],
             (_, Status::Errored) => {
-                let root = self.held_by(place).map(|root| self.of(&root.name)).into_iter().flatten();
-                root.flat_map(|one| match one.gate {
+                let root: Vec<&Place> =
+                    self.held_by(place).map(|root| self.of(&root.name)).into_iter().flatten().collect();
+                let own =
+                    |one: &&Place| if let Gate::Errored { code, at } = one.gate { Some((at, code)) } else { None };
+                let own: Vec<(Mono, u8)> = root.iter().filter_map(own).collect();
+                let is_held =
+                    |one: &&Place| !matches!(one.gate, Gate::Errored { .. }) && self.status(one) == Status::Errored;
+                if !own.is_empty() && !root.iter().any(is_held) {
+                    return first_codes(&own);
+                }
+                let codes = |one: &&Place| match one.gate {
                     Gate::Finished(code) => vec![code],
                     _ => self.errored_codes(one),
-                })
-                .collect()
+                };
+                root.iter().flat_map(codes).collect()
             }
             _ => Vec::new(),
         }
@@ -387,13 +407,9 @@ impl Model {
         if !done || self.last_run == RunId(0) || self.spec.settings.exit == pm3::supervisor::spec::ExitPolicy::Never {
             return None;
         }
-        let failures = self.places.iter().filter_map(|place| match place.gate {
-            Gate::Errored { code, at } => Some((at, code)),
-            _ => None,
-        });
-        let failures: Vec<(Mono, u8)> = failures.collect();
-        let first = failures.iter().map(|(at, _)| *at).min();
-        let codes: Vec<u8> = failures.iter().filter(|(at, _)| Some(*at) == first).map(|(_, code)| *code).collect();
+        let own = |place: &Place| if let Gate::Errored { code, at } = place.gate { Some((at, code)) } else { None };
+        let failures: Vec<(Mono, u8)> = self.places.iter().filter_map(own).collect();
+        let codes = first_codes(&failures);
         Some(if codes.is_empty() { vec![0] } else { codes })
     }
 
@@ -425,6 +441,12 @@ impl Model {
         let numbered = chosen(&|place| target.parse() == Ok(place.id.0));
         [named, spaced, numbered].into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
+}
+
+/// The codes of those that failed first, at the same moment.
+fn first_codes(failures: &[(Mono, u8)]) -> Vec<u8> {
+    let first = failures.iter().map(|(at, _)| *at).min();
+    failures.iter().filter(|(at, _)| Some(*at) == first).map(|(_, code)| *code).collect()
 }
 
 /// An end that may be the first sign of pm3's own: by a stop signal that everybody got, or as programs leave that

@@ -189,6 +189,15 @@ impl Oracle {
             ensure!(one.run() == run, "{}: has run {:?}, the model says {run:?}", place.who(), one.run());
             let pid = place.run.as_ref().filter(|run| run.leftovers.is_none()).map_or(0, |run| run.pid);
             ensure!(one.pid() == pid, "{}: has pid {}, the model says {pid}", place.who(), one.pid());
+            // At the end nobody follows anybody, whatever the goal was.
+            let ends = self.model.ending.is_some();
+            ensure!(
+                ends || one.restarts == place.restarts,
+                "{}: restarted {} times, the model says {}",
+                place.who(),
+                one.restarts,
+                place.restarts
+            );
             let waits = self.model.awaited(&place.spec);
             ensure!(status != Status::Waiting || waits.is_some(), "{}: waits for nothing", place.who());
         }
