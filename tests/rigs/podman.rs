@@ -60,7 +60,7 @@ impl Rig {
             "[containers]\ndefault_ulimits = [{}]\n\
              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n{runtime}\
              lock_type = \"file\"\ntmp_dir = \"{dir}/tmp\"\n\
-             [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{dir}/net\"\n",
+             [network]\nnetwork_config_dir = \"{dir}/net\"\n",
             limits.join(", ")
         );
         let storage =
