@@ -272,6 +272,10 @@ impl Supervisor {
         changed |= self.run_schedules(now, out);
         self.pull_in();
         changed |= self.start_ready(now, out);
+        // Who could not start may decide that pm3 ends; then nobody is restarted any more.
+        if changed {
+            return true;
+        }
         for at in 0..self.apps.len() {
             let ready = self.apps.get(at).is_some_and(|app| app.rolls() && self.may_roll(app));
             let (settle, random) = (self.settings.settle, self.draw());

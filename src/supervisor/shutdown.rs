@@ -89,7 +89,7 @@ impl Supervisor {
             return None;
         }
         let errors = self.apps.iter().flat_map(|app| app.instances.iter().filter_map(move |one| errored_in(app, one)));
-        Some(match errors.min_by_key(|(at, held, _, _)| (*at, *held)) {
+        Some(match errors.min_by_key(|(at, held, _, _)| (*held, *at)) {
             Some((_, _, code, name)) => (code, format!("nothing is left to run, {name} was the first to fail")),
             None => (0, "nothing is left to run".to_owned()),
         })

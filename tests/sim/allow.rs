@@ -132,9 +132,11 @@ impl Oracle {
             ensure!(scope == Scope::Process, "{who}: a stop signal to the whole tree");
             ensure!(!live.asked, "{who}: asked to stop twice");
             if let Some(ending) = &ending {
+                // Who is not wanted was stopped before the end came, if in the same step.
+                let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
                 let blocker = self.model.dependant_alive(&place.spec.name).map(Place::who);
                 ensure!(
-                    blocker.is_none() || ending.signals > 1 || is_over_budget,
+                    blocker.is_none() || ending.signals > 1 || is_over_budget || unwanted,
                     "{who}: stopped before {}, which waits for it",
                     blocker.unwrap_or_default()
                 );
@@ -147,8 +149,11 @@ impl Oracle {
                     "{who}: restarted without {}, which it waits for",
                     awaited.unwrap_or_default()
                 );
-                let mut earlier =
-                    place.spec.after.iter().chain(&place.spec.requires).flat_map(|name| self.model.of(name));
+                // One whose own turn cannot go on is not waited for.
+                let names = place.spec.after.iter().chain(&place.spec.requires);
+                let apps = names.filter_map(|name| self.model.app(name));
+                let moving = apps.filter(|app| self.model.awaited(app).is_none());
+                let mut earlier = moving.flat_map(|app| self.model.of(&app.name));
                 let busy = earlier.find(|earlier| self.model.has_turn(earlier)).map(Place::who);
                 ensure!(busy.is_none(), "{who}: restarted while {}, which it waits for, is", busy.unwrap_or_default());
                 ensure!(other.is_none(), "{who}: restarted for {mark:?} while {} is", other.unwrap_or_default());

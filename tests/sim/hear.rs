@@ -243,10 +243,13 @@ impl Oracle {
         if self.model.ending.is_some() {
             return;
         }
+        self.model.places.retain(|place| place.goal != Goal::Remove || place.run.is_some());
+        if let Some(codes) = self.model.decided() {
+            return self.begin_ending(now, Some(codes));
+        }
         self.let_crons_come(now);
         self.pull_in();
-        self.model.places.retain(|place| place.goal != Goal::Remove || place.run.is_some());
-        if let Some(codes) = self.model.verdict() {
+        if let Some(codes) = self.model.decided().or_else(|| self.model.done()) {
             self.begin_ending(now, Some(codes));
         }
     }

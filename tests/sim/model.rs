@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pm3::supervisor::event::{ClientId, End, InstanceId, Millis, Mono, RunId, Sig, Verb};
-use pm3::supervisor::spec::{AppSpec, Kind, Restart, Spec};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, Spec};
 
 use crate::kernel::millis;
 
@@ -376,8 +376,8 @@ impl Model {
         }
     }
 
-    /// The codes of whoever decides now that pm3 ends; None: it goes on. DESIGN §6.
-    pub(crate) fn verdict(&self) -> Option<Vec<u8>> {
+    /// The codes of the apps that decide now that pm3 ends, if any does. DESIGN §6.
+    pub(crate) fn decided(&self) -> Option<Vec<u8>> {
         let mut codes = Vec::new();
         for app in &self.spec.apps {
             if app.main && app.cron.is_none() && self.of(&app.name).count() > 0 {
@@ -399,17 +399,21 @@ impl Model {
                 codes.extend(self.of(&app.name).flat_map(|place| self.errored_codes(place)));
             }
         }
-        if !codes.is_empty() {
-            return Some(codes);
-        }
+        (!codes.is_empty()).then_some(codes)
+    }
+
+    /// The codes to end with if nothing is left that runs or will run again: the first own failure's, else that of who
+    /// could not start for want of another.
+    pub(crate) fn done(&self) -> Option<Vec<u8>> {
         let over = |place: &Place| place.goal != Goal::Stop && self.is_over(place);
         let done = self.spec.apps.iter().all(|app| app.cron.is_none()) && self.places.iter().all(over);
-        if !done || self.last_run == RunId(0) || self.spec.settings.exit == pm3::supervisor::spec::ExitPolicy::Never {
+        if !done || self.last_run == RunId(0) || self.spec.settings.exit == ExitPolicy::Never {
             return None;
         }
         let own = |place: &Place| if let Gate::Errored { code, at } = place.gate { Some((at, code)) } else { None };
         let failures: Vec<(Mono, u8)> = self.places.iter().filter_map(own).collect();
-        let codes = first_codes(&failures);
+        let held = self.places.iter().flat_map(|place| self.errored_codes(place));
+        let codes = if failures.is_empty() { held.collect() } else { first_codes(&failures) };
         Some(if codes.is_empty() { vec![0] } else { codes })
     }
 
