@@ -180,8 +180,9 @@ fn whole_life(uid: u32) {
     }
     apps.pm3.signal(Sig::TERM);
     let said: Vec<String> = apps.pm3.rest();
+    let log = apps.pm3.err_rest();
     for line in ["web 0 has closed", "web 1 has closed", "worker has finished", "keeper has tidied up"] {
-        assert!(said.iter().any(|one| one == line), "{line:?} is missing: {said:#?}");
+        assert!(said.iter().any(|one| one == line), "{line:?} is missing: {said:#?}, pm3's log: {log:#?}");
     }
     // What started last ends first.
     let place = |line: &str| said.iter().position(|one| one == line);
