@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use super::verbs::Verb;
 use super::{Exit, Report};
 
 #[derive(Debug, Parser)]
@@ -71,61 +72,6 @@ pub struct InitArgs {
     /// Where the control socket is to be.
     #[arg(skip)]
     pub socket: Option<PathBuf>,
-}
-
-/// The verbs that this process performs itself.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(super) enum Verb {
-    /// Check a file and print what would run; every mistake at once
-    #[command(after_help = "Examples:\n  pm3 check conf/pm3.toml\n  pm3 check --keys")]
-    Check {
-        /// The file; default: as for init
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-
-        /// The same, as an option
-        #[arg(long, value_name = "FILE", conflicts_with = "file")]
-        config: Option<PathBuf>,
-
-        /// Apply the apps' env_PROFILE tables over env
-        #[arg(long, value_name = "PROFILE")]
-        env: Option<String>,
-
-        /// Print every key that a file may have
-        #[arg(long)]
-        keys: bool,
-    },
-
-    /// List all instances
-    #[command(visible_aliases = ["ls", "l", "ps", "status"], after_help = "Examples:\n  pm3 list\n  pm3 ls --json")]
-    List {
-        /// Print a JSON array instead of a table
-        #[arg(long)]
-        json: bool,
-    },
-
-    /// Start apps that are stopped
-    #[command(after_help = "Example:\n  pm3 start web worker")]
-    Start(Targets),
-
-    /// Stop apps; they stay in the list
-    #[command(after_help = "Examples:\n  pm3 stop web\n  pm3 stop all")]
-    Stop(Targets),
-
-    /// Stop and start apps
-    #[command(after_help = "Examples:\n  pm3 restart web\n  pm3 restart 0 1")]
-    Restart(Targets),
-
-    /// Ask whether a supervisor is there
-    #[command(after_help = "Example:\n  pm3 ping")]
-    Ping,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub(super) struct Targets {
-    /// Names, namespaces or ids of apps, or all
-    #[arg(required = true, value_name = "TARGET")]
-    pub(super) targets: Vec<String>,
 }
 
 /// What a command line means.
@@ -219,30 +165,28 @@ mod tests {
         parse(line.split_whitespace().map(OsString::from).collect())
     }
 
-    fn targets(names: &[&str]) -> Targets {
-        Targets { targets: names.iter().map(|name| (*name).to_owned()).collect() }
-    }
-
     #[test]
     fn the_definition_holds_together() {
         <Line as clap::CommandFactory>::command().debug_assert();
     }
 
+    /// The verb, and where it would ask.
+    fn verb(line: &str) -> (Verb, Option<PathBuf>) {
+        match parsed(line) {
+            Parsed::Verb(verb, socket) => (verb, socket),
+            other @ (Parsed::Init(_) | Parsed::Said(_)) => panic!("{line}: {other:?}"),
+        }
+    }
+
     #[test]
     fn words_mean_verbs() {
-        for (line, verb, socket) in [
-            ("list", Verb::List { json: false }, None),
-            ("ls --json", Verb::List { json: true }, None),
-            ("l", Verb::List { json: false }, None),
-            ("ps", Verb::List { json: false }, None),
-            ("status", Verb::List { json: false }, None),
-            ("ping --socket @x", Verb::Ping, Some("@x")),
-            ("--socket /s restart web 3 all", Verb::Restart(targets(&["web", "3", "all"])), Some("/s")),
-            ("stop -- -odd", Verb::Stop(targets(&["-odd"])), None),
-            ("check --keys", Verb::Check { file: None, config: None, env: None, keys: true }, None),
-        ] {
-            assert_eq!(parsed(line), Parsed::Verb(verb, socket.map(PathBuf::from)), "{line}");
+        for line in ["ls", "l", "ps", "status"] {
+            assert_eq!(verb(line), verb("list"), "{line}");
         }
+        assert_ne!(verb("ls --json"), verb("ls"));
+        assert_eq!(verb("ping --socket @x").1, Some("@x".into()));
+        assert_eq!(verb("--socket /s restart web 3 all"), verb("restart --socket /s -- web 3 all"));
+        assert_ne!(verb("stop -- -odd"), verb("stop odd"));
     }
 
     #[test]
@@ -310,10 +254,11 @@ mod tests {
 
     #[test]
     fn every_verb_has_help_with_an_example() {
-        for verb in ["init", "check", "list", "start", "stop", "restart", "ping"] {
+        let line = <Line as clap::CommandFactory>::command();
+        for verb in line.get_subcommands().map(clap::Command::get_name).filter(|name| *name != "run") {
             let Parsed::Said(Report { out, exit, .. }) = parsed(&format!("{verb} --help")) else { panic!("no help") };
             assert_eq!(exit, Exit::Done);
-            assert!(out.contains("Example") && out.contains(&format!("pm3 {verb}")), "{out}");
+            assert!(out.contains("Example") && out.contains(&format!("\n  pm3 {verb}")), "{out}");
         }
     }
 }

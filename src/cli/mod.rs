@@ -1,7 +1,10 @@
 //! The command line: words in, one [`Report`] out. A verb asks the supervisor over the control socket and says what
 //! came of it; it never touches a process itself. `pm3 run` is not here: it must not pay for forty verbs.
+//!
+//! [`verbs`] holds one file for each verb; `args` knows the words that stand before a verb, `ask` what verbs share.
 
 mod args;
+mod ask;
 mod table;
 mod verbs;
 
@@ -10,6 +13,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 pub use args::InitArgs;
 use args::Parsed;
+use ask::{Context, ERROR};
 
 use crate::sys;
 
@@ -50,7 +54,7 @@ impl Report {
     }
 
     fn failed(exit: Exit, why: impl std::fmt::Display) -> Report {
-        Report { out: String::new(), err: format!("{}{why}\n", verbs::ERROR), exit }
+        Report { out: String::new(), err: format!("{}{why}\n", ERROR), exit }
     }
 }
 
@@ -68,7 +72,7 @@ pub fn main(words: Vec<OsString>) -> Next {
     sys::signals::ignore_broken_pipes();
     let report = match args::parse(words) {
         Parsed::Init(init) => return Next::Init(init),
-        Parsed::Verb(verb, socket) => verbs::perform(verb, socket, style()),
+        Parsed::Verb(verb, socket) => verbs::perform(verb, &Context { socket, style: style() }),
         Parsed::Said(report) => report,
     };
     Next::Exit(tell(&report) as u8)
@@ -89,7 +93,7 @@ fn tell(report: &Report) -> Exit {
     match stdout.write_all(report.out.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             let why = sys::why(sys::errno::of(&error));
-            let _ = writeln!(io::stderr(), "{}stdout: {why}", verbs::ERROR);
+            let _ = writeln!(io::stderr(), "{}stdout: {why}", ERROR);
             Exit::OutputLost
         }
         Ok(()) | Err(_) => report.exit,
