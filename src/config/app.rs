@@ -2,11 +2,13 @@
 //! depend on others.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::kinds::{EnvFiles, Instances, Name, Names, Words};
+use super::Facts;
+use super::kinds::{Instances, Name};
+use super::several::{EnvFiles, Names, Watched, Words};
 use super::value::{Scalar, Scope};
-use crate::supervisor::spec::{AppSpec, Kind, LogMode, Rare, Restart};
+use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Restart, Watch};
 
 /// The values of an app's keys, as far as they do not have a place in the spec already.
 #[derive(Default)]
@@ -26,6 +28,9 @@ pub(super) struct Draft {
     pub(super) after: Names,
     pub(super) requires: Names,
     pub(super) restart: Option<Restart>,
+    pub(super) watch: Watched,
+    /// `ignore_watch` and `watch_delay`, which mean nothing without `watch`.
+    pub(super) watching: Watch,
     pub(super) out_file: Option<Box<str>>,
     pub(super) error_file: Option<Box<str>>,
     pub(super) log_file: Option<Box<str>>,
@@ -73,6 +78,7 @@ pub(super) fn finish(mut draft: Draft, scope: &Scope<'_>) -> (AppSpec, Vec<Clash
     draft.spec.instances = draft.instances.or_else(|| web_concurrency(&name, scope, &mut clashes)).unwrap_or(1);
     draft.spec.name = name.into();
     policy(&mut draft, &mut clashes);
+    watch(&mut draft, scope);
     output(&mut draft, scope, &mut clashes);
     increment(&draft, scope, &mut clashes);
 
@@ -90,6 +96,11 @@ impl Clashes {
     fn at(&mut self, key: &'static str, why: impl Into<String>) {
         self.0.push(Clash { key, why: why.into() });
     }
+}
+
+/// The directory that an app runs in.
+pub(super) fn home(launch: &Launch, facts: &Facts) -> PathBuf {
+    launch.cwd.as_deref().map_or_else(|| facts.start_dir.clone(), |cwd| facts.start_dir.join(cwd))
 }
 
 /// The name for an app that has none: its script's or program's, without the ending. None: that would be no good name.
@@ -124,7 +135,7 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             return clashes.at("shell", "expected a command for the shell, in place of script");
         }
         (Some(script), None) => {
-            let here = scope.facts.start_dir.join(launch.cwd.as_deref().unwrap_or_default()).join(&*script);
+            let here = home(launch, scope.facts).join(&*script);
             if script.contains(char::is_whitespace) && !here.exists() {
                 clashes.at("script", "has blanks in it and is no file; a command line goes into command");
             }
@@ -216,9 +227,21 @@ fn policy(draft: &mut Draft, clashes: &mut Clashes) {
     }
 }
 
+/// What is watched, from here on by absolute paths.
+fn watch(draft: &mut Draft, scope: &Scope<'_>) {
+    let home = home(&draft.spec.launch, scope.facts);
+    let absolute = |path: &str| -> Box<str> { home.join(path).to_string_lossy().into() };
+    let paths = match std::mem::take(&mut draft.watch) {
+        Watched::Nothing => return,
+        Watched::Here => [home.to_string_lossy().into()].into(),
+        Watched::Paths(paths) => paths.iter().map(|path| absolute(path)).collect(),
+    };
+    draft.spec.watch = Some(Box::new(Watch { paths, ..std::mem::take(&mut draft.watching) }));
+}
+
 /// Where output goes.
 fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
-    let home = scope.facts.start_dir.join(draft.spec.launch.cwd.as_deref().unwrap_or_default());
+    let home = home(&draft.spec.launch, scope.facts);
     // Absolute from here on: whoever opens it stands somewhere else.
     let absolute = |path: Box<str>| -> Box<str> { home.join(&*path).to_string_lossy().into() };
     let output = &mut draft.spec.launch.output;

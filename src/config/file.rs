@@ -150,7 +150,7 @@ impl Reader<'_> {
             }
             let env = std::mem::take(&mut draft.env);
             scope.own.extend(env.into_iter().filter(|_| scope.expands));
-            let home = self.facts.start_dir.join(draft.spec.launch.cwd.as_deref().unwrap_or_default());
+            let home = app::home(&draft.spec.launch, self.facts);
             for (path, span) in std::mem::take(&mut draft.env_files.0) {
                 self.env_file(&home, &path, span.start, &who, &mut scope);
             }

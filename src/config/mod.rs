@@ -12,6 +12,7 @@ mod mistakes;
 mod pack;
 mod plan;
 mod schema;
+mod several;
 mod together;
 mod units;
 mod value;

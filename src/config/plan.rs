@@ -8,7 +8,7 @@ use super::words;
 use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::graph;
 use crate::supervisor::spec::{
-    AppSpec, ExitPolicy, Kind, Limit, LogMode, Output, Rare, Restart, RestartPolicy, Settings, Spec, StopPolicy,
+    AppSpec, ExitPolicy, Kind, Limit, LogMode, Output, Rare, Restart, RestartPolicy, Settings, Spec, StopPolicy, Watch,
 };
 
 /// How many names of variables are shown.
@@ -57,6 +57,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("restart", Some(restart(&app.restart))),
         ("memory", app.memory_limit.map(|limit| format!("restarted above {}", Size(limit)))),
         ("cron", app.cron.as_deref().map(|cron| format!("restarted at {cron}, local time"))),
+        ("watch", app.watch.as_deref().map(watch)),
         ("stop", (app.stop != StopPolicy::default()).then(|| stop(&app.stop))),
         ("output", output(&launch.output)),
         ("limits", launch.rare.as_deref().and_then(|rare| limits(&rare.limits))),
@@ -119,6 +120,17 @@ fn restart(policy: &RestartPolicy) -> String {
     } else {
         let runs = count(policy.max_restarts as usize, "run");
         let _ = write!(text, "; errored after {runs} in a row under {}", show_millis(policy.min_uptime));
+    }
+    text
+}
+
+fn watch(watch: &Watch) -> String {
+    let mut text = format!("restarted on changes in {}", watch.paths.join(", "));
+    if !watch.ignore.is_empty() {
+        let _ = write!(text, ", but not {}", watch.ignore.join(", "));
+    }
+    if watch.delay > Millis::ZERO {
+        let _ = write!(text, ", after {} of quiet", show_millis(watch.delay));
     }
     text
 }

@@ -4,9 +4,10 @@
 
 use super::app::Draft;
 use super::kinds::{
-    Account, Codes, Crashes, Cron, Env, EnvFiles, ExecMode, FilePath, Instances, Limits, Line, LogLevel, Memory, Name,
-    Names, Percent, Period, Program, Umask, Variable, Whole, Words,
+    Account, Crashes, Cron, ExecMode, FilePath, Instances, LogLevel, Memory, Name, Percent, Period, Program, Umask,
+    Variable, Whole,
 };
+use super::several::{Codes, Env, EnvFiles, Limits, Line, Names, Texts, Watched, Words};
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
@@ -131,6 +132,12 @@ pub(super) static APP: &[Key<Draft>] = &[
         "restart an instance whose processes use more private memory than this together; % of the container's limit"),
     key!("cron_restart", ["cron"], Unset, Cron, |app, v| app.spec.cron = Some(v.0),
         "restart on a schedule, in local time; an app that is not running is started then"),
+    key!("watch", [], Is("false"), Watched, |app, v| app.watch = v,
+        "restart when files change: true is all below cwd; or paths, relative to cwd"),
+    key!("ignore_watch", [], Is("[]"), Texts, |app, v| app.watching.ignore = v.0,
+        "what watch does not look at: names and globs, on top of .git and node_modules"),
+    key!("watch_delay", [], Is("0"), Millis, |app, v| app.watching.delay = v,
+        "restart once nothing has changed for this long; 0: a short usual time"),
 
     // How it ends.
     key!("kill_signal", [], Is("\"TERM\""), Sig, |app, v| app.spec.stop.signal = v,
@@ -206,7 +213,6 @@ const PM2_ALONE: &[&str] = &[
     "disable_logs",
     "filter_env",
     "force",
-    "ignore_watch",
     "io",
     "kill_retry_time",
     "listen_timeout",
@@ -224,8 +230,6 @@ const PM2_ALONE: &[&str] = &[
     "v8",
     "vizion",
     "wait_ready",
-    "watch",
-    "watch_delay",
     "watch_options",
     "windowsHide",
 ];

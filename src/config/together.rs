@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::kinds::Names;
 use super::mistakes::Mistakes;
+use super::several::Names;
 use crate::supervisor::graph;
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::AppSpec;

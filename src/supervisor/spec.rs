@@ -114,6 +114,8 @@ pub struct AppSpec {
     /// Private memory of a run's tree above which it is restarted, in bytes.
     pub memory_limit: Option<u64>,
     pub cron: Option<Box<str>>,
+    /// Restart it when files change; None: nobody looks.
+    pub watch: Option<Box<Watch>>,
     pub launch: Launch,
 }
 
@@ -133,6 +135,7 @@ impl Default for AppSpec {
             exit_on_error: false,
             memory_limit: None,
             cron: None,
+            watch: None,
             launch: Launch::default(),
         }
     }
@@ -154,6 +157,18 @@ pub enum Restart {
     Always,
     OnFailure,
     Never,
+}
+
+/// Which files an app is restarted for when they change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watch {
+    /// Files, and directories with all that is below them; absolute, at least one.
+    pub paths: Box<[Box<str>]>,
+    /// Globs and names of what is not looked at, as they are written, on top of what is never looked at.
+    pub ignore: Box<[Box<str>]>,
+    /// How long nothing may change any more before the restart; 0: the watcher's usual.
+    pub delay: Millis,
 }
 
 /// When and how fast an ended run is followed by another.

@@ -22,7 +22,7 @@ fn all_mistakes_at_once_in_their_order() {
         kill_timeout = "${SOON:-soon}"
         instances = 3.5
         args = 5
-        watch = true
+        vizion = true
         colour = "red"
         exit_policy = "never"
         uid = 3
@@ -45,7 +45,7 @@ fn all_mistakes_at_once_in_their_order() {
             pm3.toml:11:1: web: kill_timeout = "${SOON:-soon}": expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h", not "soon"
             pm3.toml:12:1: web: instances = 3.5: expected a number up to 1024, "max" or 0 (one per processor), or -1 (one less)
             pm3.toml:13:1: web: args = 5: expected an array of texts, or one text that is split as a shell would
-            pm3.toml:14:1: web: watch: a key of PM2 that this version of pm3 does not have
+            pm3.toml:14:1: web: vizion: a key of PM2 that this version of pm3 does not have
             pm3.toml:15:1: web: colour: unknown key; `pm3 check --keys` lists all
             pm3.toml:16:1: web: exit_policy: belongs under [pm3]
             pm3.toml:18:1: web: user: the same key as uid, which is set too

@@ -79,6 +79,9 @@ fn a_rich_file() {
         command = "quiet"
         log_mode = "none"
         treekill = false
+        watch = ["lib", "/etc/quiet.conf"]
+        ignore_watch = "*.log"
+        watch_delay = "1s"
         kill_timeout = "1m"
         exit_on_error = true
         "#,
@@ -113,6 +116,7 @@ fn a_rich_file() {
             quiet
               run      quiet
               restart  always; errored after 16 runs in a row under 1s
+              watch    restarted on changes in /srv/lib, /etc/quiet.conf, but not *.log, after 1s of quiet
               stop     SIGTERM, SIGKILL after 1m; what outlives the main process is left alone
               output   nowhere
 

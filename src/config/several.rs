@@ -1,0 +1,252 @@
+//! The kinds of values that are several: lists, tables and command lines. As in `kinds`, a kind is a type, so that a
+//! key cannot expect one thing and read another.
+
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::units;
+use super::value::{Refused, Scalar, Val, Value, Word, Wrongs, list_or};
+use super::words::{self, Dollars, Lookup};
+use crate::supervisor::spec::{Limit, Resource};
+
+/// Exit codes.
+pub(super) struct Codes(pub(super) Box<[u8]>);
+
+impl Value for Codes {
+    fn expects() -> String {
+        "exit codes from 0 to 255, as [0, 143]".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Codes, Wrongs> {
+        let codes = val.each("a number from 0 to 255", |item| {
+            item.scalar()?.parse::<u8>().map_err(|_| item.wrong(Refused::Expected))
+        })?;
+        Ok(Codes(codes.into()))
+    }
+}
+
+/// Names of other apps, with their places.
+#[derive(Default)]
+pub(super) struct Names(pub(super) Vec<(Box<str>, Range<usize>)>);
+
+impl Value for Names {
+    fn expects() -> String {
+        "the name of an app, or an array of names".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Names, Wrongs> {
+        val.each("the name of an app", |item| Ok((item.text()?.into(), item.node.span()))).map(Names)
+    }
+}
+
+/// Texts that are taken as they are.
+pub(super) struct Texts(pub(super) Box<[Box<str>]>);
+
+impl Value for Texts {
+    fn expects() -> String {
+        "a text or an array of texts".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Texts, Wrongs> {
+        val.each("a text", |item| Ok(item.text()?.into())).map(|texts| Texts(texts.into()))
+    }
+}
+
+/// What `watch` looks at.
+#[derive(Default)]
+pub(super) enum Watched {
+    #[default]
+    Nothing,
+    /// All below the app's directory.
+    Here,
+    Paths(Box<[Box<str>]>),
+}
+
+impl Value for Watched {
+    fn expects() -> String {
+        "true, false, a path or an array of paths".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Watched, Wrongs> {
+        match val.scalar().as_deref() {
+            Ok("true") => return Ok(Watched::Here),
+            Ok("false") => return Ok(Watched::Nothing),
+            // Some YAML says true and false like this; as a path it was hardly meant.
+            Ok("yes" | "no" | "on" | "off") => return Err(val.wrong(Refused::Expected)),
+            Ok(_) | Err(_) => {}
+        }
+        let paths = val.each("a path", |item| Ok(item.text()?.into()))?;
+        Ok(if paths.is_empty() { Watched::Nothing } else { Watched::Paths(paths.into()) })
+    }
+}
+
+/// Words that are not expanded yet, because that needs the app's whole environment.
+pub(super) enum Words {
+    /// To be split.
+    Line(String),
+    List(Vec<String>),
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        Words::List(Vec::new())
+    }
+}
+
+impl Words {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Words::Line(line) => line.trim().is_empty(),
+            Words::List(list) => list.is_empty(),
+        }
+    }
+
+    /// The words, with variables replaced.
+    pub(super) fn resolve(&self, lookup: Lookup<'_>) -> Result<Box<[Box<str>]>, String> {
+        let words = match self {
+            Words::Line(line) => words::split(line, lookup)?,
+            Words::List(list) => {
+                let words = list.iter().map(|word| words::expand(word, Dollars::Plain, lookup));
+                words.collect::<Result<_, String>>()?
+            }
+        };
+        Ok(words.into_iter().map(String::into_boxed_str).collect())
+    }
+}
+
+impl Value for Words {
+    fn expects() -> String {
+        "an array of texts, or one text that is split as a shell would".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Words, Wrongs> {
+        if val.node.get_ref().is_str() {
+            return Ok(Words::Line(val.raw()?.to_owned()));
+        }
+        if !val.node.get_ref().is_array() {
+            return Err(val.wrong(Refused::Expected));
+        }
+        // Numbers are welcome: `args = ["--port", 3000]`.
+        let word =
+            |item: &Val<'_>| if item.node.get_ref().is_str() { Ok(item.raw()?.to_owned()) } else { item.scalar() };
+        val.each("a text or a number", word).map(Words::List)
+    }
+}
+
+/// A command line, not split or expanded yet.
+pub(super) struct Line(pub(super) String);
+
+impl Value for Line {
+    fn expects() -> String {
+        "a command line in one text".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Line, Wrongs> {
+        match val.raw()? {
+            blank if blank.trim().is_empty() => {
+                Err(val.wrong(Refused::Because("it is empty; nothing would run".into())))
+            }
+            line => Ok(Line(line.to_owned())),
+        }
+    }
+}
+
+/// Variables and their values.
+pub(super) struct Env(pub(super) Vec<(String, String)>);
+
+impl Value for Env {
+    fn expects() -> String {
+        "a table of variables, each a text, a number or a boolean".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Env, Wrongs> {
+        let entry = |name: &str, entry: &Val<'_>| {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(entry.wrong(Refused::Because("a variable's name is not empty and has no = in it".into())));
+            }
+            let kind = |_: &Val<'_>| Refused::Because("expected a text, a number or a boolean".into());
+            let value = match entry.node.get_ref() {
+                DeValue::Integer(number) => {
+                    // The app reads decimal, however the file writes it.
+                    let number = i64::from_str_radix(number.as_str(), number.radix());
+                    number.map_err(|_| entry.wrong(kind(entry)))?.to_string()
+                }
+                DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => return Err(entry.wrong(kind(entry))),
+                DeValue::String(_) | DeValue::Float(_) | DeValue::Boolean(_) => entry.scalar()?,
+            };
+            Ok((name.to_owned(), value))
+        };
+        val.entries(entry).map(Env)
+    }
+}
+
+/// Paths of env files, with their places.
+#[derive(Default)]
+pub(super) struct EnvFiles(pub(super) Vec<(String, Range<usize>)>);
+
+impl Value for EnvFiles {
+    fn expects() -> String {
+        "a path or an array of paths; a - before one: it may be missing".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<EnvFiles, Wrongs> {
+        val.each("a path", |item| Ok((item.text()?, item.node.span()))).map(EnvFiles)
+    }
+}
+
+/// Resource limits.
+pub(super) struct Limits(pub(super) Vec<Limit>);
+
+impl Value for Limits {
+    fn expects() -> String {
+        "a table, as { nofile = 4096, nproc = \"100:200\", core = \"unlimited\" }".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Limits, Wrongs> {
+        let limit = |name: &str, entry: &Val<'_>| {
+            let resource = Resource::parse(name, entry.scope.facts).map_err(|why| {
+                let meant =
+                    if let Refused::Meant(meant) = why { format!(", did you mean {meant}?") } else { String::new() };
+                let known = list_or(Resource::WORDS.iter().map(|(word, _)| *word));
+                entry.wrong(Refused::Because(format!("no such limit, expected {known}{meant}")))
+            })?;
+            let text = entry.scalar()?;
+            let (soft, hard) = text.split_once(':').unwrap_or((&text, &text));
+            let expected = "expected a number, \"unlimited\", or \"soft:hard\" (sizes may be as \"64M\")";
+            let value = |text: &str| match text {
+                "unlimited" => Some(None),
+                plain => plain.parse().ok().or_else(|| resource_size(resource, plain)).map(Some),
+            };
+            let both = value(soft).zip(value(hard));
+            let (soft, hard) = both.ok_or_else(|| entry.wrong(Refused::Because(expected.into())))?;
+            if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
+                return Err(entry.wrong(Refused::Because("the soft limit is above the hard one".into())));
+            }
+            Ok(Limit { resource, soft, hard })
+        };
+        val.entries(limit).map(Limits)
+    }
+}
+
+/// Limits that count bytes may have a unit.
+fn resource_size(resource: Resource, text: &str) -> Option<u64> {
+    match resource {
+        Resource::As
+        | Resource::Core
+        | Resource::Data
+        | Resource::Fsize
+        | Resource::Memlock
+        | Resource::Msgqueue
+        | Resource::Rss
+        | Resource::Stack => units::bytes(text),
+        Resource::Cpu
+        | Resource::Locks
+        | Resource::Nice
+        | Resource::Nofile
+        | Resource::Nproc
+        | Resource::Rtprio
+        | Resource::Rttime
+        | Resource::Sigpending => None,
+    }
+}
