@@ -27,7 +27,7 @@ pub(super) fn rows(
 }
 
 fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Mono) -> Row {
-    let uptime = if let State::Online { since, .. } = one.state { now.since(since).as_millis() } else { 0 };
+    let uptime = one.life().filter(|_| one.is_online()).map_or(0, |life| now.since(life.since).as_millis());
     Row {
         id: one.id.0,
         name: app.name.clone(),
@@ -49,10 +49,7 @@ fn reason(one: &Instance) -> Box<str> {
     match &one.state {
         State::Waiting { on: Some(other) } => format!("waits for {other}").into(),
         State::Waiting { on: None }
-        | State::Launching { .. }
-        | State::Online { .. }
-        | State::Stopping { .. }
-        | State::Clearing { .. }
+        | State::Alive(_)
         | State::Settling { .. }
         | State::Backoff { .. }
         | State::Stopped

@@ -64,7 +64,7 @@ impl App {
                 (Goal::Run, State::Errored { .. }) => instance.start(),
                 (Goal::Run, State::Finished { .. }) if relaunch => instance.start(),
                 (Goal::Idle, _) if started => instance.start(),
-                (Goal::Run, State::Launching { .. } | State::Online { .. }) if relaunch => {
+                (Goal::Run, _) if relaunch && instance.is_up_or_coming() => {
                     instance.roll = Some(Box::new(Reason::Changed));
                 }
                 (Goal::Run | Goal::Idle | Goal::Stop | Goal::Remove, _) => {}
@@ -76,7 +76,7 @@ impl App {
     pub fn is_up(&self) -> bool {
         let mut kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove);
         match self.spec.kind {
-            Kind::Service => kept.any(|instance| matches!(instance.state, State::Online { .. })),
+            Kind::Service => kept.any(Instance::is_online),
             Kind::Oneshot => kept.all(|instance| matches!(instance.state, State::Finished { code: 0 })),
         }
     }
@@ -95,10 +95,7 @@ impl App {
         let errors = self.instances.iter().filter_map(|instance| match instance.state {
             State::Errored { code, at } => Some((at, code)),
             State::Waiting { .. }
-            | State::Launching { .. }
-            | State::Online { .. }
-            | State::Stopping { .. }
-            | State::Clearing { .. }
+            | State::Alive(_)
             | State::Settling { .. }
             | State::Backoff { .. }
             | State::Stopped

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Effect, End, Failure, InstanceId, Millis, Mono, Note, Oom, Reason, RunId, Scope, Sig, What};
+use super::event::{Effect, End, Failure, InstanceId, Millis, Mono, Note, Oom, Reason, RunId, What};
+use super::life::{Life, Phase};
 use super::policy::{self, Ended, Record, Verdict};
 use super::spec::AppSpec;
 
@@ -26,30 +27,8 @@ pub enum State {
     Waiting {
         on: Option<Box<str>>,
     },
-    /// The start has been ordered. `pid` is 0 until the fork.
-    Launching {
-        run: RunId,
-        pid: u32,
-        since: Mono,
-    },
-    Online {
-        run: RunId,
-        pid: u32,
-        since: Mono,
-    },
-    /// Signalled. `kill_at` is the end of its grace; None once SIGKILL has been sent.
-    Stopping {
-        run: RunId,
-        pid: u32,
-        since: Mono,
-        kill_at: Option<Mono>,
-    },
-    /// The main process is gone, others of its tree are not.
-    Clearing {
-        run: RunId,
-        kill_at: Option<Mono>,
-        next: Next,
-    },
+    /// It has a run.
+    Alive(Life),
     /// Ended in a way that may be the first sign of pm3's own end (`policy::may_be_a_stop`): judged later.
     Settling {
         ended: Ended,
@@ -132,13 +111,10 @@ impl Instance {
         if app.instances > 1 { format!("{}-{}", app.name, self.index).into() } else { app.name.clone() }
     }
 
-    /// The run that has, or is about to have, a process.
-    pub fn run(&self) -> Option<RunId> {
-        match self.state {
-            State::Launching { run, .. }
-            | State::Online { run, .. }
-            | State::Stopping { run, .. }
-            | State::Clearing { run, .. } => Some(run),
+    /// Its run, from the order to start it until the last process is gone.
+    pub fn life(&self) -> Option<&Life> {
+        match &self.state {
+            State::Alive(life) => Some(life),
             State::Waiting { .. }
             | State::Settling { .. }
             | State::Backoff { .. }
@@ -148,27 +124,35 @@ impl Instance {
         }
     }
 
+    /// The run that has, or is about to have, a process.
+    pub fn run(&self) -> Option<RunId> {
+        self.life().map(|life| life.run)
+    }
+
     /// The pid of the main process, 0 without one.
     pub fn pid(&self) -> u32 {
-        match self.state {
-            State::Launching { pid, .. } | State::Online { pid, .. } | State::Stopping { pid, .. } => pid,
-            State::Waiting { .. }
-            | State::Clearing { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => 0,
-        }
+        self.life().map_or(0, Life::main)
+    }
+
+    /// Its program executes, and nobody has asked it to end.
+    pub fn is_online(&self) -> bool {
+        self.life().is_some_and(|life| life.phase == Phase::Online)
+    }
+
+    /// It runs, or is about to, and nobody has asked it to end.
+    pub fn is_up_or_coming(&self) -> bool {
+        self.life().is_some_and(Life::is_up_or_coming)
     }
 
     /// The word for its state: PM2's where PM2 has one.
     pub fn status(&self) -> &'static str {
         match self.state {
             State::Waiting { .. } => "waiting",
-            State::Launching { .. } => "launching",
-            State::Online { .. } => "online",
-            State::Stopping { .. } | State::Clearing { .. } => "stopping",
+            State::Alive(life) => match life.phase {
+                Phase::Launching => "launching",
+                Phase::Online => "online",
+                Phase::Stopping { .. } | Phase::Clearing { .. } => "stopping",
+            },
             State::Settling { .. } | State::Backoff { .. } => "waiting restart",
             State::Stopped => "stopped",
             State::Errored { .. } => "errored",
@@ -179,14 +163,9 @@ impl Instance {
     /// The moment at which time itself changes something here.
     pub fn deadline(&self) -> Option<Mono> {
         match self.state {
-            State::Stopping { kill_at, .. } | State::Clearing { kill_at, .. } => kill_at,
+            State::Alive(life) => life.deadline(),
             State::Settling { until, .. } | State::Backoff { until } => Some(until),
-            State::Waiting { .. }
-            | State::Launching { .. }
-            | State::Online { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => None,
+            State::Waiting { .. } | State::Stopped | State::Errored { .. } | State::Finished { .. } => None,
         }
     }
 
@@ -194,13 +173,7 @@ impl Instance {
     pub fn is_over(&self) -> bool {
         match self.state {
             State::Stopped | State::Errored { .. } | State::Finished { .. } => true,
-            State::Waiting { .. }
-            | State::Launching { .. }
-            | State::Online { .. }
-            | State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. } => false,
+            State::Waiting { .. } | State::Alive(_) | State::Settling { .. } | State::Backoff { .. } => false,
         }
     }
 
@@ -217,7 +190,7 @@ impl Instance {
 
     /// Order the start of a new run.
     pub fn launch(&mut self, run: RunId, turn: &mut Turn<'_>) {
-        self.state = State::Launching { run, pid: 0, since: turn.now };
+        self.state = State::Alive(Life::new(run, turn.now));
         self.roll = None;
         self.usage = 0;
         turn.out.push(Effect::Spawn { run, instance: self.id });
@@ -254,56 +227,34 @@ impl Instance {
             | State::Finished { .. }
             | State::Backoff { .. }
             | State::Settling { .. } => self.state = READY,
-            State::Waiting { .. }
-            | State::Launching { .. }
-            | State::Online { .. }
-            | State::Stopping { .. }
-            | State::Clearing { .. } => {}
+            State::Waiting { .. } | State::Alive(_) => {}
         }
     }
 
     /// A run that ended by itself and was not judged yet never will be.
     pub fn forgive(&mut self) {
-        if let State::Clearing { next, .. } = &mut self.state {
+        if let State::Alive(Life { phase: Phase::Clearing { next, .. }, .. }) = &mut self.state {
             *next = Next::Goal;
-        }
-    }
-
-    /// It runs, or is about to, and nobody has asked it to end.
-    pub fn is_up_or_coming(&self) -> bool {
-        match self.state {
-            State::Launching { .. } | State::Online { .. } => true,
-            State::Waiting { .. }
-            | State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => false,
         }
     }
 
     /// End it; what follows is up to the goal, which the caller has set.
     pub fn stop(&mut self, reason: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
         self.roll = None;
-        match self.state {
-            State::Launching { run, pid, since } | State::Online { run, pid, since } => {
-                let sig = app.stop.signal;
-                turn.out.push(Effect::Signal { run, sig, scope: Scope::Process });
-                self.note(app, turn, What::Stopping { sig, reason: reason.clone() });
-                let kill_at = Some(turn.now.after(app.stop.timeout.span()));
-                self.state = State::Stopping { run, pid, since, kill_at };
-                self.reason = Some(Box::new(reason));
+        match &mut self.state {
+            State::Alive(life) => {
+                if life.stop(&app.stop, turn) {
+                    self.note(app, turn, What::Stopping { sig: app.stop.signal, reason: reason.clone() });
+                    self.reason = Some(Box::new(reason));
+                }
+                // The processes of a run that has ended are on their way out already; then the goal decides.
+                self.forgive();
             }
             State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => {
                 self.state = State::Stopped;
                 self.reason = Some(Box::new(reason));
                 self.note(app, turn, What::Stopped);
             }
-            // The processes of a run that has ended are on their way out already; then the goal decides.
-            State::Stopping { .. } => {}
-            State::Clearing { .. } => self.forgive(),
             // Its own end says more than that it was stopped afterwards; only the word changes.
             State::Errored { .. } | State::Finished { .. } => self.state = State::Stopped,
             State::Stopped => {}
@@ -312,55 +263,26 @@ impl Instance {
 
     /// End it now, without grace.
     pub fn kill(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
-        let mut scope = if app.stop.tree { Scope::Tree } else { Scope::Process };
-        let run = match &mut self.state {
-            State::Stopping { run, kill_at, .. } if kill_at.is_some() => {
-                *kill_at = None;
-                *run
-            }
-            // There is no main process any more, whatever the file says by now.
-            State::Clearing { run, kill_at, .. } if kill_at.is_some() => {
-                *kill_at = None;
-                scope = Scope::Tree;
-                *run
-            }
-            State::Launching { run, pid, since } | State::Online { run, pid, since } => {
-                let run = *run;
-                self.state = State::Stopping { run, pid: *pid, since: *since, kill_at: None };
-                run
-            }
-            State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Waiting { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => return,
-        };
-        turn.out.push(Effect::Signal { run, sig: Sig::KILL, scope });
-        self.note(app, turn, What::Killing);
+        if let State::Alive(life) = &mut self.state
+            && life.kill(&app.stop, turn)
+        {
+            self.note(app, turn, What::Killing);
+        }
     }
 
     // What happens to it.
 
     pub fn spawned(&mut self, pid: u32) {
-        match &mut self.state {
-            State::Launching { pid: known, .. } | State::Stopping { pid: known, .. } => *known = pid,
-            State::Online { .. }
-            | State::Clearing { .. }
-            | State::Waiting { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => {}
+        if let State::Alive(life) = &mut self.state {
+            life.spawned(pid);
         }
     }
 
     pub fn executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
-        if let State::Launching { run, pid, .. } = self.state {
-            self.state = State::Online { run, pid, since: turn.now };
+        if let State::Alive(life) = &mut self.state
+            && life.executed(turn.now)
+        {
+            let pid = life.pid;
             self.note(app, turn, What::Online { pid });
         }
     }
@@ -368,7 +290,7 @@ impl Instance {
     pub fn spawn_failed(&mut self, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
         let (passing, code) = (failure.passing, failure.exit_code());
         self.last_end = Some(End::Code(code));
-        if let State::Launching { .. } = self.state {
+        if self.is_up_or_coming() {
             self.reason = Some(Box::new(Reason::StartFailed(failure)));
             if passing {
                 let after = policy::refused(app, &mut self.record, turn.random);
@@ -382,37 +304,31 @@ impl Instance {
     }
 
     pub fn exited(&mut self, end: End, oom: Oom, leftovers: bool, app: &AppSpec, turn: &mut Turn<'_>) {
+        let State::Alive(life) = &mut self.state else { return };
         self.last_end = Some(end);
         self.usage = 0;
-        let (run, next, kill_at) = match self.state {
-            State::Launching { run, since, .. } | State::Online { run, since, .. } => {
-                let ran = u32::try_from(turn.now.since(since).as_millis()).unwrap_or(u32::MAX);
-                let at = if policy::may_be_a_stop(app, end) { turn.now.after(turn.settle.span()) } else { turn.now };
-                let kill_at = Some(turn.now.after(app.stop.timeout.span()));
-                (run, Next::Judge { ended: Ended { end, oom, ran: Millis(ran) }, at }, kill_at)
-            }
-            // After SIGKILL, whoever is left has been sent it with the main process.
-            State::Stopping { run, kill_at, .. } => (run, Next::Goal, kill_at),
-            State::Waiting { .. }
-            | State::Clearing { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => return,
+        let next = if life.is_up_or_coming() {
+            let ran = u32::try_from(turn.now.since(life.since).as_millis()).unwrap_or(u32::MAX);
+            let at = if policy::may_be_a_stop(app, end) { turn.now.after(turn.settle.span()) } else { turn.now };
+            Next::Judge { ended: Ended { end, oom, ran: Millis(ran) }, at }
+        } else {
+            Next::Goal
         };
         if !(leftovers && app.stop.tree) {
-            return self.cleared(next, app, turn);
+            return self.follow(next, app, turn);
         }
-        // With no grace left, the tree gets SIGKILL once more: it may have grown since.
-        let sig = if kill_at.is_some() { app.stop.signal } else { Sig::KILL };
-        turn.out.push(Effect::Signal { run, sig, scope: Scope::Tree });
+        let sig = life.clear(next, &app.stop, turn);
         self.note(app, turn, What::Leftovers { sig });
-        self.state = State::Clearing { run, kill_at, next };
     }
 
     /// The last process of the run is gone.
-    pub fn cleared(&mut self, next: Next, app: &AppSpec, turn: &mut Turn<'_>) {
+    pub fn cleared(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        if let State::Alive(Life { phase: Phase::Clearing { next, .. }, .. }) = self.state {
+            self.follow(next, app, turn);
+        }
+    }
+
+    fn follow(&mut self, next: Next, app: &AppSpec, turn: &mut Turn<'_>) {
         match next {
             Next::Goal => self.follow_goal(app, turn),
             Next::Judge { ended, at } if at > turn.now => self.state = State::Settling { ended, until: at },
@@ -423,21 +339,10 @@ impl Instance {
     /// Time has come for what `deadline` named.
     pub fn due(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         match self.state {
-            State::Stopping { kill_at: Some(at), .. } | State::Clearing { kill_at: Some(at), .. } if at <= turn.now => {
-                self.kill(app, turn);
-            }
-            State::Settling { ended, until } if until <= turn.now => self.judge(ended, app, turn),
-            State::Backoff { until } if until <= turn.now => self.state = READY,
-            State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. }
-            | State::Waiting { .. }
-            | State::Launching { .. }
-            | State::Online { .. }
-            | State::Stopped
-            | State::Errored { .. }
-            | State::Finished { .. } => {}
+            State::Alive(_) => self.kill(app, turn),
+            State::Settling { ended, .. } => self.judge(ended, app, turn),
+            State::Backoff { .. } => self.state = READY,
+            State::Waiting { .. } | State::Stopped | State::Errored { .. } | State::Finished { .. } => {}
         }
     }
 

@@ -14,6 +14,7 @@ pub mod app;
 pub mod event;
 pub mod graph;
 pub mod instance;
+pub mod life;
 pub mod near;
 pub mod order;
 pub mod policy;
@@ -135,11 +136,7 @@ impl Supervisor {
             }
             // Nobody waits for what outlived a run without `tree`.
             Event::Cleared { run } if self.instances().all(|(_, one)| one.run() != Some(run)) => {}
-            Event::Cleared { run } => self.with_run(run, now, out, |one, app, turn| {
-                if let State::Clearing { next, .. } = one.state {
-                    one.cleared(next, app, turn);
-                }
-            }),
+            Event::Cleared { run } => self.with_run(run, now, out, Instance::cleared),
             Event::Usage { run, bytes } => self.usage(run, bytes),
             Event::Request { client, verb, targets } => self.request(client, verb, &targets, now, out),
             Event::ClientGone { client } => self.forget_client(client),

@@ -90,25 +90,17 @@ impl Supervisor {
                     }
                     // What runs already is where it was sent.
                     Verb::Start => {
-                        if let State::Launching { run, .. } | State::Online { run, .. } = instance.state {
+                        if let Some(run) = instance.run().filter(|_| instance.is_up_or_coming()) {
                             after = RunId(run.0.saturating_sub(1));
                         }
                         instance.start();
                     }
-                    Verb::Restart => match instance.state {
-                        State::Launching { .. } | State::Online { .. } => {
-                            instance.start();
+                    Verb::Restart => {
+                        instance.start();
+                        if instance.is_up_or_coming() {
                             instance.roll = Some(Box::new(Reason::Operator));
                         }
-                        State::Waiting { .. }
-                        | State::Stopping { .. }
-                        | State::Clearing { .. }
-                        | State::Settling { .. }
-                        | State::Backoff { .. }
-                        | State::Stopped
-                        | State::Errored { .. }
-                        | State::Finished { .. } => instance.start(),
-                    },
+                    }
                 }
                 waits.push(Wait { instance: instance.id, after });
             }
@@ -198,16 +190,17 @@ impl Supervisor {
             Verb::Stop => Progress::Underway,
             Verb::Start | Verb::Restart if one.goal != Goal::Run => Progress::Failed("was stopped meanwhile".into()),
             Verb::Start | Verb::Restart => match &one.state {
-                State::Online { run, .. } if *run > wait.after => Progress::Done,
+                State::Alive(life) if one.is_online() && life.run > wait.after => Progress::Done,
                 State::Finished { .. } if app.spec.kind == Kind::Oneshot => Progress::Done,
-                State::Online { .. } if !app.is_rolling(one.id) => {
+                State::Alive(_) if one.is_online() && !app.is_rolling(one.id) => {
                     Progress::Failed("keeps running as it is, another instance failed to restart".into())
                 }
+                State::Alive(_) if !one.is_online() => Progress::Underway,
                 State::Errored { .. } | State::Finished { .. } | State::Backoff { .. } => {
                     Progress::Failed(told(one, "did not come up"))
                 }
                 // Without what it waits for it neither comes up nor, running, begins its turn.
-                State::Waiting { .. } | State::Online { .. } => match (self.readiness(app), self.stuck_on(app)) {
+                State::Waiting { .. } | State::Alive(_) => match (self.readiness(app), self.stuck_on(app)) {
                     (_, Some(other)) => {
                         Progress::Failed(format!("waits for {other}, which is not running; start {other} too").into())
                     }
@@ -216,11 +209,7 @@ impl Supervisor {
                     }
                     (Readiness::Ready | Readiness::Waits(_), None) => Progress::Underway,
                 },
-                State::Launching { .. }
-                | State::Stopping { .. }
-                | State::Clearing { .. }
-                | State::Settling { .. }
-                | State::Stopped => Progress::Underway,
+                State::Settling { .. } | State::Stopped => Progress::Underway,
             },
         };
         Some((one.who(&app.spec), progress))

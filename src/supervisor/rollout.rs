@@ -57,19 +57,15 @@ impl App {
 }
 
 fn can_roll(one: &Instance) -> bool {
-    one.goal == Goal::Run && matches!(one.state, State::Online { .. })
+    one.goal == Goal::Run && one.is_online()
 }
 
 /// Neither back nor given up.
 fn is_in_transit(one: &Instance) -> bool {
     one.goal == Goal::Run
         && match one.state {
-            State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Waiting { .. }
-            | State::Launching { .. }
-            | State::Settling { .. }
-            | State::Backoff { .. } => true,
-            State::Online { .. } | State::Stopped | State::Errored { .. } | State::Finished { .. } => false,
+            State::Alive(_) => !one.is_online(),
+            State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => true,
+            State::Stopped | State::Errored { .. } | State::Finished { .. } => false,
         }
 }

@@ -64,5 +64,5 @@ impl Supervisor {
 }
 
 fn sampled(instance: &Instance) -> Option<super::event::RunId> {
-    matches!(instance.state, State::Online { .. }).then(|| instance.run()).flatten()
+    instance.run().filter(|_| instance.is_online())
 }

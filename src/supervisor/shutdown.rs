@@ -211,14 +211,9 @@ impl Supervisor {
 fn final_code(one: &Instance) -> Option<u8> {
     match one.state {
         State::Errored { code, .. } | State::Finished { code } => Some(code),
-        State::Waiting { .. }
-        | State::Launching { .. }
-        | State::Online { .. }
-        | State::Stopping { .. }
-        | State::Clearing { .. }
-        | State::Settling { .. }
-        | State::Backoff { .. }
-        | State::Stopped => None,
+        State::Waiting { .. } | State::Alive(_) | State::Settling { .. } | State::Backoff { .. } | State::Stopped => {
+            None
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{ClientId, Effect, Event, InstanceId, Mono, What};
 use pm3::supervisor::instance::State;
+use pm3::supervisor::life::Phase;
 use pm3::supervisor::spec::Spec;
 
 use crate::model::{Gate, Goal, Mark, Model, Place, Status};
@@ -167,10 +168,12 @@ impl Oracle {
             let status = self.model.status(place);
             let seen = match one.state {
                 State::Waiting { .. } => Status::Waiting,
-                State::Launching { .. } => Status::Launching,
-                State::Online { .. } => Status::Online,
-                State::Stopping { .. } => Status::Stopping,
-                State::Clearing { .. } => Status::Clearing,
+                State::Alive(life) => match life.phase {
+                    Phase::Launching => Status::Launching,
+                    Phase::Online => Status::Online,
+                    Phase::Stopping { .. } => Status::Stopping,
+                    Phase::Clearing { .. } => Status::Clearing,
+                },
                 State::Settling { .. } => Status::Settling,
                 State::Backoff { .. } => Status::Backoff,
                 State::Stopped => Status::Stopped,

@@ -4,7 +4,6 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{Effect, Event, Millis, Mono, RunId, Scope, Sig, What};
-use pm3::supervisor::instance::State;
 use pm3::supervisor::spec::{ExitPolicy, Spec};
 
 /// For that many steps after packing, the original goes along and has to decide the same.
@@ -150,7 +149,7 @@ impl Subject {
     fn sibling(&self, run: RunId) -> Option<RunId> {
         let app = self.pm3.instances().find(|(_, one)| one.run() == Some(run)).map(|(app, _)| app.name.clone())?;
         let mut others = self.pm3.instances().filter(|(spec, _)| spec.name == app);
-        others.find(|(_, one)| matches!(one.state, State::Online { .. })).and_then(|(_, one)| one.run())
+        others.find(|(_, one)| one.is_online()).and_then(|(_, one)| one.run())
     }
 }
 

@@ -4,7 +4,6 @@ use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
     ClientId, Effect, End, Event, Failure, InstanceId, Millis, Mono, Oom, Outcome, RunId, Scope, Sig, Stage, Verb,
 };
-use pm3::supervisor::instance::State;
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, RestartPolicy, Settings, Spec, StopPolicy};
 
 use crate::{app, booted, exited, lines, step};
@@ -240,7 +239,7 @@ fn a_crash_is_not_held_against_whom_an_operator_starts() {
     step(&mut sup, 2, ask(1, Verb::Start, &["web"]));
     let out = step(&mut sup, 3, Event::Cleared { run: RunId(1) });
     assert_eq!(reply(&out).unwrap().done, ["web".into()]);
-    assert!(sup.instances().all(|(_, one)| matches!(one.state, State::Online { .. })));
+    assert!(sup.instances().all(|(_, one)| one.is_online()));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use pm3::supervisor::event::{
     ClientId, Effect, End, Event, Failure, Millis, Mono, Oom, RunId, Scope, Sig, Stage, Verb,
 };
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
+use pm3::supervisor::life::Phase;
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, RestartPolicy, Settings, Spec, StopPolicy};
 
 /// `web`, whose states the table is about, and `db`, which it requires.
@@ -185,8 +186,9 @@ const EVENTS: &[&str] = &[
 
 /// Can these two meet? What was executed is not executed again, and who has not ended leaves nothing.
 fn may_happen(web: &Instance, event: &str) -> bool {
-    let launching = matches!(web.state, State::Launching { .. });
-    let clearing = matches!(web.state, State::Clearing { .. });
+    let phase = web.life().map(|life| life.phase);
+    let launching = phase == Some(Phase::Launching);
+    let clearing = matches!(phase, Some(Phase::Clearing { .. }));
     let forked = web.pid() != 0;
     match event {
         "spawned" | "start refused for now" => launching && !forked,
@@ -219,17 +221,19 @@ fn show(one: &Instance, now: Mono) -> String {
     let within = |at: Option<Mono>| at.map_or("now".into(), |at| format!("in {} ms", at.since(now).as_millis()));
     let state = match &one.state {
         State::Waiting { on } => format!("waiting for {}", on.as_deref().unwrap_or("its turn")),
-        State::Launching { .. } => "launching".into(),
-        State::Online { .. } => "online".into(),
-        State::Stopping { kill_at: None, .. } => "stopping, killed".into(),
-        State::Stopping { kill_at, .. } => format!("stopping, killed {}", within(*kill_at)),
-        State::Clearing { kill_at, next, .. } => {
-            let next = match next {
-                Next::Goal => "follows its goal",
-                Next::Judge { .. } => "is judged",
-            };
-            format!("clearing, killed {}, then {next}", within(*kill_at))
-        }
+        State::Alive(life) => match life.phase {
+            Phase::Launching => "launching".into(),
+            Phase::Online => "online".into(),
+            Phase::Stopping { kill_at: None } => "stopping, killed".into(),
+            Phase::Stopping { kill_at } => format!("stopping, killed {}", within(kill_at)),
+            Phase::Clearing { kill_at, next } => {
+                let next = match next {
+                    Next::Goal => "follows its goal",
+                    Next::Judge { .. } => "is judged",
+                };
+                format!("clearing, killed {}, then {next}", within(kill_at))
+            }
+        },
         State::Settling { until, .. } => format!("settling, judged {}", within(Some(*until))),
         State::Backoff { until } => format!("backing off, runs {}", within(Some(*until))),
         State::Stopped => "stopped".into(),

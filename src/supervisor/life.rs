@@ -1,0 +1,124 @@
+//! A run's life, from the order to start it until the last process of its tree is gone: its signals, its grace, what it
+//! leaves behind. A life knows nothing of why it ends or what follows it; its instance does (`instance`).
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Effect, Mono, RunId, Scope, Sig};
+use super::instance::{Next, Turn};
+use super::spec::StopPolicy;
+
+/// One process lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    pub run: RunId,
+    /// The main process; 0 until the fork.
+    pub pid: u32,
+    /// When its start was ordered, and from then on that its program executes, when it began to.
+    pub since: Mono,
+    pub phase: Phase,
+}
+
+/// How far a life has come. Each variant carries exactly what is true in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The start has been ordered.
+    Launching,
+    Online,
+    /// Signalled. `kill_at` is the end of its grace; None once SIGKILL has been sent.
+    Stopping {
+        kill_at: Option<Mono>,
+    },
+    /// The main process is gone, others of its tree are not.
+    Clearing {
+        kill_at: Option<Mono>,
+        next: Next,
+    },
+}
+
+impl Life {
+    pub(super) fn new(run: RunId, now: Mono) -> Life {
+        Life { run, pid: 0, since: now, phase: Phase::Launching }
+    }
+
+    /// It executes or is about to, and nobody has asked it to end.
+    pub fn is_up_or_coming(&self) -> bool {
+        match self.phase {
+            Phase::Launching | Phase::Online => true,
+            Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+        }
+    }
+
+    /// The pid of the main process, 0 without one.
+    pub fn main(&self) -> u32 {
+        match self.phase {
+            Phase::Launching | Phase::Online | Phase::Stopping { .. } => self.pid,
+            Phase::Clearing { .. } => 0,
+        }
+    }
+
+    /// The moment at which time itself changes something.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self.phase {
+            Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
+            Phase::Launching | Phase::Online => None,
+        }
+    }
+
+    /// The fork worked.
+    pub(super) fn spawned(&mut self, pid: u32) {
+        self.pid = pid;
+    }
+
+    /// The program executes; false if that is not wanted any more.
+    pub(super) fn executed(&mut self, now: Mono) -> bool {
+        match self.phase {
+            Phase::Launching => {
+                (self.since, self.phase) = (now, Phase::Online);
+                true
+            }
+            Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+        }
+    }
+
+    /// Asks the main process to end; false if its end is under way already.
+    pub(super) fn stop(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
+        if !self.is_up_or_coming() {
+            return false;
+        }
+        turn.out.push(Effect::Signal { run: self.run, sig: policy.signal, scope: Scope::Process });
+        self.phase = Phase::Stopping { kill_at: Some(turn.now.after(policy.timeout.span())) };
+        true
+    }
+
+    /// Ends it without grace; false if that has been done.
+    pub(super) fn kill(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
+        let mut scope = if policy.tree { Scope::Tree } else { Scope::Process };
+        match &mut self.phase {
+            Phase::Launching | Phase::Online => self.phase = Phase::Stopping { kill_at: None },
+            Phase::Stopping { kill_at } if kill_at.is_some() => *kill_at = None,
+            // There is no main process any more, whatever the file says by now.
+            Phase::Clearing { kill_at, .. } if kill_at.is_some() => {
+                *kill_at = None;
+                scope = Scope::Tree;
+            }
+            Phase::Stopping { .. } | Phase::Clearing { .. } => return false,
+        }
+        turn.out.push(Effect::Signal { run: self.run, sig: Sig::KILL, scope });
+        true
+    }
+
+    /// The main process is gone and others of its tree are not: asks them to go, too. The signal is the one that they
+    /// got; `next` is what the instance does afterwards.
+    pub(super) fn clear(&mut self, next: Next, policy: &StopPolicy, turn: &mut Turn<'_>) -> Sig {
+        let kill_at = match self.phase {
+            Phase::Launching | Phase::Online => Some(turn.now.after(policy.timeout.span())),
+            // After SIGKILL, whoever is left has been sent it with the main process.
+            Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
+        };
+        // With no grace left, the tree gets SIGKILL once more: it may have grown since.
+        let sig = if kill_at.is_some() { policy.signal } else { Sig::KILL };
+        turn.out.push(Effect::Signal { run: self.run, sig, scope: Scope::Tree });
+        self.phase = Phase::Clearing { kill_at, next };
+        sig
+    }
+}
