@@ -5,13 +5,14 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
 use common::dir::Dir;
 use common::ns::{Ns, Proc, signal};
+use common::world::Process;
 use common::{PATIENCE, PM3, needs};
 use pm3::supervisor::event::{End, Sig};
 
@@ -57,12 +58,8 @@ impl Apps {
     /// The pid, as seen from here, of the one process of pm3's namespace that is the wanted one.
     #[track_caller]
     fn find(&self, wanted: impl Fn(&Process) -> bool) -> i32 {
-        let namespace = fs::read_link(format!("/proc/{}/ns/pid", self.pm3.pid)).unwrap();
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-        let mut found = pids.filter(|pid: &i32| {
-            let same = fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|link| link == namespace);
-            same && Process::read(*pid).is_some_and(|process| wanted(&process))
-        });
+        let all = Process::all_beside(self.pm3.pid).into_iter();
+        let mut found = all.filter(|process| wanted(process)).map(|process| process.outside);
         let (Some(pid), None) = (found.next(), found.next()) else { panic!("none or several are the wanted one") };
         pid
     }
@@ -71,24 +68,6 @@ impl Apps {
     fn job(&self, text: &str) {
         let mut queue = File::options().write(true).open(self.dir.at("queue")).unwrap();
         writeln!(queue, "{text}").unwrap();
-    }
-}
-
-/// What /proc tells of a process.
-struct Process {
-    /// Its pid inside of its own namespace.
-    inside: i32,
-    /// Its parent, as seen from here.
-    parent: i32,
-}
-
-impl Process {
-    /// None if it has ended meanwhile.
-    fn read(pid: i32) -> Option<Process> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let field =
-            |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next_back();
-        Some(Process { inside: field("NSpid:")?.parse().ok()?, parent: field("PPid:")?.parse().ok()? })
     }
 }
 

@@ -16,7 +16,7 @@ use super::value::{Refused, Scope, Val, Wrong};
 use super::{Facts, Mistake, PACKED_MAX, pack, words};
 use crate::supervisor::event::Size;
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{Settings, Spec};
+use crate::supervisor::spec::{ExitPolicy, Settings, Spec};
 
 /// More apps than this are a slip of a generator; an app is at least a process.
 const APPS_MAX: usize = 4096;
@@ -101,8 +101,9 @@ impl Reader<'_> {
                 }
             }
         }
-        // Where apps were meant, what is wrong with them has been said.
-        if apps.is_empty() && (!named || self.found.is_empty()) {
+        // Where apps were meant, what is wrong with them has been said; whoever never ends may wait for `pm3 start`.
+        let waits = settings.exit == ExitPolicy::Never && !named;
+        if apps.is_empty() && !waits && (!named || self.found.is_empty()) {
             self.found.add(0, "no app in it; add [[apps]] with script = \"…\" or command = \"…\"");
         }
         Spec { apps: together::join(apps, self.profile, &mut self.found), settings }

@@ -47,6 +47,24 @@ impl Lines {
         std::iter::from_fn(|| self.next()).collect()
     }
 
+    /// Everything up to the end of the stream, as it stands; its last line may lack its end.
+    pub fn text(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.ended {
+            let filled = self.fill(deadline);
+            let so_far = String::from_utf8_lossy(&self.unread);
+            assert!(filled, "{}: no end within {PATIENCE:?}; so far: {so_far}", self.name);
+        }
+        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+    }
+
+    /// The whole lines that are there now, without waiting.
+    pub fn present(&mut self) -> Vec<String> {
+        while !self.ended && self.fill(Instant::now()) {}
+        let whole = self.unread.iter().filter(|byte| **byte == b'\n').count();
+        (0..whole).filter_map(|_| self.next()).collect()
+    }
+
     /// Makes a pipe as small as it can be: one page.
     pub fn shrink(&self) {
         // SAFETY: F_SETPIPE_SZ takes a number.

@@ -2,6 +2,8 @@
 //!
 //! - [`ns`] starts the real `pm3` (or any program) in namespaces of its own, as PID 1 or not, and tells how it ended;
 //! - [`app`] is the program that pm3 is given to run: a child that does what its arguments say;
+//! - [`world`] is where people type commands: a container whose PID 1 is pm3, or a machine where the first command
+//!   starts a supervisor in the background;
 //! - [`tty`] gives it a terminal, and a shell with job control in front of it;
 //! - [`needs`] is for the tests that want node, python3 or podman after all.
 //!
@@ -21,6 +23,7 @@ pub mod dir;
 pub mod lines;
 pub mod ns;
 pub mod tty;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::env;

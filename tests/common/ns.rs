@@ -228,13 +228,19 @@ impl Proc {
 
     /// Runs another program in its namespaces to the end: its code, and its lines.
     pub fn inside(&self, argv: &[&str], envs: &[(&str, &str)]) -> (i32, Vec<String>, Vec<String>) {
-        let mut command = Command::new(this_binary());
-        command.arg("enter").arg(self.pid.to_string()).args(argv).env(ROLE, "1").envs(envs.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = self.visitor(argv);
+        command.envs(envs.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut visitor = command.spawn().unwrap();
         let out = Lines::new("stdout of the visitor", visitor.stdout.take().unwrap()).rest();
         let err = Lines::new("stderr of the visitor", visitor.stderr.take().unwrap()).rest();
         (visitor.wait().unwrap().code().unwrap(), out, err)
+    }
+
+    /// Another program in its namespaces, yet to be started. It needs [`ROLE`] in its environment.
+    pub fn visitor(&self, argv: &[&str]) -> Command {
+        let mut command = Command::new(this_binary());
+        command.arg("enter").arg(self.pid.to_string()).args(argv).env(ROLE, "1");
+        command
     }
 
     /// Waits for the program's end. Its namespace is gone then.

@@ -25,6 +25,22 @@ fn a_plain_app() {
     );
 }
 
+/// A supervisor that never ends by itself may wait for the apps that people start by hand.
+#[test]
+fn no_app_yet() {
+    check(
+        r#"
+        [pm3]
+        exit_policy = "never"
+        "#,
+        expect![[r#"
+            0 apps, 0 instances
+
+            pm3 ends when it is told to; stopping takes 9s at most
+        "#]],
+    );
+}
+
 #[test]
 fn a_rich_file() {
     check(

@@ -1,0 +1,251 @@
+//! The two places where people type pm3's commands, each in namespaces of its own, so that nothing outlives a test:
+//!
+//! - [`World::container`]: pm3 is PID 1, as the entry point of a container; commands come as with `docker exec`.
+//! - [`World::bare`]: a machine whose PID 1 is somebody else. The first command starts a supervisor in the background,
+//!   with a `PM3_HOME` of this world, and [`World::end`] ends it with `pm3 kill` and checks that nobody is left.
+//!
+//! Commands run in the world's directory with a small environment: `PATH`, `HOME`, `TELL`, and what [`World::set`]
+//! adds. Apps tell what happens to them by writing lines to `$TELL`, a named pipe that [`World::told`] reads: so a test
+//! waits for the event itself and never for a time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::stat::Mode;
+use pm3::supervisor::event::{End, Sig};
+
+use super::dir::Dir;
+use super::lines::Lines;
+use super::ns::{Ns, Proc, signal};
+use super::{PM3, app};
+
+/// What a command said, and its exit code.
+#[derive(Debug)]
+pub struct Said {
+    pub line: String,
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// It succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Said {
+        self.ends(0)
+    }
+
+    /// It ended with this code.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Said {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+
+    /// This stands somewhere in what it printed, on stdout or stderr.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Said {
+        assert!(self.out.contains(text) || self.err.contains(text), "{text:?} is not in {self:#?}");
+        self
+    }
+
+    /// This does not.
+    #[track_caller]
+    pub fn lacks(self, text: &str) -> Said {
+        assert!(!self.out.contains(text) && !self.err.contains(text), "{text:?} is in {self:#?}");
+        self
+    }
+}
+
+/// A place with a supervisor, or with one to come.
+pub struct World {
+    init: Proc,
+    told: Lines,
+    kept: Vec<String>,
+    env: BTreeMap<String, String>,
+    bare: bool,
+    // Last, as it is removed when nobody writes to it any more.
+    pub dir: Dir,
+}
+
+impl World {
+    /// pm3 is PID 1, with an empty plan that does not end by itself.
+    pub fn container() -> World {
+        let dir = Dir::new();
+        let file = dir.file("container.toml", "[pm3]\nexit_policy = \"never\"\n");
+        let ns = Ns::pid1().unless_given(&["PM3_HOME", "PM3_CONFIG", "DYNO"]).env("HOME", dir.path());
+        let mut init = ns.start(&[PM3, "init", &file]);
+        // Its first line comes once clients can connect.
+        let line = init.err_line();
+        assert!(line.starts_with("[pm3] pm3 "), "{line}");
+        World::made(dir, init, false)
+    }
+
+    /// PID 1 does nothing but reap, and no pm3 is there.
+    pub fn bare() -> World {
+        let init = Ns::pid1().start(&app(&["deaf", "pause"]));
+        World::made(Dir::new(), init, true)
+    }
+
+    fn made(dir: Dir, init: Proc, bare: bool) -> World {
+        let pipe = dir.at("tell");
+        nix::unistd::mkfifo(pipe.as_str(), Mode::from_bits_truncate(0o666)).unwrap();
+        // For both: so nobody's opening waits, and there is no end of file between two writers.
+        let told = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+        let mut env = BTreeMap::from([("PATH", path), ("HOME", dir.path().to_owned()), ("TELL", pipe)]);
+        if bare {
+            env.insert("PM3_HOME", dir.at("home"));
+        }
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        World { init, told: Lines::new("what the apps tell", told), kept: Vec::new(), env, bare, dir }
+    }
+
+    pub fn is_bare(&self) -> bool {
+        self.bare
+    }
+
+    /// Later commands have this variable too.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Later commands do not have this variable.
+    pub fn unset(&mut self, name: &str) {
+        self.env.remove(name);
+    }
+
+    /// `PM3_HOME` of a bare world.
+    pub fn home(&self, name: &str) -> String {
+        Path::new(&self.dir.at("home")).join(name).to_str().unwrap().to_owned()
+    }
+
+    /// A command of this world that has not been started; its stdin is empty.
+    pub fn command(&self, argv: &[&str]) -> Command {
+        let mut command = self.init.visitor(argv);
+        command.env_clear().env(super::ROLE, "1").envs(&self.env).current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end, which comes when nobody holds its output any more: a supervisor in the background
+    /// that kept it would make every `$(pm3 …)` hang.
+    #[track_caller]
+    pub fn run(&self, argv: &[&str]) -> Said {
+        let mut child = self.command(argv).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut err = Lines::new("stderr of a command", child.stderr.take().unwrap());
+        let out = Lines::new("stdout of a command", child.stdout.take().unwrap()).text();
+        let err = err.text();
+        let code = child.wait().unwrap().code().unwrap();
+        Said { line: argv.join(" "), code, out, err }
+    }
+
+    /// `pm3` with these words, split at blanks.
+    #[track_caller]
+    pub fn pm3(&self, words: &str) -> Said {
+        let argv: Vec<&str> = [PM3].into_iter().chain(words.split_whitespace()).collect();
+        let mut said = self.run(&argv);
+        said.line = format!("pm3 {words}");
+        said
+    }
+
+    /// Waits until an app has told a line that begins with this, and takes it. What comes before it is kept.
+    #[track_caller]
+    pub fn told(&mut self, start: &str) -> String {
+        if let Some(at) = self.kept.iter().position(|line| line.starts_with(start)) {
+            return self.kept.remove(at);
+        }
+        loop {
+            let line = self.told.next().unwrap();
+            if line.starts_with(start) {
+                return line;
+            }
+            self.kept.push(line);
+        }
+    }
+
+    /// What has been told and not been taken, without waiting: only of use after something that comes last.
+    pub fn untaken(&mut self) -> Vec<String> {
+        let fresh = self.told.present();
+        self.kept.extend(fresh);
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Signals a process of this world, by its pid there.
+    #[track_caller]
+    pub fn signal(&self, pid: i32, sig: Sig) {
+        signal(self.outside(pid), sig);
+    }
+
+    /// The pid, as seen from the test, of the process with this pid in the world.
+    #[track_caller]
+    pub fn outside(&self, pid: i32) -> i32 {
+        let found = self.processes().into_iter().find(|process| process.inside == pid);
+        found.unwrap_or_else(|| panic!("no process {pid} is there")).outside
+    }
+
+    /// All processes of this world but its PID 1; dead ones that nobody has reaped count.
+    pub fn processes(&self) -> Vec<Process> {
+        Process::all_beside(self.init.pid).into_iter().filter(|process| process.inside != 1).collect()
+    }
+
+    /// The lines that PID 1 says on stderr: of a container, pm3's own.
+    pub fn log(&mut self) -> &mut Lines {
+        self.init.err()
+    }
+
+    /// Ends the supervisor as a person would, and checks that it took everything along.
+    #[track_caller]
+    pub fn end(mut self) {
+        if self.bare {
+            self.pm3("kill").ok();
+            // The kernel reaps for this PID 1, after the pm3 that was asked has said its last word.
+            let left = || self.processes().into_iter().filter(|process| !process.is_gone()).collect::<Vec<_>>();
+            assert!(left().is_empty(), "left behind: {:#?}", left());
+        } else {
+            self.init.signal(Sig::TERM);
+            assert_eq!(self.init.end(), End::Code(0), "{:#?}", self.init.err_rest());
+        }
+    }
+}
+
+/// A process of a world.
+#[derive(Debug)]
+pub struct Process {
+    /// Its pid in the world.
+    pub inside: i32,
+    /// Its pid as the test sees it.
+    pub outside: i32,
+    /// The parent's pid as the test sees it.
+    pub parent: i32,
+    /// Its command line, words parted by blanks; empty for one that is dead.
+    pub line: String,
+}
+
+impl Process {
+    /// Those in the pid namespace of this process.
+    pub fn all_beside(pid: i32) -> Vec<Process> {
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let wanted = namespace(pid).expect("the process is there");
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        pids.filter(|pid| namespace(*pid).is_ok_and(|found| found == wanted)).filter_map(Process::read).collect()
+    }
+
+    /// None if it has ended meanwhile.
+    pub fn read(pid: i32) -> Option<Process> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next_back();
+        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ");
+        let (inside, parent) = (field("NSpid:")?.parse().ok()?, field("PPid:")?.parse().ok()?);
+        Some(Process { inside, outside: pid, parent, line })
+    }
+
+    /// It has ended, reaped or not.
+    pub fn is_gone(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.outside)).unwrap_or_default();
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.starts_with(" Z") || rest.starts_with(" X"))
+    }
+}
