@@ -4,7 +4,8 @@
 use std::ffi::OsString;
 
 use pm3::cli::{self, InitArgs, Next};
-use pm3::engine::{boot, run};
+use pm3::engine::boot::{self, Plan};
+use pm3::engine::run;
 use pm3::sys::signals;
 
 pm3::program!(program);
@@ -24,6 +25,15 @@ fn program(words: Vec<OsString>) -> u8 {
     let next = if bare_init { Next::Init(InitArgs::default()) } else { cli::main(words.collect()) };
     match next {
         Next::Exit(code) => code,
-        Next::Init(args) => boot::init(boot::Args { file: args.file, profile: args.env, socket: args.socket }),
+        Next::Init(args) => boot::init(boot_args(args)),
     }
+}
+
+fn boot_args(args: InitArgs) -> boot::Args {
+    let plan = match args.packed {
+        Some(number) => Plan::Packed(number),
+        None if args.background => Plan::Empty,
+        None => Plan::File { file: args.file, profile: args.env },
+    };
+    boot::Args { plan, socket: args.socket, ready: args.ready_fd }
 }

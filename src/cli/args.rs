@@ -1,6 +1,7 @@
 //! The words of the command line: one enum from which parsing, help and suggestions follow.
 
 use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -69,6 +70,18 @@ pub struct InitArgs {
     #[arg(long, value_name = "PROFILE")]
     pub env: Option<String>,
 
+    /// Begin without apps and never end by itself: the supervisor in the background, as `pm3 start` starts it
+    #[arg(long, hide = true, conflicts_with_all = ["file", "config", "env"])]
+    pub background: bool,
+
+    /// A descriptor that gets a byte once the supervisor can be asked
+    #[arg(long, hide = true, value_name = "FD")]
+    pub ready_fd: Option<RawFd>,
+
+    /// A descriptor of a packed plan
+    #[arg(long, hide = true, value_name = "FD", conflicts_with_all = ["file", "config", "env", "background"])]
+    pub packed: Option<RawFd>,
+
     /// Where the control socket is to be.
     #[arg(skip)]
     pub socket: Option<PathBuf>,
@@ -95,11 +108,14 @@ pub(super) fn parse(words: Vec<OsString>) -> Parsed {
 fn plain_init(words: &[OsString]) -> Option<InitArgs> {
     let mut words = words.iter().map(|word| word.to_str().filter(|word| !word.is_empty()));
     words.next().filter(|verb| *verb == Some("init"))?;
-    let mut file = None;
-    let mut options = [("--config", None), ("--env", None), ("--socket", None)];
+    let (mut file, mut background) = (None, false);
+    let mut options = ["--config", "--env", "--socket", "--ready-fd", "--packed"].map(|name| (name, None));
     while let Some(word) = words.next() {
         let word = word?;
-        let (slot, value) = if word.starts_with('-') {
+        let (slot, value) = if word == "--background" && !background {
+            background = true;
+            continue;
+        } else if word.starts_with('-') {
             let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
             let (_, slot) = options.iter_mut().find(|(known, _)| *known == name)?;
             (slot, value.or_else(|| words.next().flatten().filter(|value| !value.starts_with('-')))?)
@@ -111,12 +127,22 @@ fn plain_init(words: &[OsString]) -> Option<InitArgs> {
         }
         *slot = Some(value);
     }
-    let [(_, config), (_, env), (_, socket)] = options;
-    if file.is_some() && config.is_some() {
+    let [(_, config), (_, env), (_, socket), (_, ready_fd), (_, packed)] = options;
+    let from = [file.is_some(), config.is_some(), background, packed.is_some()];
+    if from.into_iter().filter(|given| *given).count() > 1 || (env.is_some() && (background || packed.is_some())) {
         return None;
     }
-    let file = file.or(config).map(PathBuf::from);
-    Some(InitArgs { file, config: None, env: env.map(str::to_owned), socket: socket.map(PathBuf::from) })
+    // A number that is none is for the other parser to complain of.
+    let number = |text: Option<&str>| text.map(str::parse).transpose().ok();
+    Some(InitArgs {
+        file: file.or(config).map(PathBuf::from),
+        config: None,
+        env: env.map(str::to_owned),
+        background,
+        ready_fd: number(ready_fd)?,
+        packed: number(packed)?,
+        socket: socket.map(PathBuf::from),
+    })
 }
 
 fn parse_any(words: Vec<OsString>) -> Parsed {
@@ -142,7 +168,7 @@ fn parse_any(words: Vec<OsString>) -> Parsed {
 
 impl InitArgs {
     fn settled(self, socket: Option<PathBuf>) -> InitArgs {
-        InitArgs { file: self.file.or(self.config), config: None, env: self.env, socket }
+        InitArgs { file: self.file.clone().or(self.config), config: None, socket, ..self }
     }
 }
 
@@ -193,7 +219,7 @@ mod tests {
     fn init_takes_its_file_either_way() {
         let init = |file: &str, env: Option<&str>, socket: Option<&str>| {
             let (file, env) = (Some(file.into()), env.map(str::to_owned));
-            Parsed::Init(InitArgs { file, config: None, env, socket: socket.map(PathBuf::from) })
+            Parsed::Init(InitArgs { file, env, socket: socket.map(PathBuf::from), ..InitArgs::default() })
         };
         assert_eq!(parsed("init a.toml"), init("a.toml", None, None));
         assert_eq!(parsed("init --config a.toml --env prod --socket /s"), init("a.toml", Some("prod"), Some("/s")));
@@ -202,8 +228,27 @@ mod tests {
 
     #[test]
     fn the_short_way_to_init_is_the_same_way() {
-        let words =
-            ["init", "a", "", "b.toml", "--config", "--config=c", "--env", "--env=p", "-x", "--", "--socket", "-h"];
+        let words = [
+            "init",
+            "a",
+            "",
+            "b.toml",
+            "--config",
+            "--config=c",
+            "--env",
+            "--env=p",
+            "-x",
+            "--",
+            "--socket",
+            "-h",
+            "--background",
+            "--background=",
+            "--ready-fd",
+            "--ready-fd=3",
+            "--packed=4",
+            "--packed",
+            "7",
+        ];
         // All command lines of up to three of these words after `init`.
         let mut lines: Vec<Vec<&str>> = vec![vec!["init"]];
         let mut from = 0;

@@ -38,9 +38,14 @@ impl Context {
     /// # Errors
     /// Nobody is there, or nobody who may be asked.
     pub(super) fn connect(&self) -> Result<Client, Error> {
+        let facts = self.places();
+        Client::connect(&place::of_client(&facts, sys::place::init_uid()), facts.uid, peer)
+    }
+
+    /// What the places of the control socket and pm3's home depend on.
+    pub(super) fn places(&self) -> Facts {
         let uid = sys::place::uid();
-        let facts = Facts::new(uid, sys::place::pid_namespace(), self.socket.clone(), |name| std::env::var_os(name));
-        Client::connect(&place::of_client(&facts, sys::place::init_uid()), uid, peer)
+        Facts::new(uid, sys::place::pid_namespace(), self.socket.clone(), |name| std::env::var_os(name))
     }
 }
 

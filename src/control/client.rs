@@ -83,7 +83,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The system's text for an error, in the form of our own: lower case and without its number.
-fn words(error: &io::Error) -> String {
+pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

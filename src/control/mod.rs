@@ -26,6 +26,11 @@ use crate::supervisor::spec::Right;
 /// The versions of the protocol that this pm3 speaks, newest first.
 pub const VERSIONS: &[u32] = &[1];
 
+/// What a supervisor sends to whoever started it and waits, once it can be asked; or because another one can be, and it
+/// leaves. The end of file without either means that it could not work.
+pub const READY: u8 = b'r';
+pub const TAKEN: u8 = b't';
+
 /// How much of everything there may be, and why.
 pub mod limits {
     /// Bytes in a line that a client sends. A thousand targets with long names fit; a client that sends more without

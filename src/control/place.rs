@@ -95,6 +95,14 @@ impl Facts {
     }
 }
 
+/// pm3's home: where the background supervisor keeps its log, the apps' logs and what `pm3 save` saves. `$PM3_HOME`, else
+/// `~/.pm3`, by `$HOME` or else by `passwd`, the home directory in /etc/passwd. None: this user has none.
+pub fn home(facts: &Facts, passwd: impl FnOnce() -> Option<PathBuf>) -> Option<PathBuf> {
+    let named = absolute(&facts.pm3_home).map(Path::to_path_buf);
+    let own = || absolute(&facts.home).map(Path::to_path_buf).or_else(|| absolute(&passwd()).map(Path::to_path_buf));
+    named.or_else(|| Some(own()?.join(".pm3")))
+}
+
 fn absolute(dir: &Option<PathBuf>) -> Option<&Path> {
     dir.as_deref().filter(|dir| dir.is_absolute())
 }
@@ -213,6 +221,21 @@ mod tests {
         ] {
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn home_is_where_the_page_says() {
+        let passwd = || Some(PathBuf::from("/root"));
+        let bare = Facts { home: None, ..facts(0) };
+        for (facts, expected) in [
+            (Facts { pm3_home: Some("/data".into()), ..facts(7) }, "/data"),
+            (Facts { pm3_home: Some("data".into()), ..facts(7) }, "/home/ann/.pm3"),
+            (Facts { home: Some("".into()), ..facts(0) }, "/root/.pm3"),
+            (bare.clone(), "/root/.pm3"),
+        ] {
+            assert_eq!(home(&facts, passwd), Some(expected.into()));
+        }
+        assert_eq!(home(&bare, || None), None);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! From the command line to a running loop: what PID 1 must do once, in an order that loses no signal and leaves
 //! nothing behind in its memory.
 
-use std::os::fd::AsRawFd;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,43 +15,84 @@ use super::launch::Origin;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
 use super::runs::Runs;
 use super::sample::Pace;
-use super::server::Server;
+use super::server::{Places, Server};
 use super::{Engine, SERVER, SIGNALS};
+use crate::config;
 use crate::control::place::Facts;
+use crate::control::{READY, TAKEN};
 use crate::supervisor::Supervisor;
-use crate::supervisor::spec::Spec;
+use crate::supervisor::spec::{ExitPolicy, Settings, Spec};
 use crate::sys::proc::Processes;
 use crate::sys::signals::{self, SignalFd};
 use crate::sys::users::Users;
-use crate::sys::{cgroup, clock, fds, fork, memory, place, say};
+use crate::sys::{again, cgroup, clock, fds, fork, memory, place, say};
 
 /// What `pm3 init` was asked.
 #[derive(Clone, Debug, Default)]
 pub struct Args {
-    /// None: the first file that is found.
-    pub file: Option<PathBuf>,
-    /// The profile whose `env_<profile>` tables apply.
-    pub profile: Option<String>,
+    pub plan: Plan,
     /// Where the control socket shall be.
     pub socket: Option<PathBuf>,
+    /// A descriptor that was handed on, for whoever waits until pm3 can be asked: it gets [`READY`] or [`TAKEN`].
+    pub ready: Option<RawFd>,
+}
+
+/// Where the apps come from.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// From a file, and from the same one again at each SIGHUP.
+    File {
+        /// None: the first that is found.
+        file: Option<PathBuf>,
+        /// The profile whose `env_<profile>` tables apply.
+        profile: Option<String>,
+    },
+    /// Packed in a sealed file in memory, whose descriptor was handed on: `pm3 start --no-daemon`.
+    Packed(RawFd),
+    /// There are none until a client brings some: the supervisor in the background, which only a client ends.
+    Empty,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan::File { file: None, profile: None }
+    }
 }
 
 /// What pm3 returns when the machine refuses it the means to work (sysexits.h: EX_OSERR).
 const CANNOT_WORK: u8 = 71;
 
+/// What it returns where another pm3 listens already, and this one was to be the background one (EX_UNAVAILABLE).
+const NOT_NEEDED: u8 = 69;
+
 /// `pm3 init`: supervises the apps of the file until they or a signal end it. Returns the exit code: see the README.
 pub fn init(args: Args) -> u8 {
     // Before anything that could fail or take time: what comes from here on is kept.
     signals::block_all();
+    again::take_name();
     start_log();
     let inherited = fds::raise_limit();
+    // What was handed on by number is ours before the rest is closed.
+    let mut ready = args.ready.and_then(again::adopt).map(File::from);
+    let packed = match args.plan {
+        Plan::Packed(number) => again::adopt(number).map(File::from),
+        Plan::File { .. } | Plan::Empty => None,
+    };
     fds::close_inherited();
     if let Err(error) = place::become_subreaper() {
         warn!("cannot adopt orphans: {error}; processes that leave their parent will not be ended with pm3");
     }
     let start_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let source = Source { file: args.file, profile: args.profile, start_dir };
-    let spec = match read(&source) {
+    let must_listen = matches!(args.plan, Plan::Empty);
+    let (spec, source) = match args.plan {
+        Plan::File { file, profile } => {
+            let source = Source { file, profile, start_dir };
+            (read(&source), Some(source))
+        }
+        Plan::Packed(_) => (unpack(packed), None),
+        Plan::Empty => (Ok(empty()), None),
+    };
+    let spec = match spec {
         Ok(spec) => spec,
         Err(code) => return code,
     };
@@ -57,17 +100,50 @@ pub fn init(args: Args) -> u8 {
     // A working directory would keep its disk from being unmounted; the apps' own start from `start_dir`.
     let _ = std::env::set_current_dir("/");
     let origin = Origin { nofile: inherited.ok(), nonce: nonce(), owner: owner() };
-    let engine = match assemble(spec, source, origin, args.socket) {
-        Ok(engine) => engine,
+    let (engine, places) = match assemble(spec, source, origin, args.socket) {
+        Ok(assembled) => assembled,
         Err(why) => {
             error!("{why}");
             return CANNOT_WORK;
         }
     };
+    let useless = must_listen && places.names.is_empty();
+    if useless && !places.taken {
+        error!("no control socket could be made: nobody could ever ask this pm3 for anything, so it ends");
+        return CANNOT_WORK;
+    }
+    if let Some(ready) = &mut ready {
+        // Whoever waited may have lost patience.
+        let _ = ready.write_all(&[if useless { TAKEN } else { READY }]);
+    }
+    if useless {
+        return NOT_NEEDED;
+    }
+    drop((ready, places));
     memory::drop_text();
     let code = engine.run();
     log::logger().flush();
     code
+}
+
+/// What the supervisor in the background begins with.
+fn empty() -> Spec {
+    let settings = Settings { exit: ExitPolicy::Never, ..Settings::default() };
+    Spec { apps: Vec::new(), settings }
+}
+
+/// The plan that `pm3 start --no-daemon` has made. An error is pm3's exit code.
+fn unpack(packed: Option<File>) -> Result<Spec, u8> {
+    let most = u64::try_from(config::PACKED_MAX).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let read = packed.ok_or_else(|| "it was not handed on".to_owned()).and_then(|file| {
+        file.take(most).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        config::unpack(&bytes)
+    });
+    read.map_err(|why| {
+        error!("--packed: {why}; this option is for pm3's own use");
+        CANNOT_WORK
+    })
 }
 
 /// pm3's own lines: `[pm3] web: online, pid 12`. Never waits for whoever reads them.
@@ -127,7 +203,12 @@ fn read(source: &Source) -> Result<Spec, u8> {
     }
 }
 
-fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>) -> Result<Engine, String> {
+fn assemble(
+    spec: Spec,
+    source: Option<Source>,
+    origin: Origin,
+    socket: Option<PathBuf>,
+) -> Result<(Engine, Places), String> {
     let poll = Poll::new().map_err(|error| format!("cannot wait for events: {error}"))?;
     let signals = SignalFd::new().map_err(|error| format!("cannot receive signals: {error}"))?;
     let registry = poll.registry();
@@ -135,12 +216,13 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
         .register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)
         .map_err(|error| format!("cannot wait for signals: {error}"))?;
     let facts = Facts::new(place::uid(), place::pid_namespace(), socket, |name| std::env::var_os(name));
-    let (server, names) = Server::open(&spec.settings, &facts, place::is_pid_1(), registry, SERVER);
+    let (server, places) = Server::open(&spec.settings, &facts, place::is_pid_1(), registry, SERVER);
+    let names = &places.names;
     let named = if names.is_empty() { "no control socket".to_owned() } else { names.join(" and ") };
     let (release, pid, count) = (env!("CARGO_PKG_VERSION"), std::process::id(), spec.apps.len());
     info!("pm3 {release} as pid {pid}, {count} app{}, {named}", if count == 1 { "" } else { "s" });
     let seed = clock::now().0 ^ u64::from(std::process::id());
-    Ok(Engine {
+    let engine = Engine {
         supervisor: Supervisor::new(spec, seed),
         signals,
         server,
@@ -159,7 +241,8 @@ fn assemble(spec: Spec, source: Source, origin: Origin, socket: Option<PathBuf>)
         untidy: true,
         exit: None,
         poll,
-    })
+    };
+    Ok((engine, places))
 }
 
 /// The user that pm3 runs as: by name, or by number where /etc/passwd does not know it.

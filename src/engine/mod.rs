@@ -62,7 +62,8 @@ pub struct Engine {
     server: Server,
     runs: Runs,
     origin: Origin,
-    source: Source,
+    /// What SIGHUP reads again; None: the plan came from no file.
+    source: Option<Source>,
     reading: Option<Reading>,
     /// Asked for while `reading` was under way: the file may have changed since that began.
     read_once_more: bool,
@@ -338,7 +339,10 @@ impl Engine {
             self.read_once_more = true;
             return;
         }
-        match plan::read(&self.source) {
+        let Some(source) = &self.source else {
+            return warn!("there is no file to read again: the apps came with the command line, or from clients");
+        };
+        match plan::read(source) {
             Ok(reading) => {
                 let fd = reading.worker.result.as_raw_fd();
                 if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), READING, Interest::READABLE) {

@@ -119,7 +119,7 @@ enum Progress {
 }
 
 impl Server {
-    /// Opens the places that `facts` and the settings say, and tells which, for the log. A server without any place
+    /// Opens the places that `facts` and the settings say, and tells which. A server without any place
     /// is a valid one, and what `control = false` asks for: what could not be opened is a warning, as apps matter more
     /// than being asked about them.
     /// All tokens from `first` on are the server's.
@@ -129,7 +129,7 @@ impl Server {
         is_pid1: bool,
         registry: &Registry,
         first: usize,
-    ) -> (Server, Vec<String>) {
+    ) -> (Server, Places) {
         let group = settings.control_group.as_deref().and_then(|name| {
             let gid = Users::read().gid(name);
             if gid.is_none() {
@@ -147,7 +147,7 @@ impl Server {
             reserve: reserve(),
             starved: false,
         };
-        let mut open = Vec::new();
+        let mut open = Places::default();
         if !settings.control {
             return (server, open);
         }
@@ -158,6 +158,7 @@ impl Server {
         for address in &places.first_of {
             // Where another pm3 is running, clients find that one: a place further down the list would be a trap.
             let found = server.listen(address, group, registry, &mut open);
+            open.taken |= found == Found::Taken;
             if found != Found::Unusable {
                 break;
             }
@@ -165,7 +166,7 @@ impl Server {
         (server, open)
     }
 
-    fn listen(&mut self, address: &Address, group: Option<u32>, registry: &Registry, open: &mut Vec<String>) -> Found {
+    fn listen(&mut self, address: &Address, group: Option<u32>, registry: &Registry, open: &mut Places) -> Found {
         let listened = Listener::open(address, group).and_then(|mut listener| {
             let token = Token(self.first + self.listeners.len());
             registry.register(&mut listener.socket, token, Interest::READABLE)?;
@@ -174,7 +175,7 @@ impl Server {
         match listened {
             Ok(listener) => {
                 self.listeners.push(listener);
-                open.push(address.to_string());
+                open.names.push(address.to_string());
                 Found::Free
             }
             Err(error) => {
@@ -357,6 +358,14 @@ impl Server {
             self.listen_again(registry);
         }
     }
+}
+
+/// Where a server listens, for the log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    pub names: Vec<String>,
+    /// Another pm3 listens where this one should have.
+    pub taken: bool,
 }
 
 /// How a place was found.

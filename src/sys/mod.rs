@@ -1,6 +1,7 @@
 //! The kernel, in small safe pieces: the only home of `unsafe`, nix and libc. Each file wraps one idea and decides
 //! nothing; what to do about a result is for the caller. Nothing here panics, waits or logs.
 
+pub mod again;
 pub mod cgroup;
 pub mod clock;
 pub mod early;

@@ -95,7 +95,7 @@ impl Desk {
         let (server, places) = Server::open(settings, &facts, false, poll.registry(), SERVER);
         let (tell, seen) = mpsc::channel();
         let thread = thread::spawn(move || answer(poll, server, &list(rows), &tell));
-        Desk { socket, places, seen: Mutex::new(seen), waker, thread: Some(thread) }
+        Desk { socket, places: places.names, seen: Mutex::new(seen), waker, thread: Some(thread) }
     }
 
     pub fn connect(&self) -> UnixStream {

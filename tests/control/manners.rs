@@ -296,7 +296,7 @@ fn a_server_that_nobody_asks_does_not_wake() {
     let mut poll = Poll::new().unwrap();
     let facts = crate::desk::facts(&crate::desk::abstract_name());
     let (mut server, places) = Server::open(&Settings::default(), &facts, false, poll.registry(), 0);
-    assert_eq!(places.len(), 1);
+    assert_eq!(places.names.len(), 1);
     let connect = || crate::desk::dial(facts.socket.as_ref().unwrap()).unwrap();
     let connected: Vec<UnixStream> = (0..20).map(|_| connect()).collect();
     // Some have asked for what takes its time; all of them stay.
