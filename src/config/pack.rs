@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_ignored_and_newer_versions_refused() {
-        let later = br#"{"v":1,"spec":{"apps":[{"name":"a","watch":true}],"colour":"red"},"more":1}"#;
+        let later = br#"{"v":1,"spec":{"apps":[{"name":"a","wings":true}],"colour":"red"},"more":1}"#;
         assert_eq!(&*unpack(later).unwrap().apps[0].name, "a");
         let newer = unpack(br#"{"v":2,"spec":{}}"#).unwrap_err();
         assert_eq!(newer, "packed plan: version 2 is newer than 1, the newest that this pm3 reads");
