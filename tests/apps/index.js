@@ -7,6 +7,13 @@ const { name, NODE_APP_INSTANCE: instance, TELL, PORT, STAGE } = process.env
 const tell = (what) => fs.appendFileSync(TELL,
   `${what} ${name} ${instance} pid=${process.pid} stage=${STAGE} args=${process.argv.slice(2)}\n`)
 
+for (const signal of ['SIGTERM', 'SIGINT']) {
+  process.on(signal, () => {
+    tell('bye')
+    process.exit(0)
+  })
+}
+
 const up = () => {
   tell('up')
   console.log(`${name} ${instance} is up`)
@@ -15,11 +22,4 @@ if (PORT) require('node:http').createServer((request, response) => response.end(
 else {
   setInterval(() => {}, 1 << 30)
   up()
-}
-
-for (const signal of ['SIGTERM', 'SIGINT']) {
-  process.on(signal, () => {
-    tell('bye')
-    process.exit(0)
-  })
 }

@@ -185,9 +185,14 @@ pub fn enter(words: &[String]) -> ! {
     if owner != 0 {
         super::ns::become_poor(owner);
     }
+    let here = std::env::current_dir();
     for namespace in theirs {
         nix::sched::setns(namespace, nix::sched::CloneFlags::empty())
             .unwrap_or_else(|errno| broken(&format!("setns: {errno}")));
+    }
+    // A mount namespace is entered at its root; what was made for a test is at the same place in each.
+    if let Ok(here) = here {
+        let _ = std::env::set_current_dir(here);
     }
     let child = fork(|| {
         super::ns::die_with_parent();
