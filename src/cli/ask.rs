@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use super::table::Style;
+use super::view::Style;
 use super::{Exit, Report};
 use crate::config;
 use crate::control::Problem;

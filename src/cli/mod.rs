@@ -5,8 +5,8 @@
 
 mod args;
 mod ask;
-mod table;
 mod verbs;
+mod view;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -78,9 +78,9 @@ pub fn main(words: Vec<OsString>) -> Next {
     Next::Exit(tell(&report) as u8)
 }
 
-fn style() -> table::Style {
+fn style() -> view::Style {
     let terminal = io::stdout().is_terminal();
-    table::Style {
+    view::Style {
         width: if terminal { sys::tty::columns(io::stdout()).map(usize::from) } else { None },
         color: terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
     }

@@ -139,6 +139,10 @@ pub struct Row {
     /// The app's name, which its instances share.
     pub name: Box<str>,
     pub namespace: Box<str>,
+    /// Of the app, as its package.json says; empty where that is not known.
+    pub version: Box<str>,
+    /// PM2's word: `fork` or `cluster`.
+    pub mode: Box<str>,
     /// Its number within the app, `NODE_APP_INSTANCE`.
     pub index: u32,
     /// 0 without a process.
@@ -156,6 +160,8 @@ pub struct Row {
     pub cpu: Option<f32>,
     /// The name or number of the user that it runs as.
     pub user: Box<str>,
+    /// It is restarted when its files change.
+    pub watching: bool,
     /// Why its last run ended or did not start; empty where there is nothing to say.
     pub reason: Box<str>,
     /// `max_memory_restart` in bytes.

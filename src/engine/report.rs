@@ -32,6 +32,8 @@ fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Mono) -> Row {
         id: one.id.0,
         name: app.name.clone(),
         namespace: app.namespace.clone().unwrap_or_else(|| "default".into()),
+        version: Box::default(),
+        mode: "fork".into(),
         index: one.index,
         pid: one.pid(),
         status: one.status().into(),
@@ -40,6 +42,7 @@ fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Mono) -> Row {
         memory_bytes: one.usage,
         cpu: None,
         user: launch::user(app, origin).into(),
+        watching: app.watch.is_some(),
         reason: reason(one),
         limit: app.memory_limit,
     }

@@ -170,13 +170,22 @@ fn verbs_do_what_they_say_and_show_it() {
 
     let listed = pm3.pm3(&["ls"]);
     assert_eq!((listed.code, listed.err.as_str()), (0, ""));
-    assert!(table_line(&listed.out, "id").starts_with("id name namespace pid uptime ↺ status mem"), "{}", listed.out);
+    assert!(
+        table_line(&listed.out, "id")
+            .starts_with("id name namespace version mode pid uptime ↺ status cpu mem user watching"),
+        "{}",
+        listed.out
+    );
     assert!(table_line(&listed.out, "2 worker jobs").contains(" online "), "{}", listed.out);
 
     let stopped = pm3.pm3(&["stop", "web"]);
     assert_eq!((stopped.code, stopped.err.as_str()), (0, ""));
     assert!(stopped.out.starts_with("[PM3] [web-"), "{}", stopped.out);
-    assert!(table_line(&stopped.out, "1 web default 0 0 0 stopped 0b").ends_with("operator"), "{}", stopped.out);
+    assert!(
+        table_line(&stopped.out, "1 web default N/A fork 0 0 0 stopped 0% 0b").ends_with("operator"),
+        "{}",
+        stopped.out
+    );
 
     let restarted = pm3.pm3(&["restart", "jobs"]);
     assert_eq!((restarted.code, restarted.err.as_str()), (0, ""));
