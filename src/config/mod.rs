@@ -23,11 +23,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use file::parse;
-pub use pack::{PACKED_MAX, pack, unpack};
+pub use pack::{pack, unpack};
 pub use plan::plan_text;
 pub use schema::keys;
 pub use units::millis;
 
+pub use crate::supervisor::spec::PACKED_MAX;
 use crate::supervisor::spec::Spec;
 
 /// What the meaning of a file depends on, apart from its text.

@@ -10,10 +10,6 @@ use crate::supervisor::spec::{AppSpec, Rare, Settings, Spec};
 /// The version that is written, and the newest that is read.
 const VERSION: u32 = 1;
 
-/// What init reads of a packed plan at most, in bytes: it guards init's own memory against a runaway child. An app
-/// with some variables and arguments takes about 300 bytes.
-pub const PACKED_MAX: usize = 1 << 20;
-
 #[derive(Deserialize)]
 struct Envelope {
     v: u32,

@@ -6,10 +6,7 @@ use super::mistakes::Mistakes;
 use super::several::Names;
 use crate::supervisor::graph;
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::AppSpec;
-
-/// More instances of all apps together do not fit beside other processes: Linux counts to 32768 by default.
-const INSTANCES_MAX: u32 = 16_384;
+use crate::supervisor::spec::{AppSpec, INSTANCES_MAX};
 
 /// So many names of a circle are shown.
 const CIRCLE_MAX: usize = 12;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::codec::{self, Malformed, Reader};
 use super::place::{Address, Candidate};
-use super::{Problem, Refusal, Reply, Request, Row};
-use crate::supervisor::event::{Outcome, Verb};
+use super::{Count, Described, Environ, Problem, Refusal, Reply, Request, Row};
+use crate::supervisor::event::{Outcome, Sig, Verb};
+use crate::supervisor::spec::AppSpec;
 
 /// How long a pm3 that is well may take for an answer that needs no waiting. PID 1 waits on nobody; a machine that
 /// swaps may be slow all the same.
@@ -147,7 +148,9 @@ impl Client {
         };
         match client.ask(&Request::Ping, Some(PATIENCE))? {
             Reply::Pong { release, pid } => (client.release, client.pid) = (release, pid),
-            Reply::List { .. } | Reply::Outcome(_) | Reply::Error(_) => return Err(client.astray()),
+            Reply::List { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Error(_) => {
+                return Err(client.astray());
+            }
         }
         Ok(client)
     }
@@ -159,18 +162,78 @@ impl Client {
     pub fn list(&mut self) -> Result<Vec<Row>, Error> {
         match self.ask(&Request::List, Some(PATIENCE))? {
             Reply::List { rows } => Ok(rows),
-            Reply::Pong { .. } | Reply::Outcome(_) | Reply::Error(_) => Err(self.astray()),
+            Reply::Pong { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Error(_) => Err(self.astray()),
         }
     }
 
-    /// Starts, stops or restarts; returns when that is done, which may take as long as an app's stop.
+    /// All about these targets, or about all apps if there are none; and a line for each target that names nothing.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn describe(
+        &mut self,
+        targets: Vec<Box<str>>,
+        secrets: bool,
+    ) -> Result<(Vec<Described>, Vec<Box<str>>), Error> {
+        match self.ask(&Request::Describe { targets, secrets }, Some(PATIENCE))? {
+            Reply::Described { apps, failed } => Ok((apps, failed)),
+            Reply::Pong { .. } | Reply::List { .. } | Reply::Outcome(_) | Reply::Error(_) => Err(self.astray()),
+        }
+    }
+
+    /// Does something with existing apps; returns when that is done, which may take as long as an app's stop. With
+    /// `environ` it becomes the environment of their next runs.
     ///
     /// # Errors
     /// As of `ask`. What single targets met with is in the outcome.
-    pub fn operate(&mut self, verb: Verb, targets: Vec<Box<str>>) -> Result<Outcome, Error> {
-        match self.ask(&Request::Operate { verb, targets }, None)? {
+    pub fn operate(&mut self, verb: Verb, targets: Vec<Box<str>>, environ: Option<Environ>) -> Result<Outcome, Error> {
+        self.change(&Request::Operate { verb, targets, environ })
+    }
+
+    /// Makes it so that these apps are there as described, and returns when they are online. `environ` is for new ones,
+    /// with `renew` for all.
+    ///
+    /// # Errors
+    /// As of `ask`. Why nothing was done, or an app did not come up, is in the outcome.
+    pub fn apply(
+        &mut self,
+        verb: Verb,
+        apps: Vec<AppSpec>,
+        environ: Option<Environ>,
+        renew: bool,
+    ) -> Result<Outcome, Error> {
+        self.change(&Request::Apply { verb, apps, environ, renew })
+    }
+
+    /// Gives an app more instances or fewer.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn scale(&mut self, target: Box<str>, to: Count) -> Result<Outcome, Error> {
+        self.change(&Request::Scale { target, to })
+    }
+
+    /// Sends a signal to the main processes of the targets.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn signal(&mut self, sig: Sig, targets: Vec<Box<str>>) -> Result<Outcome, Error> {
+        self.change(&Request::Signal { sig, targets })
+    }
+
+    /// Ends all apps and pm3. When it returns, pm3 has nothing left to do but to exit.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn quit(&mut self) -> Result<Outcome, Error> {
+        self.change(&Request::Quit)
+    }
+
+    /// Asks for something that takes its time: there is an answer, or pm3 is gone.
+    fn change(&mut self, request: &Request) -> Result<Outcome, Error> {
+        match self.ask(request, None)? {
             Reply::Outcome(outcome) => Ok(outcome),
-            Reply::Pong { .. } | Reply::List { .. } | Reply::Error(_) => Err(self.astray()),
+            Reply::Pong { .. } | Reply::List { .. } | Reply::Described { .. } | Reply::Error(_) => Err(self.astray()),
         }
     }
 

@@ -10,8 +10,9 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{REPLY_MAX, REQUEST_MAX};
+use super::limits::{ADMIN_REQUEST_MAX, REPLY_MAX, REQUEST_MAX};
 use super::{Problem, Refusal, Reply, Request, VERSIONS};
+use crate::supervisor::spec::Right;
 
 /// What came is not the protocol. Nothing that follows it can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +73,9 @@ pub struct Reader<Message> {
 }
 
 impl Reader<Request> {
-    pub fn of_requests() -> Reader<Request> {
-        Reader::new(REQUEST_MAX)
+    /// Requests of a client with this right.
+    pub fn of_requests(right: Right) -> Reader<Request> {
+        Reader::new(request_max(right))
     }
 }
 
@@ -144,12 +146,21 @@ fn read<Message: DeserializeOwned>(line: &[u8], greeted: &mut bool) -> Result<Me
     serde_json::from_slice(line).map_err(unreadable)
 }
 
+/// How long a line a client with this right may send.
+fn request_max(right: Right) -> usize {
+    match right {
+        Right::View | Right::Operate => REQUEST_MAX,
+        Right::Admin => ADMIN_REQUEST_MAX,
+    }
+}
+
 /// A request as a line, newline included.
 ///
 /// # Errors
-/// It is longer than a server reads.
+/// It is longer than a server reads of a client that may ask this.
 pub fn request_line(request: &Request) -> Result<Vec<u8>, Malformed> {
-    line(request, REQUEST_MAX).ok_or(Malformed::TooLong(REQUEST_MAX))
+    let max = request_max(request.needs());
+    line(request, max).ok_or(Malformed::TooLong(max))
 }
 
 /// A reply as a line, newline included. One that is longer than a client reads becomes a refusal that says so.
@@ -211,7 +222,7 @@ mod tests {
 
     /// All messages of `bytes`, fed in pieces of `step`, and how it ended.
     fn read_all(bytes: &[u8], step: usize) -> (Vec<Request>, Option<Malformed>) {
-        let mut reader = Reader::of_requests();
+        let mut reader = Reader::of_requests(Right::Operate);
         let mut found = vec![];
         for piece in bytes.chunks(step) {
             let mut piece = piece;
@@ -234,7 +245,7 @@ mod tests {
     }
 
     fn operate(verb: Verb, targets: &[&str]) -> Request {
-        Request::Operate { verb, targets: targets.iter().map(|target| (*target).into()).collect() }
+        Request::Operate { verb, targets: targets.iter().map(|target| (*target).into()).collect(), environ: None }
     }
 
     #[test]
@@ -271,7 +282,7 @@ mod tests {
             (r#"{"version":1}"#, "not a message of the protocol: missing field `ask` at line 1 column 13"),
             (
                 r#"{"version":1,"ask":"lst"}"#,
-                "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `operate` at line 1 column 24",
+                "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `describe`, `operate`, `apply`, `scale`, `signal`, `quit` at line 1 column 24",
             ),
             (
                 r#"{"version":1,"ask":"operate","verb":"start"}"#,
@@ -297,7 +308,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_refused_without_keeping_it() {
-        let mut reader = Reader::of_requests();
+        let mut reader = Reader::of_requests(Right::Operate);
         let piece = vec![b'x'; 1 << 20];
         for _ in 0..100 {
             reader.push(&piece);
@@ -308,7 +319,7 @@ mod tests {
 
     #[test]
     fn an_idle_reader_holds_no_memory() {
-        let mut reader = Reader::of_requests();
+        let mut reader = Reader::of_requests(Right::Operate);
         reader.push(&request_line(&operate(Verb::Stop, &["all"])).unwrap());
         assert!(reader.next().unwrap().is_some());
         assert_eq!(reader.bytes.capacity(), 0);
@@ -325,7 +336,7 @@ mod tests {
         for reply in [
             Reply::Pong { release: "0.1.0".into(), pid: 1 },
             Reply::List { rows: vec![Row::default(), Row { cpu: Some(1.5), limit: Some(1), ..Row::default() }] },
-            Reply::Outcome(Outcome { done: vec!["web".into()], failed: vec!["no".into()] }),
+            Reply::Outcome(Outcome { done: vec!["web".into()], failed: vec!["no".into()], said: vec!["so".into()] }),
             Reply::Error(refusal),
         ] {
             let mut reader = Reader::of_replies();
@@ -344,7 +355,7 @@ mod tests {
             "{\"version\":1,\"ask\":\"operate\",\"verb\":\"stop\",\"targets\":[\"web\"]}\n"
         );
         assert_eq!(
-            text(reply_line(&Reply::Outcome(Outcome { done: vec!["web".into()], failed: vec![] }))),
+            text(reply_line(&Reply::Outcome(Outcome { done: vec!["web".into()], ..Outcome::default() }))),
             "{\"version\":1,\"reply\":\"outcome\",\"done\":[\"web\"],\"failed\":[]}\n"
         );
     }

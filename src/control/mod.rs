@@ -20,8 +20,9 @@ pub mod place;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::event::{Outcome, Verb};
-use crate::supervisor::spec::Right;
+pub use crate::supervisor::event::Count;
+use crate::supervisor::event::{Outcome, Sig, Verb};
+use crate::supervisor::spec::{AppSpec, Right};
 
 /// The versions of the protocol that this pm3 speaks, newest first.
 pub const VERSIONS: &[u32] = &[1];
@@ -36,6 +37,9 @@ pub mod limits {
     /// Bytes in a line that a client sends. A thousand targets with long names fit; a client that sends more without
     /// a newline is not speaking this protocol.
     pub const REQUEST_MAX: usize = 64 << 10;
+
+    /// Bytes in a line of a client with the right to `admin`, which may bring a thousand apps.
+    pub const ADMIN_REQUEST_MAX: usize = crate::supervisor::spec::PACKED_MAX;
 
     /// Bytes in a line that pm3 sends. A row takes about 250, so this lists some 16,000 instances. No client holds
     /// more than one reply: the next request is not read before the last reply is.
@@ -68,16 +72,63 @@ pub enum Request {
     Ping,
     /// All instances.
     List,
-    /// Start, stop or restart existing apps. Each target is a name, a namespace, an id or `all`.
-    Operate { verb: Verb, targets: Vec<Box<str>> },
+    /// All about these. No target: all.
+    Describe {
+        #[serde(default)]
+        targets: Vec<Box<str>>,
+        /// With the values of variables.
+        #[serde(default)]
+        secrets: bool,
+    },
+    /// Do something with existing apps. Each target is a name, a namespace, an id or `all`.
+    Operate {
+        verb: Verb,
+        targets: Vec<Box<str>>,
+        /// What the apps' next runs get in place of the environment of the shell that started them (`--update-env`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environ: Option<Environ>,
+    },
+    /// Make it so that these apps are there as described; see [`Wish::Apply`](crate::supervisor::event::Wish).
+    Apply {
+        /// `start`, `restart` or `reload`.
+        verb: Verb,
+        apps: Vec<AppSpec>,
+        /// The environment that new apps get.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environ: Option<Environ>,
+        /// Known apps get it too (`--update-env`).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        renew: bool,
+    },
+    Scale {
+        target: Box<str>,
+        to: Count,
+    },
+    /// Send a signal to main processes.
+    Signal {
+        sig: Sig,
+        targets: Vec<Box<str>>,
+    },
+    /// End all apps, then pm3 itself. The answer comes when all are over, just before pm3's exit.
+    Quit,
 }
+
+/// The whole environment of a client.
+pub type Environ = Vec<(Box<str>, Box<str>)>;
 
 impl Request {
     /// The right that a client needs to ask this.
     pub fn needs(&self) -> Right {
         match self {
-            Request::Ping | Request::List => Right::View,
-            Request::Operate { .. } => Right::Operate,
+            Request::Ping | Request::List | Request::Describe { secrets: false, .. } => Right::View,
+            // Whoever sets an app's environment decides what it runs (LD_PRELOAD).
+            Request::Operate { environ: Some(_), .. } => Right::Admin,
+            Request::Operate { verb, .. } => match verb {
+                Verb::Start | Verb::Stop | Verb::Restart | Verb::Reload | Verb::Reset => Right::Operate,
+                Verb::Delete => Right::Admin,
+            },
+            Request::Scale { .. } | Request::Signal { .. } => Right::Operate,
+            Request::Describe { secrets: true, .. } | Request::Apply { .. } | Request::Quit => Right::Admin,
         }
     }
 }
@@ -94,6 +145,12 @@ pub enum Reply {
     },
     List {
         rows: Vec<Row>,
+    },
+    Described {
+        apps: Vec<Described>,
+        /// Targets that name nothing, a line each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        failed: Vec<Box<str>>,
     },
     Outcome(Outcome),
     Error(Refusal),
@@ -139,7 +196,7 @@ pub struct Row {
     /// The app's name, which its instances share.
     pub name: Box<str>,
     pub namespace: Box<str>,
-    /// Of the app, as its package.json says; empty where that is not known.
+    /// Of the app, as its package.json says; empty where that is not known. pm3 leaves it to clients, who read files.
     pub version: Box<str>,
     /// PM2's word: `fork` or `cluster`.
     pub mode: Box<str>,
@@ -155,9 +212,11 @@ pub struct Row {
     pub uptime_ms: u64,
     /// Private memory of the whole tree when it was asked for, in bytes.
     pub memory_bytes: u64,
-    /// Percent of one CPU, where it is measured.
+    /// Percent of one CPU that the whole tree took since the last look at it, or since its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f32>,
+    /// When the instance was made, in milliseconds of Unix time.
+    pub created_ms: u64,
     /// The name or number of the user that it runs as.
     pub user: Box<str>,
     /// It is restarted when its files change.
@@ -167,4 +226,56 @@ pub struct Row {
     /// `max_memory_restart` in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+}
+
+/// An app, as `show` tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Described {
+    /// As it is now. Values of variables are [`MASKED`] unless secrets were asked for. An app that was scaled to none
+    /// is described as one instance that does not start by itself.
+    pub spec: AppSpec,
+    pub instances: Vec<Detail>,
+}
+
+/// What stands in place of a variable's value.
+pub const MASKED: &str = "***";
+
+/// An instance, as `show` tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Detail {
+    pub row: Row,
+    /// When its newest run was started, in milliseconds of Unix time; 0: never.
+    pub started_ms: u64,
+    /// Short runs in a row (PM2's unstable restarts).
+    pub short_runs: u32,
+    /// When it is started next, by back-off or schedule, in milliseconds from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_start_ms: Option<u64>,
+    /// Runs that have ended, the newest last; no more than 10.
+    pub runs: Vec<Past>,
+    /// The files that its output goes to, where it goes to files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_file: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub err_file: Option<Box<str>>,
+    /// What its processes listen at: `tcp 0.0.0.0:3000`, `unix /run/app.sock`.
+    pub sockets: Vec<Box<str>>,
+    /// How its last run ended: n, or 128 + n for a signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Past {
+    /// 0 for one that never had a process.
+    pub pid: u32,
+    /// In milliseconds of Unix time.
+    pub began_ms: u64,
+    pub lasted_ms: u64,
+    /// `exit 1`, `SIGSEGV`, `operator`, …
+    pub reason: Box<str>,
 }

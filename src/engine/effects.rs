@@ -34,7 +34,7 @@ impl Engine {
             Effect::Reply { client, outcome } => self.reply(client, &Reply::Outcome(outcome)),
             Effect::Note(note) => tell(&note),
             Effect::ReadPlan => self.read_plan(),
-            Effect::Report => report::log(&self.supervisor, &self.origin, clock::now()),
+            Effect::Report => report::log(&self.supervisor, &self.origin),
             Effect::Exit { code, reason } => self.end(code, &reason),
         }
     }

@@ -4,9 +4,10 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::control::Environ;
 use crate::supervisor::event::{Failure, RunId};
 use crate::supervisor::instance::Instance;
-use crate::supervisor::spec::{AppSpec, LogMode, Rare, Settings};
+use crate::supervisor::spec::{AppSpec, LogMode, Rare, Settings, Shell, ShellVariable};
 use crate::sys::fds::Range;
 use crate::sys::spawn::{self, Plan, Stream, c_string};
 use crate::sys::users::Users;
@@ -93,9 +94,39 @@ fn variable((name, value): (OsString, OsString)) -> Result<CString, Failure> {
     c_string(text)
 }
 
-/// What pm3 was given, the app's own variables over it, and the few that tell an instance who it is.
+/// What pm3 itself was given, for its apps.
+fn inherited() -> Variables {
+    Variables(std::env::vars_os().filter(|(name, _)| OURS.iter().all(|ours| name != ours)).collect())
+}
+
+/// What an app keeps of the environment of the client that starts it: where it differs from pm3's own.
+pub(super) fn shell(environ: Environ) -> Shell {
+    let own = inherited();
+    // A client can only tell what is text.
+    let texts = own.0.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+    let gone = texts.filter(|(name, _)| environ.iter().all(|(theirs, _)| **theirs != **name));
+    let mut shell: Vec<ShellVariable> = gone.map(|(name, _)| (name.into(), None)).collect();
+    for (name, value) in environ {
+        let is_variable = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+        let is_ours = OURS.iter().any(|ours| *name == **ours);
+        let is_same = own.get(&name).is_some_and(|own| **own == *value);
+        if is_variable && !is_ours && !is_same {
+            shell.push((name, Some(value)));
+        }
+    }
+    shell.into()
+}
+
+/// What pm3 was given, as the shell changed it that started the app, the app's own variables over it, and the few that
+/// tell an instance who it is.
 fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) -> Variables {
-    let mut env = Variables(std::env::vars_os().filter(|(name, _)| OURS.iter().all(|ours| name != ours)).collect());
+    let mut env = inherited();
+    for (name, value) in app.launch.shell.variables() {
+        match value {
+            Some(value) => env.set(name, &**value),
+            None => env.0.retain(|(known, _)| known.to_str() != Some(name)),
+        }
+    }
     let rare = app.launch.rare.as_deref();
     if let Some(user) = rare.and_then(|rare| rare.user.as_deref()) {
         home_of(user).into_iter().for_each(|(name, value)| env.set(name, value));
@@ -145,25 +176,31 @@ fn home_of(user: &str) -> Vec<(&'static str, OsString)> {
 }
 
 fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(Stream, Stream), Failure> {
-    let output = &app.launch.output;
-    let otherwise = match output.mode {
+    let otherwise = match app.launch.output.mode {
         LogMode::Inherit => Stream::Inherit,
         LogMode::None => Stream::Null,
     };
-    let file = |path: &str| -> Result<Stream, Failure> {
-        let path = Path::new(&*settings.cwd).join(path);
-        // There is one /dev/null for all.
-        let apart = app.instances > 1 && !output.merge && !path.starts_with("/dev");
-        let path = if apart { numbered(&path, instance.id.0) } else { path };
-        Ok(Stream::File(c_string(path.into_os_string().into_vec())?))
-    };
-    let stdout = output.out.as_deref().map_or(Ok(otherwise.clone()), file)?;
-    let stderr = match output.err.as_deref() {
-        Some(_) if output.err == output.out => Stream::Stdout,
+    let file = |path: &PathBuf| Ok(Stream::File(c_string(path.as_os_str().as_bytes())?));
+    let (out, err) = files(app, instance, settings);
+    let stdout = out.as_ref().map_or(Ok(otherwise.clone()), file)?;
+    let stderr = match &err {
+        Some(_) if err == out => Stream::Stdout,
         Some(path) => file(path)?,
         None => otherwise,
     };
     Ok((stdout, stderr))
+}
+
+/// The files that stdout and stderr go to, where they go to files.
+pub(super) fn files(app: &AppSpec, instance: &Instance, settings: &Settings) -> (Option<PathBuf>, Option<PathBuf>) {
+    let output = &app.launch.output;
+    let file = |path: &str| {
+        let path = Path::new(&*settings.cwd).join(path);
+        // There is one /dev/null for all.
+        let apart = app.instances > 1 && !output.merge && !path.starts_with("/dev");
+        if apart { numbered(&path, instance.id.0) } else { path }
+    };
+    (output.out.as_deref().map(file), output.err.as_deref().map(file))
 }
 
 /// PM2's name of an instance's own file: `logs/web.log` becomes `logs/web-3.log`.

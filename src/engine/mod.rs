@@ -26,7 +26,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::control::{Reply, Request};
 use crate::supervisor::Supervisor;
-use crate::supervisor::event::{End, Event, Failure, Oom, Outcome, RunId, Sig};
+use crate::supervisor::event::{ClientId, End, Event, Failure, Oom, Outcome, RunId, Sig, Wish};
 use crate::sys::proc::{Processes, Root};
 use crate::sys::reap::{self, Change, Children};
 use crate::sys::signals::{Received, SignalFd};
@@ -164,8 +164,7 @@ impl Engine {
     fn settle(&mut self) {
         let mut effects = Vec::new();
         while let Some(event) = self.events.pop_front() {
-            // A plan holds the apps' variables, and those are nobody's business.
-            if !matches!(event, Event::Planned { .. }) {
+            if !event.is_secret() {
                 debug!("{event:?}");
             }
             self.supervisor.step(clock::now(), event, &mut effects);
@@ -307,24 +306,42 @@ impl Engine {
     fn serve(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Gone { client } => self.happened(Event::ClientGone { client }),
-            Incoming::Asked { client, request, .. } => match request {
-                Request::Ping => {
-                    let release = env!("CARGO_PKG_VERSION").into();
-                    self.reply(client, &Reply::Pong { release, pid: std::process::id() });
-                }
-                Request::List => {
-                    self.look_around();
-                    let usage = |run, limit| self.usage(run, limit);
-                    let rows = report::rows(&self.supervisor, &self.origin, clock::now(), usage);
-                    self.reply(client, &Reply::List { rows });
-                }
-                Request::Operate { targets, .. } if targets.is_empty() => {
-                    let failed = vec!["no target; name an app, a namespace, an id or all".into()];
-                    self.reply(client, &Reply::Outcome(Outcome { done: Vec::new(), failed }));
-                }
-                Request::Operate { verb, targets } => self.happened(Event::Request { client, verb, targets }),
-            },
+            Incoming::Asked { client, request, .. } => self.asked(client, request),
         }
+    }
+
+    fn asked(&mut self, client: ClientId, request: Request) {
+        let wish = match request {
+            Request::Ping => {
+                let release = env!("CARGO_PKG_VERSION").into();
+                return self.reply(client, &Reply::Pong { release, pid: std::process::id() });
+            }
+            Request::List => {
+                self.look_around();
+                return self.reply(client, &Reply::List { rows: self.rows() });
+            }
+            Request::Describe { targets, secrets } => {
+                self.look_around();
+                return self.reply(client, &self.described(&targets, secrets));
+            }
+            Request::Operate { targets, .. } | Request::Signal { targets, .. } if targets.is_empty() => {
+                let failed = vec!["no target; name an app, a namespace, an id or all".into()];
+                return self.reply(client, &Reply::Outcome(Outcome { failed, ..Outcome::default() }));
+            }
+            Request::Operate { verb, targets, environ } => {
+                Wish::Operate { verb, targets, shell: environ.map(launch::shell) }
+            }
+            Request::Apply { verb, mut apps, environ, renew } => {
+                if let Some(shell) = environ.map(launch::shell) {
+                    apps.iter_mut().for_each(|app| app.launch.shell = shell.clone());
+                }
+                Wish::Apply { verb, apps, renew }
+            }
+            Request::Scale { target, to } => Wish::Scale { target, to },
+            Request::Signal { sig, targets } => Wish::Signal { sig, targets },
+            Request::Quit => Wish::Quit,
+        };
+        self.happened(Event::Request { client, wish });
     }
 
     fn clock_jumped(&mut self) {

@@ -1,33 +1,121 @@
-//! What pm3 tells of its instances: rows for `list`, lines for SIGUSR1.
+//! What pm3 tells of its instances: rows for `list`, all about them for `show`, lines for SIGUSR1.
+
+use std::time::Duration;
 
 use log::info;
 
+use super::Engine;
 use super::launch::{self, Origin};
-use crate::control::Row;
+use crate::control::{Described, Detail, MASKED, Past, Reply, Row};
 use crate::supervisor::Supervisor;
-use crate::supervisor::event::{Mono, RunId, Size};
-use crate::supervisor::instance::{Instance, State};
+use crate::supervisor::app::App;
+use crate::supervisor::event::{End, Mono, Outcome, Size};
+use crate::supervisor::instance::{self, Instance, State};
 use crate::supervisor::spec::AppSpec;
+use crate::sys::clock;
 
-/// A row for each instance. Memory is measured now, by `usage`: the last sample may be old, or there is none.
-pub(super) fn rows(
-    supervisor: &Supervisor,
-    origin: &Origin,
-    now: Mono,
-    usage: impl Fn(RunId, Option<u64>) -> u64,
-) -> Vec<Row> {
-    let rows = supervisor.instances().map(|(app, one)| {
-        let mut row = row(app, one, origin, now);
-        if let Some(run) = one.run().filter(|_| one.pid() > 0) {
-            row.memory_bytes = usage(run, app.memory_limit);
-        }
-        row
-    });
-    rows.collect()
+/// Both clocks at one moment: what happened is remembered by the one that nobody sets, and told by the other.
+#[derive(Clone, Copy)]
+struct Now {
+    mono: Mono,
+    unix_ms: u64,
 }
 
-fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Mono) -> Row {
-    let uptime = one.life().filter(|_| one.is_online()).map_or(0, |life| now.since(life.since).as_millis());
+impl Now {
+    fn get() -> Now {
+        Now { mono: clock::now(), unix_ms: clock::unix_ms() }
+    }
+
+    fn unix(self, at: Mono) -> u64 {
+        self.unix_ms.saturating_sub(millis(self.mono.since(at)))
+    }
+}
+
+impl Engine {
+    /// A row for each instance, as of the last `look_around`.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let now = Now::get();
+        self.supervisor.instances().map(|(app, one)| self.measured(app, one, now)).collect()
+    }
+
+    /// Memory is measured now: the last sample may be old, or there is none.
+    fn measured(&self, app: &AppSpec, one: &Instance, now: Now) -> Row {
+        let mut row = row(app, one, &self.origin, now);
+        if let Some(run) = one.run().filter(|_| one.pid() > 0) {
+            row.memory_bytes = self.usage(run, app.memory_limit);
+        }
+        row
+    }
+
+    /// All about the targets' instances, as of the last `look_around`.
+    pub(super) fn described(&self, targets: &[Box<str>], secrets: bool) -> Reply {
+        let (now, mut outcome) = (Now::get(), Outcome::default());
+        let ids = self.supervisor.resolve_all(targets, &mut outcome);
+        let is_meant = |one: &&Instance| targets.is_empty() || ids.binary_search(&one.id).is_ok();
+        let apps = self.supervisor.apps().iter().map(|app| {
+            let instances = app.instances.iter().filter(is_meant).map(|one| self.detail(app, one, now)).collect();
+            Described { spec: told(&app.spec, secrets), instances }
+        });
+        let apps = apps.filter(|app| !app.instances.is_empty()).collect();
+        Reply::Described { apps, failed: outcome.failed }
+    }
+
+    fn detail(&self, app: &App, one: &Instance, now: Now) -> Detail {
+        let begun = one.life().map(|life| life.since).or_else(|| one.past.last().map(|past| past.began));
+        let next_start = match one.state {
+            State::Backoff { until } => Some(until),
+            State::Waiting { .. }
+            | State::Alive(_)
+            | State::Settling { .. }
+            | State::Stopped
+            | State::Errored { .. }
+            | State::Finished { .. } => app.cron_at,
+        };
+        let (out_file, err_file) = launch::files(&app.spec, one, self.supervisor.settings());
+        let text = |path: std::path::PathBuf| path.to_string_lossy().into();
+        Detail {
+            row: self.measured(&app.spec, one, now),
+            started_ms: begun.map_or(0, |at| now.unix(at)),
+            short_runs: one.record.unstable,
+            next_start_ms: next_start.map(|at| millis(at.since(now.mono))),
+            runs: one.past.iter().map(|past| told_run(past, now)).collect(),
+            out_file: out_file.map(text),
+            err_file: err_file.map(text),
+            sockets: Vec::new(),
+            exit_code: one.last_end.map(End::exit_code),
+        }
+    }
+}
+
+fn told_run(past: &instance::Past, now: Now) -> Past {
+    let (began_ms, lasted_ms) = (now.unix(past.began), u64::from(past.lasted.0));
+    Past { pid: past.pid, began_ms, lasted_ms, reason: past.reason.to_string().into() }
+}
+
+/// An app's entry as clients may see it.
+fn told(app: &AppSpec, secrets: bool) -> AppSpec {
+    let mut app = app.clone();
+    if app.instances == 0 {
+        (app.instances, app.autostart) = (1, false);
+    }
+    if !secrets {
+        for (_, value) in &mut app.launch.env {
+            *value = MASKED.into();
+        }
+        let shell = app.launch.shell.variables().iter();
+        let masked = shell.map(|(name, value)| (name.clone(), value.as_ref().map(|_| MASKED.into())));
+        app.launch.shell = masked.collect::<Vec<_>>().into();
+    }
+    app
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Now) -> Row {
+    let online = one.life().filter(|_| one.is_online());
+    let uptime = online.map_or_else(Duration::default, |life| now.mono.since(life.since));
     Row {
         id: one.id.0,
         name: app.name.clone(),
@@ -38,13 +126,14 @@ fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Mono) -> Row {
         pid: one.pid(),
         status: one.status().into(),
         restarts: one.restarts,
-        uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+        uptime_ms: millis(uptime),
         memory_bytes: one.usage,
         cpu: None,
         user: launch::user(app, origin).into(),
         watching: app.watch.is_some(),
         reason: reason(one),
         limit: app.memory_limit,
+        created_ms: now.unix(one.created),
     }
 }
 
@@ -62,7 +151,8 @@ fn reason(one: &Instance) -> Box<str> {
 }
 
 /// A line for each instance.
-pub(super) fn log(supervisor: &Supervisor, origin: &Origin, now: Mono) {
+pub(super) fn log(supervisor: &Supervisor, origin: &Origin) {
+    let now = Now::get();
     for (app, one) in supervisor.instances() {
         let row = row(app, one, origin, now);
         let memory = if row.memory_bytes > 0 { format!(", memory {}", Size(row.memory_bytes)) } else { String::new() };

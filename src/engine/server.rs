@@ -290,7 +290,7 @@ impl Server {
             uid: peer.uid,
             right,
             phase: Phase::Asking,
-            reader: Reader::of_requests(),
+            reader: Reader::of_requests(right),
             unread: Vec::new(),
             sent: 0,
             active: self.clock,

@@ -15,36 +15,79 @@ pub struct App {
     pub cron_at: Option<Mono>,
     /// The instance whose turn it is in a restart that goes one instance at a time.
     pub rolling: Option<InstanceId>,
-    /// Vanished from the file: every instance is on its way out, and then the app is forgotten.
+    /// Vanished from the file or deleted: every instance is on its way out, and then the app is forgotten.
     pub gone: bool,
+    /// Where it came from: the file, when it is read again, speaks for its own apps alone.
+    pub origin: Origin,
+    /// How many instances its entry asks for, where an operator has said otherwise since. Only an entry that asks for
+    /// another number takes that back.
+    pub entry_instances: Option<u32>,
+}
+
+/// Who brought an app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// pm3's own file.
+    #[default]
+    File,
+    Client,
 }
 
 impl App {
-    pub fn new(spec: AppSpec) -> App {
-        App { spec, ..App::default() }
+    pub fn new(spec: AppSpec, origin: Origin) -> App {
+        App { spec, origin, ..App::default() }
+    }
+
+    /// The goal of an instance that nobody has asked for by name.
+    pub fn first_goal(&self) -> Goal {
+        if self.spec.autostart { Goal::Run } else { Goal::Idle }
     }
 
     /// Makes as many instances as the spec asks for, or gives the newest ones up. What is given up is stopped first
-    /// and forgotten when it is over.
-    pub fn fit(&mut self, next_id: &mut u32, turn: &mut Turn<'_>) {
-        let goal = if self.spec.autostart { Goal::Run } else { Goal::Idle };
-        let wanted = usize::try_from(self.spec.instances).unwrap_or(usize::MAX);
+    /// and forgotten when it is over. The last one stays whatever the spec says: without it the app would have no row.
+    pub fn fit(&mut self, goal: Goal, reason: &Reason, next_id: &mut u32, turn: &mut Turn<'_>) {
+        let wanted = usize::try_from(self.spec.instances.max(1)).unwrap_or(usize::MAX);
         let kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove).count();
         // Exactly: most apps have one instance for life, and there may be thousands of apps.
         self.instances.reserve_exact(wanted.saturating_sub(kept));
         for _ in kept..wanted {
             let index =
                 (0..).find(|index| self.instances.iter().all(|other| other.index != *index)).unwrap_or(u32::MAX);
-            self.instances.push(Instance::new(InstanceId(*next_id), index, goal));
+            self.instances.push(Instance::new(InstanceId(*next_id), index, goal, turn.now));
             *next_id = next_id.saturating_add(1);
         }
         for _ in wanted..kept {
-            let newest =
-                self.instances.iter_mut().filter(|one| one.goal != Goal::Remove).max_by_key(|one| (one.index, one.id));
+            let newest = self.instances.iter_mut().filter(|one| one.goal != Goal::Remove).max_by_key(|one| one.id);
             if let Some(newest) = newest {
                 newest.goal = Goal::Remove;
-                newest.stop(Reason::Changed, &self.spec, turn);
+                newest.stop(reason.clone(), &self.spec, turn);
             }
+        }
+    }
+
+    /// An entry for this app as it applies here: the number of instances that an operator chose stays while the entry
+    /// asks for the same as before, and the shell's environment is not the entry's affair.
+    pub fn adapted(&self, mut entry: AppSpec) -> (AppSpec, Option<u32>) {
+        entry.launch.shell = self.spec.launch.shell.clone();
+        let chosen = self.entry_instances.filter(|asked| *asked == entry.instances && !self.gone);
+        if chosen.is_some() {
+            entry.instances = self.spec.instances;
+        }
+        (entry, chosen)
+    }
+
+    /// An operator wants so many instances; `fit` makes them.
+    pub fn resize(&mut self, count: u32) {
+        let entry = self.entry_instances.unwrap_or(self.spec.instances);
+        self.entry_instances = (entry != count).then_some(entry);
+        self.spec.instances = count;
+    }
+
+    /// Somebody wants it to run: it is not scaled to none any more.
+    pub fn revive(&mut self) {
+        if self.spec.instances == 0 {
+            self.resize(1);
         }
     }
 
@@ -54,6 +97,7 @@ impl App {
         let relaunch = self.spec.launch != spec.launch || self.spec.kind != spec.kind;
         let rescheduled = self.spec.cron != spec.cron;
         let started = spec.autostart && !self.spec.autostart;
+        let revived = self.spec.instances == 0 && spec.instances > 0;
         self.spec = spec;
         self.gone = false;
         if rescheduled {
@@ -64,6 +108,7 @@ impl App {
                 (Goal::Run, State::Errored { .. }) => instance.start(),
                 (Goal::Run, State::Finished { .. }) if relaunch => instance.start(),
                 (Goal::Idle, _) if started => instance.start(),
+                (Goal::Stop, _) if revived => instance.start(),
                 (Goal::Run, _) if relaunch && instance.is_up_or_coming() => {
                     instance.roll = Some(Box::new(Reason::Changed));
                 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use super::signal::Sig;
-use super::spec::Spec;
+use super::spec::{AppSpec, Shell, Spec};
 pub use super::spec::{Limit, Resource};
 pub use super::time::{Millis, Mono};
 
@@ -149,9 +149,44 @@ impl Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
+    /// What runs already is left alone.
     Start,
     Stop,
+    /// Stop, then start, one instance of an app at a time; what is stopped is started.
     Restart,
+    /// As `Restart`, but a new run is online before the old one is asked to end, where both can be at once.
+    Reload,
+    /// Stop and forget. An app without instances is forgotten too.
+    Delete,
+    /// Forget restarts and crashes; history stays.
+    Reset,
+}
+
+/// How many instances an app shall have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Count {
+    /// 0: none runs, and the app stays in the list.
+    Exactly(u32),
+    Up(u32),
+    Down(u32),
+}
+
+/// What a client asks for. Each target is a name, a namespace, an id or `all`; every one is tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Wish {
+    /// `shell` replaces that of the targets' apps, for their next runs.
+    Operate { verb: Verb, targets: Vec<Box<str>>, shell: Option<Shell> },
+    /// These apps shall be there as described: new ones start, changed ones change. `verb` says what becomes of those
+    /// that run and are the same: `Start` leaves them alone, `Restart` and `Reload` do what they say. Known apps keep
+    /// the shell they have, unless `renew` is set. If one of them cannot be, nothing is done.
+    Apply { verb: Verb, apps: Vec<AppSpec>, renew: bool },
+    /// Done when new instances are online and superfluous ones gone.
+    Scale { target: Box<str>, to: Count },
+    /// Sent to main processes.
+    Signal { sig: Sig, targets: Vec<Box<str>> },
+    /// pm3 shall end as it does when told by a signal; the answer is the last thing before its exit.
+    Quit,
 }
 
 /// Something that happened.
@@ -171,8 +206,8 @@ pub enum Event {
     Cleared { run: RunId },
     /// Private memory of the run's whole tree, in bytes; answers `Effect::Sample`.
     Usage { run: RunId, bytes: u64 },
-    /// An operator asks. Each target is a name, a namespace, an id or `all`; answered by exactly one `Effect::Reply`.
-    Request { client: ClientId, verb: Verb, targets: Vec<Box<str>> },
+    /// A client asks; answered by exactly one `Effect::Reply`.
+    Request { client: ClientId, wish: Wish },
     /// The client is gone; what it asked for goes on, its reply is not wanted.
     ClientGone { client: ClientId },
     /// A signal to pm3 itself; `by_kernel` tells a lost terminal's SIGHUP from a person's.
@@ -187,6 +222,17 @@ pub enum Event {
     Childless,
     /// The moment that `deadline()` named has come.
     Tick,
+}
+
+impl Event {
+    /// It holds variables of apps, which are nobody's business.
+    pub fn is_secret(&self) -> bool {
+        matches!(
+            self,
+            Event::Planned { .. }
+                | Event::Request { wish: Wish::Apply { .. } | Wish::Operate { shell: Some(_), .. }, .. }
+        )
+    }
 }
 
 /// Whom a signal reaches.
@@ -247,6 +293,9 @@ pub enum Effect {
 pub struct Outcome {
     pub done: Vec<Box<str>>,
     pub failed: Vec<Box<str>>,
+    /// What the operator should know besides; no failures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<Box<str>>,
 }
 
 /// Why a run was ended or did not start: the last reason that `list` shows.
@@ -254,7 +303,8 @@ pub struct Outcome {
 pub enum Reason {
     Ended(End),
     Oom(Oom),
-    StartFailed(Failure),
+    /// Boxed, because every run that is remembered has room for a reason.
+    StartFailed(Box<Failure>),
     Memory {
         used: u64,
         limit: u64,

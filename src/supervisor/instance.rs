@@ -87,10 +87,26 @@ pub struct Instance {
     pub roll: Option<Box<Reason>>,
     /// Bytes at the last sample.
     pub usage: u64,
+    pub created: Mono,
+    /// The last runs that have ended, the newest last. Exactly as large as it is: there may be thousands.
+    pub past: Box<[Past]>,
 }
 
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    /// 0 for one that never had a process.
+    pub pid: u32,
+    pub lasted: Millis,
+    pub began: Mono,
+    pub reason: Reason,
+}
+
+/// So many ended runs are remembered: enough to tell a crash loop from an accident.
+const PAST_MAX: usize = 10;
+
 impl Instance {
-    pub fn new(id: InstanceId, index: u32, goal: Goal) -> Instance {
+    pub fn new(id: InstanceId, index: u32, goal: Goal, now: Mono) -> Instance {
         let state = if goal == Goal::Run { READY } else { State::Stopped };
         Instance {
             id,
@@ -103,6 +119,8 @@ impl Instance {
             last_end: None,
             roll: None,
             usage: 0,
+            created: now,
+            past: Box::default(),
         }
     }
 
@@ -290,8 +308,10 @@ impl Instance {
     pub fn spawn_failed(&mut self, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
         let (passing, code) = (failure.passing, failure.exit_code());
         self.last_end = Some(End::Code(code));
-        if self.is_up_or_coming() {
-            self.reason = Some(Box::new(Reason::StartFailed(failure)));
+        if let Some(life) = self.life().copied().filter(Life::is_up_or_coming) {
+            let failed = Reason::StartFailed(Box::new(failure));
+            self.remember(&life, failed.clone(), turn.now);
+            self.reason = Some(Box::new(failed));
             if passing {
                 let after = policy::refused(app, &mut self.record, turn.random);
                 self.back_off(after, app, turn);
@@ -299,24 +319,46 @@ impl Instance {
                 self.err(code, app, turn);
             }
         } else {
+            if let Some(life) = self.life().copied() {
+                self.remember_stop(&life, turn.now);
+            }
             self.follow_goal(app, turn);
         }
     }
 
+    /// Writes the end of a run into the history.
+    fn remember(&mut self, life: &Life, reason: Reason, now: Mono) {
+        let mut past = std::mem::take(&mut self.past).into_vec();
+        past.drain(..past.len().saturating_sub(PAST_MAX - 1));
+        past.reserve_exact(1);
+        past.push(Past { pid: life.pid, lasted: Millis::between(life.since, now), began: life.since, reason });
+        self.past = past.into();
+    }
+
+    /// It has ended because it was asked to, for `self.reason`.
+    fn remember_stop(&mut self, life: &Life, now: Mono) {
+        if let Some(reason) = self.reason.as_deref().cloned() {
+            self.remember(life, reason, now);
+        }
+    }
+
     pub fn exited(&mut self, end: End, oom: Oom, leftovers: bool, app: &AppSpec, turn: &mut Turn<'_>) {
-        let State::Alive(life) = &mut self.state else { return };
+        let Some(life) = self.life().copied() else { return };
         self.last_end = Some(end);
         self.usage = 0;
         let next = if life.is_up_or_coming() {
-            let ran = u32::try_from(turn.now.since(life.since).as_millis()).unwrap_or(u32::MAX);
+            self.remember(&life, cause(end, oom), turn.now);
+            let ran = Millis::between(life.since, turn.now);
             let at = if policy::may_be_a_stop(app, end) { turn.now.after(turn.settle.span()) } else { turn.now };
-            Next::Judge { ended: Ended { end, oom, ran: Millis(ran) }, at }
+            Next::Judge { ended: Ended { end, oom, ran }, at }
         } else {
+            self.remember_stop(&life, turn.now);
             Next::Goal
         };
         if !(leftovers && app.stop.tree) {
             return self.follow(next, app, turn);
         }
+        let State::Alive(life) = &mut self.state else { return };
         let sig = life.clear(next, &app.stop, turn);
         self.note(app, turn, What::Leftovers { sig });
     }
@@ -347,10 +389,7 @@ impl Instance {
     }
 
     fn judge(&mut self, ended: Ended, app: &AppSpec, turn: &mut Turn<'_>) {
-        self.reason = Some(Box::new(match ended.oom {
-            Oom::No => Reason::Ended(ended.end),
-            Oom::Yes | Oom::Probably => Reason::Oom(ended.oom),
-        }));
+        self.reason = Some(Box::new(cause(ended.end, ended.oom)));
         match policy::judge(app, &mut self.record, ended, turn.random) {
             Verdict::Restart { after } => {
                 self.restarts = self.restarts.saturating_add(1);
@@ -390,5 +429,13 @@ impl Instance {
                 self.note(app, turn, What::Stopped);
             }
         }
+    }
+}
+
+/// Why a run ended that nobody asked to.
+fn cause(end: End, oom: Oom) -> Reason {
+    match oom {
+        Oom::No => Reason::Ended(end),
+        Oom::Yes | Oom::Probably => Reason::Oom(oom),
     }
 }

@@ -11,12 +11,14 @@
 use serde::{Deserialize, Serialize};
 
 pub mod app;
+pub mod apply;
 pub mod event;
 pub mod graph;
 pub mod instance;
 pub mod life;
 pub mod near;
 pub mod order;
+pub mod pending;
 pub mod policy;
 pub mod request;
 pub mod rollout;
@@ -26,11 +28,11 @@ pub mod signal;
 pub mod spec;
 pub mod time;
 
-use app::App;
+use app::{App, Origin};
 use event::{Effect, Event, InstanceId, Mono, Note, Reason, RunId, Sig, What};
 use instance::{Goal, Instance, State, Turn};
 use order::Readiness;
-use request::Pending;
+use pending::Pending;
 use shutdown::Ending;
 use spec::{AppSpec, Settings, Spec};
 
@@ -63,7 +65,7 @@ impl Supervisor {
     pub fn new(spec: Spec, seed: u64) -> Supervisor {
         Supervisor {
             settings: spec.settings,
-            apps: spec.apps.into_iter().map(App::new).collect(),
+            apps: spec.apps.into_iter().map(|app| App::new(app, Origin::File)).collect(),
             last_run: RunId(0),
             next_instance: 0,
             random: seed | 1,
@@ -96,7 +98,12 @@ impl Supervisor {
         instances.chain(schedules).chain(own.into_iter().flatten()).min()
     }
 
-    /// All instances with their apps, in the order of the file.
+    /// All apps, in the order of the file, then as clients brought them.
+    pub fn apps(&self) -> &[App] {
+        &self.apps
+    }
+
+    /// All instances with their apps, in the same order.
     pub fn instances(&self) -> impl Iterator<Item = (&AppSpec, &Instance)> {
         self.apps.iter().flat_map(|app| app.instances.iter().map(|one| (&app.spec, one)))
     }
@@ -138,7 +145,7 @@ impl Supervisor {
             Event::Cleared { run } if self.instances().all(|(_, one)| one.run() != Some(run)) => {}
             Event::Cleared { run } => self.with_run(run, now, out, Instance::cleared),
             Event::Usage { run, bytes } => self.usage(run, bytes),
-            Event::Request { client, verb, targets } => self.request(client, verb, &targets, now, out),
+            Event::Request { client, wish } => self.request(client, wish, now, out),
             Event::ClientGone { client } => self.forget_client(client),
             Event::Signal { sig, by_kernel } => self.signal(sig, by_kernel, now, out),
             Event::Planned { spec } => self.plan(*spec, now, out),
@@ -169,7 +176,8 @@ impl Supervisor {
         }
     }
 
-    /// The file was read again: new apps start, vanished ones stop, changed ones change, the rest is left alone.
+    /// The file was read again: new apps start, vanished ones stop, changed ones change, the rest is left alone. So are
+    /// the apps of clients, unless the file has one of that name by now: then it is the file's.
     fn plan(&mut self, spec: Spec, now: Mono, out: &mut Vec<Effect>) {
         if self.is_ending() {
             return;
@@ -177,7 +185,7 @@ impl Supervisor {
         self.settings = spec.settings;
         let (mut same, mut changed, mut new, mut gone) = (0u32, 0u32, 0u32, 0u32);
         self.each_app(now, out, |app, turn| {
-            if spec.apps.iter().any(|kept| kept.name == app.spec.name) || app.gone {
+            if spec.apps.iter().any(|kept| kept.name == app.spec.name) || app.gone || app.origin == Origin::Client {
                 return;
             }
             app.gone = true;
@@ -187,17 +195,20 @@ impl Supervisor {
                 one.stop(Reason::Changed, &app.spec, turn);
             }
         });
-        for wanted in spec.apps {
-            match self.apps.iter_mut().find(|app| app.spec.name == wanted.name) {
-                Some(app) if app.spec == wanted && !app.gone => same += 1,
-                Some(app) => {
-                    app.change(wanted);
-                    changed += 1;
-                }
-                None => {
-                    self.apps.push(App::new(wanted));
-                    new += 1;
-                }
+        for entry in spec.apps {
+            let Some(app) = self.apps.iter_mut().find(|app| app.spec.name == entry.name) else {
+                self.apps.push(App::new(entry, Origin::File));
+                new += 1;
+                continue;
+            };
+            app.origin = Origin::File;
+            let (entry, chosen) = app.adapted(entry);
+            app.entry_instances = chosen;
+            if app.spec == entry && !app.gone {
+                same += 1;
+            } else {
+                app.change(entry);
+                changed += 1;
             }
         }
         let text = format!("file read again: {new} new, {changed} changed, {gone} gone, {same} unchanged");
@@ -210,7 +221,7 @@ impl Supervisor {
         let mut next = self.next_instance;
         self.each_app(now, out, |app, turn| {
             if !app.gone {
-                app.fit(&mut next, turn);
+                app.fit(app.first_goal(), &Reason::Changed, &mut next, turn);
             }
         });
         self.next_instance = next;
@@ -262,6 +273,10 @@ impl Supervisor {
             app.instances.retain(|one| !vanishes(one));
             !app.gone || !app.instances.is_empty()
         });
+        if self.apps.is_empty() {
+            // As PM2: ids are not reused, and start over when the list is empty.
+            self.next_instance = 0;
+        }
         if let Some((code, reason)) = self.decided() {
             self.begin_ending(Some(code), &reason, now, out);
             return true;

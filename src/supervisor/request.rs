@@ -1,16 +1,17 @@
-//! What operators ask for, and when it is done. A request names targets; each is looked up as a name, then a
-//! namespace, then an id (PM2's order), and every one is tried. One reply goes out when each instance has arrived
-//! where it was sent, or cannot.
+//! What clients ask for. A request names targets; each is looked up as a name, then a namespace, then an id (PM2's
+//! order), and every one is tried. When it is done is told in `pending`.
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::Supervisor;
-use super::event::{ClientId, Effect, InstanceId, Mono, Note, Outcome, Reason, RunId, Verb, What};
-use super::instance::{Goal, Instance, State, Turn};
-use super::order::Readiness;
-use super::spec::Kind;
+use super::app::App;
+use super::event::{
+    ClientId, Count, Effect, InstanceId, Mono, Note, Outcome, Reason, RunId, Scope, Sig, Verb, What, Wish,
+};
+use super::instance::{Goal, Instance, Turn};
+use super::pending::{Aim, Pending};
+use super::policy::Record;
+use super::spec::{AppSpec, INSTANCES_MAX, Shell};
 
 /// Requests under way at once. Each waits for processes; a script that asks for more than this is not reading.
 const REQUESTS_MAX: usize = 256;
@@ -18,43 +19,10 @@ const REQUESTS_MAX: usize = 256;
 /// For so many unknown targets of a request the nearest name is looked for, which takes as long as there are names.
 const SUGGESTIONS_MAX: usize = 8;
 
-/// A request that is under way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pending {
-    client: ClientId,
-    verb: Verb,
-    waits: Vec<Wait>,
-    outcome: Outcome,
-}
-
-/// One instance that a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Wait {
-    instance: InstanceId,
-    /// Only a run after this one counts as started.
-    after: RunId,
-}
-
-/// An instance, the index of its app, and its own within that.
-type Place = (InstanceId, usize, usize);
-
-/// How far an instance is on the way that a request sent it.
-enum Progress {
-    Underway,
-    Done,
-    Failed(Box<str>),
-}
-
 impl Supervisor {
-    pub(super) fn request(
-        &mut self,
-        client: ClientId,
-        verb: Verb,
-        targets: &[Box<str>],
-        now: Mono,
-        out: &mut Vec<Effect>,
-    ) {
-        let refusal = if self.is_ending() {
+    pub(super) fn request(&mut self, client: ClientId, wish: Wish, now: Mono, out: &mut Vec<Effect>) {
+        let mut pending = Pending::new(client);
+        let refusal = if self.is_ending() && wish != Wish::Quit {
             Some("pm3 is stopping")
         } else if self.pending.len() >= REQUESTS_MAX {
             Some("too many requests are under way, try again later")
@@ -62,162 +30,137 @@ impl Supervisor {
             None
         };
         if let Some(why) = refusal {
-            let outcome = Outcome { done: Vec::new(), failed: vec![why.into()] };
+            let outcome = Outcome { failed: vec![why.into()], ..Outcome::default() };
             return out.push(Effect::Reply { client, outcome });
         }
-        let mut outcome = Outcome::default();
+        match wish {
+            Wish::Operate { verb, targets, shell } => {
+                let ids = self.resolve_all(&targets, &mut pending.outcome);
+                self.operate(verb, &ids, shell.as_ref(), &mut pending, now, out);
+            }
+            Wish::Apply { verb, apps, renew } => self.apply(verb, apps, renew, &mut pending, now, out),
+            Wish::Scale { target, to } => self.scale(target, to, &mut pending, now, out),
+            Wish::Signal { sig, targets } => {
+                let ids = self.resolve_all(&targets, &mut pending.outcome);
+                self.send(sig, &ids, &mut pending, out);
+            }
+            Wish::Quit => {
+                pending.quits = true;
+                if !self.is_ending() {
+                    self.begin_ending(None, "a client's request", now, out);
+                }
+            }
+        }
+        self.pending.push(pending);
+    }
+
+    fn operate(
+        &mut self,
+        verb: Verb,
+        ids: &[InstanceId],
+        shell: Option<&Shell>,
+        pending: &mut Pending,
+        now: Mono,
+        out: &mut Vec<Effect>,
+    ) {
+        let last_run = self.last_run;
+        self.each_app(now, out, |app, turn| {
+            let mut chosen = app.instances.iter().filter(|one| ids.binary_search(&one.id).is_ok()).peekable();
+            if chosen.peek().is_none() {
+                return;
+            }
+            for one in chosen {
+                let who = one.who(&app.spec);
+                match aim(verb, one, last_run) {
+                    Some(aim) => pending.wait(one.id, who, aim),
+                    None => pending.outcome.done.push(who),
+                }
+            }
+            if let Some(shell) = shell {
+                app.spec.launch.shell = shell.clone();
+            }
+            if matches!(verb, Verb::Start | Verb::Restart | Verb::Reload) {
+                app.revive();
+            }
+            for one in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
+                one.obey(verb, &app.spec, turn);
+            }
+            if verb == Verb::Delete {
+                app.shrink();
+            }
+        });
+    }
+
+    fn scale(&mut self, target: Box<str>, to: Count, pending: &mut Pending, now: Mono, out: &mut Vec<Effect>) {
+        let ids = self.resolve_all(&[target], &mut pending.outcome);
+        let is_meant = |app: &App| app.instances.iter().any(|one| ids.binary_search(&one.id).is_ok());
+        let mut total: u32 = self.apps.iter().map(|app| app.spec.instances.max(1)).sum();
+        for at in 0..self.apps.len() {
+            let Some(app) = self.apps.get_mut(at).filter(|app| is_meant(app)) else { continue };
+            let (name, before) = (&app.spec.name, app.spec.instances);
+            let count = match to {
+                Count::Exactly(count) => Some(count),
+                Count::Up(more) => before.checked_add(more),
+                Count::Down(fewer) => before.checked_sub(fewer),
+            };
+            let Some(count) = count.filter(|count| total - before.max(1) + (*count).max(1) <= INSTANCES_MAX) else {
+                pending.fail(match to {
+                    Count::Down(fewer) => format!("{name}: has {before} instances, {fewer} fewer cannot be"),
+                    Count::Exactly(_) | Count::Up(_) => {
+                        format!("{name}: more than {INSTANCES_MAX} instances of all apps together")
+                    }
+                });
+                continue;
+            };
+            if count == before {
+                pending.say(format!("{name}: has {before} instance{} already", if before == 1 { "" } else { "s" }));
+                continue;
+            }
+            total = total - before.max(1) + count.max(1);
+            let (settle, random, last_run, mut next) =
+                (self.settings.settle, self.draw(), self.last_run, self.next_instance);
+            let Some(app) = self.apps.get_mut(at) else { continue };
+            app.rescale(count, last_run, &mut next, pending, &mut Turn { now, settle, random, out });
+            self.next_instance = next;
+        }
+    }
+
+    /// Sends a signal to the main processes of these instances.
+    fn send(&self, sig: Sig, ids: &[InstanceId], pending: &mut Pending, out: &mut Vec<Effect>) {
+        for (app, one) in self.instances().filter(|(_, one)| ids.binary_search(&one.id).is_ok()) {
+            let who = one.who(app);
+            match one.run().filter(|_| one.pid() > 0) {
+                Some(run) => {
+                    out.push(Effect::Signal { run, sig, scope: Scope::Process });
+                    pending.outcome.done.push(who);
+                }
+                None => pending.fail(format!("{who}: has no process, it is {}", one.status())),
+            }
+        }
+    }
+
+    /// The instances that the targets name, sorted, each once; what names none is told in the outcome.
+    pub fn resolve_all(&self, targets: &[Box<str>], outcome: &mut Outcome) -> Vec<InstanceId> {
         let mut ids: Vec<InstanceId> = Vec::new();
         // Each once: a line has room for `all` ten thousand times.
         let mut known = BTreeSet::new();
         for target in targets.iter().filter(|target| known.insert(&***target)) {
             let found = self.resolve(target);
-            if found.is_empty() {
-                outcome.failed.push(self.unknown(target, outcome.failed.len() < SUGGESTIONS_MAX));
+            match found.is_empty() {
+                // PM2 takes it for no mistake.
+                true if **target == *"all" => outcome.said.push("there is no app".into()),
+                true => outcome.failed.push(self.unknown(target, outcome.failed.len() < SUGGESTIONS_MAX)),
+                false => ids.extend(found),
             }
-            ids.extend(found);
         }
         ids.sort_unstable();
-        let mut waits = Vec::new();
-        let (settle, random, last_run) = (self.settings.settle, self.draw(), self.last_run);
-        for app in &mut self.apps {
-            let mut turn = Turn { now, settle, random, out };
-            for instance in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
-                let mut after = last_run;
-                match verb {
-                    Verb::Stop => {
-                        instance.goal = Goal::Stop;
-                        instance.stop(Reason::Operator, &app.spec, &mut turn);
-                    }
-                    // What runs already is where it was sent.
-                    Verb::Start => {
-                        if let Some(run) = instance.run().filter(|_| instance.is_up_or_coming()) {
-                            after = RunId(run.0.saturating_sub(1));
-                        }
-                        instance.start();
-                    }
-                    Verb::Restart => {
-                        instance.start();
-                        if instance.is_up_or_coming() {
-                            instance.roll = Some(Box::new(Reason::Operator));
-                        }
-                    }
-                }
-                waits.push(Wait { instance: instance.id, after });
-            }
-        }
-        self.pending.push(Pending { client, verb, waits, outcome });
-    }
-
-    /// Replies to every request whose instances have all arrived.
-    pub(super) fn answer(&mut self, out: &mut Vec<Effect>) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let places = self.places();
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.retain_mut(|request| {
-            let waits = std::mem::take(&mut request.waits);
-            for wait in waits {
-                let Some((who, progress)) = self.progress(request.verb, wait, &places) else {
-                    let id = wait.instance;
-                    match request.verb {
-                        // More than stopped: the file has dropped it meanwhile.
-                        Verb::Stop => request.outcome.done.push(id.to_string().into()),
-                        Verb::Start | Verb::Restart => {
-                            request.outcome.failed.push(format!("{id}: is not there any more").into());
-                        }
-                    }
-                    continue;
-                };
-                match progress {
-                    Progress::Underway => request.waits.push(wait),
-                    Progress::Done => request.outcome.done.push(who),
-                    Progress::Failed(why) => {
-                        request.outcome.failed.push(format!("{who}: {why}").into());
-                        self.call_off(wait.instance);
-                    }
-                }
-            }
-            if request.waits.is_empty() {
-                let outcome = std::mem::take(&mut request.outcome);
-                out.push(Effect::Reply { client: request.client, outcome });
-            }
-            !request.waits.is_empty()
-        });
-        self.pending = pending;
-    }
-
-    /// A restart that was said to have failed does not come later as a surprise.
-    fn call_off(&mut self, id: InstanceId) {
-        let mut instances = self.apps.iter_mut().flat_map(|app| &mut app.instances);
-        if let Some(one) = instances.find(|one| one.id == id && one.roll.as_deref() == Some(&Reason::Operator)) {
-            one.roll = None;
-        }
-    }
-
-    /// What it asked for goes on; nobody reads the answer.
-    pub(super) fn forget_client(&mut self, client: ClientId) {
-        self.pending.retain(|request| request.client != client);
-    }
-
-    /// pm3 ends: nobody is left waiting for an answer.
-    pub(super) fn answer_all(&mut self, out: &mut Vec<Effect>) {
-        self.answer(out);
-        for mut request in std::mem::take(&mut self.pending) {
-            request.outcome.failed.push("pm3 is stopping".into());
-            out.push(Effect::Reply { client: request.client, outcome: request.outcome });
-        }
-    }
-
-    /// Where each instance is, by its id. Found once for all that is waited for: there may be a thousand of either.
-    fn places(&self) -> Vec<Place> {
-        let apps = self.apps.iter().enumerate();
-        let mut places: Vec<Place> = apps
-            .flat_map(|(at, app)| app.instances.iter().enumerate().map(move |(nth, one)| (one.id, at, nth)))
-            .collect();
-        places.sort_unstable();
-        places
-    }
-
-    fn progress(&self, verb: Verb, wait: Wait, places: &[Place]) -> Option<(Box<str>, Progress)> {
-        let found = places.binary_search_by_key(&wait.instance, |(id, _, _)| *id).ok()?;
-        let (_, at, nth) = *places.get(found)?;
-        let app = self.apps.get(at)?;
-        let one = app.instances.get(nth)?;
-        let progress = match verb {
-            Verb::Stop if one.goal == Goal::Run => Progress::Failed("was started again meanwhile".into()),
-            Verb::Stop if one.is_over() => Progress::Done,
-            Verb::Stop => Progress::Underway,
-            Verb::Start | Verb::Restart if one.goal != Goal::Run => Progress::Failed("was stopped meanwhile".into()),
-            Verb::Start | Verb::Restart => match &one.state {
-                State::Alive(life) if one.is_online() && life.run > wait.after => Progress::Done,
-                State::Finished { .. } if app.spec.kind == Kind::Oneshot => Progress::Done,
-                State::Alive(_) if one.is_online() && !app.is_rolling(one.id) => {
-                    Progress::Failed("keeps running as it is, another instance failed to restart".into())
-                }
-                State::Alive(_) if !one.is_online() => Progress::Underway,
-                State::Errored { .. } | State::Finished { .. } | State::Backoff { .. } => {
-                    Progress::Failed(told(one, "did not come up"))
-                }
-                // Without what it waits for it neither comes up nor, running, begins its turn.
-                State::Waiting { .. } | State::Alive(_) => match (self.readiness(app), self.stuck_on(app)) {
-                    (_, Some(other)) => {
-                        Progress::Failed(format!("waits for {other}, which is not running; start {other} too").into())
-                    }
-                    (Readiness::Broken(other, _), None) => {
-                        Progress::Failed(format!("requires {other}, which failed").into())
-                    }
-                    (Readiness::Ready | Readiness::Waits(_), None) => Progress::Underway,
-                },
-                State::Settling { .. } | State::Stopped => Progress::Underway,
-            },
-        };
-        Some((one.who(&app.spec), progress))
+        ids.dedup();
+        ids
     }
 
     fn resolve(&self, target: &str) -> Vec<InstanceId> {
         let kept = |one: &&Instance| one.goal != Goal::Remove;
-        let of = |chosen: &dyn Fn(&super::app::App) -> bool| -> Vec<InstanceId> {
+        let of = |chosen: &dyn Fn(&App) -> bool| -> Vec<InstanceId> {
             let apps = self.apps.iter().filter(|app| chosen(app));
             apps.flat_map(|app| &app.instances).filter(kept).map(|one| one.id).collect()
         };
@@ -256,6 +199,84 @@ impl Supervisor {
     }
 }
 
-fn told(one: &Instance, otherwise: &str) -> Box<str> {
-    one.reason.as_deref().map_or_else(|| otherwise.into(), |reason| reason.to_string().into())
+/// Where a verb sends an instance; None: nowhere, it is done with being asked.
+fn aim(verb: Verb, one: &Instance, last_run: RunId) -> Option<Aim> {
+    match verb {
+        Verb::Start => Some(Aim::Up { after: one.newest_before(last_run) }),
+        Verb::Restart | Verb::Reload => Some(Aim::Up { after: last_run }),
+        Verb::Stop => Some(Aim::Down),
+        Verb::Delete => Some(Aim::Gone),
+        Verb::Reset => None,
+    }
+}
+
+impl Instance {
+    /// The run after which one counts as started: what runs already is where `start` sends it.
+    pub(super) fn newest_before(&self, last_run: RunId) -> RunId {
+        let up = self.run().filter(|_| self.is_up_or_coming());
+        up.map_or(last_run, |run| RunId(run.0.saturating_sub(1)))
+    }
+
+    /// Goes where an operator sends it.
+    pub(super) fn obey(&mut self, verb: Verb, app: &AppSpec, turn: &mut Turn<'_>) {
+        match verb {
+            Verb::Start => self.start(),
+            Verb::Restart | Verb::Reload => {
+                let runs = self.is_up_or_coming();
+                self.start();
+                if runs {
+                    self.roll = Some(Box::new(Reason::Operator));
+                }
+            }
+            Verb::Stop => {
+                self.goal = Goal::Stop;
+                self.stop(Reason::Operator, app, turn);
+            }
+            Verb::Delete => {
+                self.goal = Goal::Remove;
+                self.stop(Reason::Operator, app, turn);
+            }
+            Verb::Reset => {
+                self.restarts = 0;
+                self.record = Record::default();
+            }
+        }
+    }
+}
+
+impl App {
+    /// Some instances are on their way out for good: the others are as many as there shall be.
+    fn shrink(&mut self) {
+        let kept = self.instances.iter().filter(|one| one.goal != Goal::Remove).count();
+        match u32::try_from(kept) {
+            Ok(0) | Err(_) => self.gone = true,
+            Ok(kept) if kept < self.spec.instances => self.resize(kept),
+            Ok(_) => {}
+        }
+    }
+
+    /// Takes up or gives up instances until there are `count`.
+    fn rescale(&mut self, count: u32, last_run: RunId, next_id: &mut u32, pending: &mut Pending, turn: &mut Turn<'_>) {
+        let was_none = self.spec.instances == 0;
+        self.resize(count);
+        let kept: Vec<InstanceId> =
+            self.instances.iter().filter(|one| one.goal != Goal::Remove).map(|one| one.id).collect();
+        self.fit(Goal::Run, &Reason::Operator, next_id, turn);
+        for one in &mut self.instances {
+            let aim = match (one.goal, kept.contains(&one.id)) {
+                (Goal::Remove, true) => Aim::Gone,
+                (Goal::Remove, false) => continue,
+                (Goal::Run | Goal::Idle | Goal::Stop, _) if count == 0 => {
+                    one.obey(Verb::Stop, &self.spec, turn);
+                    Aim::Down
+                }
+                (Goal::Run | Goal::Idle | Goal::Stop, true) if !was_none => continue,
+                (Goal::Run | Goal::Idle | Goal::Stop, _) => {
+                    one.obey(Verb::Start, &self.spec, turn);
+                    Aim::Up { after: last_run }
+                }
+            };
+            pending.wait(one.id, one.who(&self.spec), aim);
+        }
+    }
 }

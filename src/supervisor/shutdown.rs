@@ -95,15 +95,17 @@ impl Supervisor {
         })
     }
 
-    /// Nothing runs, nothing will by itself, and no operator keeps something stopped to start it again.
+    /// Nothing runs, nothing will by itself, and no operator keeps something stopped to start it again. Who deletes the
+    /// last app may have another in mind.
     fn nothing_left(&self) -> bool {
-        self.apps.iter().all(|app| {
-            app.spec.cron.is_none()
-                && app.instances.iter().all(|one| match one.goal {
-                    Goal::Stop => false,
-                    Goal::Run | Goal::Idle | Goal::Remove => one.is_over(),
-                })
-        })
+        !self.apps.is_empty()
+            && self.apps.iter().all(|app| {
+                app.spec.cron.is_none()
+                    && app.instances.iter().all(|one| match one.goal {
+                        Goal::Stop => false,
+                        Goal::Run | Goal::Idle | Goal::Remove => one.is_over(),
+                    })
+            })
     }
 
     pub(super) fn begin_ending(&mut self, decided: Option<u8>, reason: &str, now: Mono, out: &mut Vec<Effect>) {

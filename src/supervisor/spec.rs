@@ -2,10 +2,19 @@
 //! child; it reaches init packed as JSON, so every field has a default and unknown fields are ignored. Rare
 //! settings are boxed away: with a thousand apps each byte here counts a thousand times.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::signal::Sig;
 use super::time::Millis;
+
+/// Bytes of packed apps that init reads at once: a plan of a file, or the line of a client who adds apps. It guards
+/// init's own memory. An app with some variables and arguments takes about 300 bytes.
+pub const PACKED_MAX: usize = 1 << 20;
+
+/// More instances of all apps together do not fit beside other processes: Linux counts to 32768 by default.
+pub const INSTANCES_MAX: u32 = 16_384;
 
 /// The plan: all apps and pm3's own settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,7 +107,8 @@ pub struct AppSpec {
     /// None: PM2's `default`.
     pub namespace: Option<Box<str>>,
     pub kind: Kind,
-    /// How many instances, resolved: `max` and the like are numbers here. At least 1.
+    /// How many instances, resolved: `max` and the like are numbers here. At least 1 in a plan; 0 in an app that an
+    /// operator scaled to none.
     pub instances: u32,
     pub autostart: bool,
     pub restart: RestartPolicy,
@@ -232,10 +242,39 @@ pub struct Launch {
     pub args: Box<[Box<str>]>,
     /// None: `Settings::cwd`. A relative one starts there.
     pub cwd: Option<Box<str>>,
-    /// Set on top of the environment that pm3 got.
+    /// The environment of the shell that started the app, where it differs from pm3's own. Empty for apps of pm3's file.
+    pub shell: Shell,
+    /// Set on top of that.
     pub env: Box<[(Box<str>, Box<str>)]>,
     pub output: Output,
     pub rare: Option<Box<Rare>>,
+}
+
+/// How the environment of a client's shell differs from pm3's own: None for a variable that is not set there. Shared,
+/// because a client may start a thousand apps at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<ShellVariable>", into = "Vec<ShellVariable>")]
+pub struct Shell(Option<Arc<[ShellVariable]>>);
+
+/// A variable's name, and its value if it has one.
+pub type ShellVariable = (Box<str>, Option<Box<str>>);
+
+impl Shell {
+    pub fn variables(&self) -> &[ShellVariable] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl From<Vec<ShellVariable>> for Shell {
+    fn from(variables: Vec<ShellVariable>) -> Shell {
+        Shell((!variables.is_empty()).then(|| variables.into()))
+    }
+}
+
+impl From<Shell> for Vec<ShellVariable> {
+    fn from(shell: Shell) -> Vec<ShellVariable> {
+        shell.variables().to_vec()
+    }
 }
 
 /// Settings that most apps leave alone.

@@ -27,6 +27,11 @@ pub struct Millis(pub u32);
 impl Millis {
     pub const ZERO: Millis = Millis(0);
 
+    /// From one moment to another; zero if that is earlier.
+    pub fn between(earlier: Mono, later: Mono) -> Millis {
+        Millis(u32::try_from(later.since(earlier).as_millis()).unwrap_or(u32::MAX))
+    }
+
     pub fn span(self) -> Duration {
         Duration::from_millis(u64::from(self.0))
     }

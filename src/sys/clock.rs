@@ -17,6 +17,12 @@ pub fn now() -> Mono {
     Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// The wall clock in milliseconds of Unix time; 0 where it is set to before that.
+pub fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Says when the wall clock was set, and never wakes anyone otherwise: a timer in a far future that the kernel cancels
 /// on every such jump (TFD_TIMER_CANCEL_ON_SET, timerfd_create(2)).
 #[derive(Debug)]

@@ -112,7 +112,7 @@ impl Desk {
     pub fn assert_answers(&self) {
         let mut client = self.client().unwrap();
         assert!(!client.list().unwrap().is_empty());
-        let outcome = client.operate(pm3::supervisor::event::Verb::Stop, vec!["web".into()]).unwrap();
+        let outcome = client.operate(pm3::supervisor::event::Verb::Stop, vec!["web".into()], None).unwrap();
         assert_eq!(outcome.done, ["web".into()]);
     }
 
@@ -160,8 +160,14 @@ fn answer(mut poll: Poll, mut server: Server, rows: &[Row], tell: &Sender<Incomi
                     continue;
                 }
                 Request::Operate { targets, .. } => {
-                    Reply::Outcome(Outcome { done: targets.clone(), failed: Vec::new() })
+                    Reply::Outcome(Outcome { done: targets.clone(), ..Outcome::default() })
                 }
+                Request::Apply { apps, .. } => {
+                    let done = apps.iter().map(|app| app.name.clone()).collect();
+                    Reply::Outcome(Outcome { done, ..Outcome::default() })
+                }
+                Request::Describe { targets, .. } => Reply::Described { apps: Vec::new(), failed: targets.clone() },
+                Request::Scale { .. } | Request::Signal { .. } | Request::Quit => Reply::Outcome(Outcome::default()),
             };
             server.reply(*client, &reply, poll.registry());
         }

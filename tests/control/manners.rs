@@ -141,7 +141,7 @@ fn a_long_request_is_read_to_its_end() {
 fn who_gets_no_answer_in_time_is_told_so() {
     let desk = Desk::new();
     let mut client = desk.client().unwrap();
-    let request = Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()] };
+    let request = Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None };
     let error = client.ask(&request, Some(std::time::Duration::from_millis(1))).unwrap_err();
     assert!(error.to_string().ends_with("no answer within 0 s; is pm3 stopped?"), "{error}");
 }
@@ -152,7 +152,7 @@ fn who_goes_while_pm3_works_is_known_to_be_gone() {
     let stream = desk.connect();
     say(&stream, &endless());
     let Incoming::Asked { client, request, .. } = desk.seen() else { panic!("not asked") };
-    assert_eq!(request, Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()] });
+    assert_eq!(request, Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None });
     drop(stream);
     assert_eq!(desk.seen(), Incoming::Gone { client });
 }

@@ -80,7 +80,7 @@ fn a_group_is_let_in_as_far_as_it_may() {
         as_stranger(|| {
             let mut client = desk.client().unwrap();
             assert_eq!(client.list().unwrap().len(), 3);
-            match client.operate(Verb::Stop, vec!["web".into()]) {
+            match client.operate(Verb::Stop, vec!["web".into()], None) {
                 Ok(outcome) => assert!(may_stop && outcome.failed.is_empty()),
                 Err(Error::Refused(refusal)) => {
                     assert!(!may_stop);
@@ -115,7 +115,8 @@ fn a_group_that_does_not_exist_lets_nobody_in() {
 fn the_loop_learns_the_right_of_who_asks() {
     let desk = Desk::new();
     let stream = desk.connect();
-    let request = pm3::control::Request::Operate { verb: Verb::Stop, targets: vec![crate::desk::ENDLESS.into()] };
+    let request =
+        pm3::control::Request::Operate { verb: Verb::Stop, targets: vec![crate::desk::ENDLESS.into()], environ: None };
     crate::desk::say(&stream, std::str::from_utf8(&pm3::control::codec::request_line(&request).unwrap()).unwrap());
     assert!(matches!(desk.seen(), Incoming::Asked { right: Right::Admin, .. }));
 }

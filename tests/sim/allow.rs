@@ -224,9 +224,9 @@ impl Oracle {
         for ask in asks.values_mut() {
             for id in &ask.ids {
                 let Some(place) = self.model.place(*id) else {
-                    // What the file has dropped is more than stopped; its name is gone with it.
+                    // What the file has dropped is more than stopped.
                     if ask.verb == Verb::Stop {
-                        ask.arrived.push((*id, id.to_string()));
+                        ask.arrived.extend(ask.named.iter().find(|(named, _)| named == id).cloned());
                     }
                     continue;
                 };
@@ -235,7 +235,8 @@ impl Oracle {
                 let there = match ask.verb {
                     Verb::Stop => self.model.is_over(place),
                     Verb::Start => matches!(status, Status::Online | Status::Finished),
-                    Verb::Restart => status == Status::Online && new || status == Status::Finished,
+                    Verb::Delete | Verb::Reset => false,
+                    Verb::Restart | Verb::Reload => status == Status::Online && new || status == Status::Finished,
                 };
                 let arrival = (*id, place.who());
                 if there && !ask.arrived.contains(&arrival) {

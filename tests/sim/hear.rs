@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, End, Event, InstanceId, Mono, RunId, Sig, Verb};
+use pm3::supervisor::event::{ClientId, End, Event, InstanceId, Mono, RunId, Sig, Verb, Wish};
 use pm3::supervisor::spec::Spec;
 
 use crate::model::{Ask, Ending, Gate, Goal, Leftovers, Mark, Model, Place, Status, Unjudged, settles};
@@ -57,7 +57,11 @@ impl Oracle {
                     }
                 }
             }
-            Event::Request { client, verb, targets } => self.hear_request(*client, *verb, targets),
+            Event::Request { client, wish } => {
+                if let Wish::Operate { verb, targets, .. } = wish {
+                    self.hear_request(*client, *verb, targets);
+                }
+            }
             Event::ClientGone { client } => {
                 self.model.asks.remove(client);
                 self.gone.push(*client);
@@ -114,9 +118,9 @@ impl Oracle {
         }
         ids.sort();
         ids.dedup();
-        self.model
-            .asks
-            .insert(client, Ask { verb, ids: ids.clone(), unknown, after: self.model.last_run, arrived: Vec::new() });
+        let named = ids.iter().filter_map(|id| Some((*id, self.model.place(*id)?.who()))).collect();
+        let after = self.model.last_run;
+        self.model.asks.insert(client, Ask { verb, ids: ids.clone(), named, unknown, after, arrived: Vec::new() });
         if self.model.ending.is_some() {
             return;
         }
@@ -124,7 +128,8 @@ impl Oracle {
             match verb {
                 Verb::Stop => place.stop(Goal::Stop),
                 Verb::Start => place.start(),
-                Verb::Restart => {
+                Verb::Delete | Verb::Reset => {}
+                Verb::Restart | Verb::Reload => {
                     if place.is_up_or_coming() {
                         place.mark = Some(Mark::Operator);
                     }
@@ -204,7 +209,7 @@ impl Oracle {
                 .iter_mut()
                 .filter(|one| one.spec.name == app.name && one.goal != Goal::Remove)
                 .collect();
-            kept.sort_by_key(|place| (place.index, place.id));
+            kept.sort_by_key(|place| place.id);
             kept.into_iter().skip(app.instances as usize).for_each(|place| place.stop(Goal::Remove));
             // The old instances of an app that left the file and came back are on their way out by the new rules.
             for place in self.model.places.iter_mut().filter(|place| place.spec.name == app.name) {

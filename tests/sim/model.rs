@@ -114,6 +114,8 @@ pub(crate) enum Status {
 pub(crate) struct Ask {
     pub(crate) verb: Verb,
     pub(crate) ids: Vec<InstanceId>,
+    /// What they were called then.
+    pub(crate) named: Vec<(InstanceId, String)>,
     pub(crate) unknown: usize,
     /// The newest run when it was asked.
     pub(crate) after: RunId,

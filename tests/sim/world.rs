@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use pm3::supervisor::event::{ClientId, Effect, Event, Mono, Sig, Verb};
+use pm3::supervisor::event::{ClientId, Effect, Event, Mono, Sig, Verb, Wish};
 use pm3::supervisor::spec::Spec;
 
 use crate::dice::Dice;
@@ -303,7 +303,10 @@ impl World {
         let client = ClientId(self.clients);
         let verb = self.dice.pick(&[Verb::Start, Verb::Stop, Verb::Restart]);
         let targets = (0..self.dice.pick(&[1, 1, 1, 2, 3, 0])).map(|_| self.target()).collect();
-        self.kernel.at(self.now, Happening::Tell(Event::Request { client, verb, targets }));
+        self.kernel.at(
+            self.now,
+            Happening::Tell(Event::Request { client, wish: Wish::Operate { verb, targets, shell: None } }),
+        );
         if self.dice.chance(10) {
             let later = self.now.after(millis(self.dice.pick(&[0, 100])));
             self.kernel.at(later, Happening::Tell(Event::ClientGone { client }));

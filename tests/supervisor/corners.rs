@@ -2,7 +2,7 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Failure, InstanceId, Millis, Mono, Oom, Outcome, RunId, Scope, Sig, Stage, Verb,
+    ClientId, Effect, End, Event, Failure, InstanceId, Millis, Mono, Oom, Outcome, RunId, Scope, Sig, Stage, Verb, Wish,
 };
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, RestartPolicy, Settings, Spec, StopPolicy};
 
@@ -28,7 +28,7 @@ fn planned(apps: Vec<AppSpec>) -> Event {
 
 fn ask(client: u64, verb: Verb, targets: &[&str]) -> Event {
     let targets = targets.iter().map(|target| (*target).into()).collect();
-    Event::Request { client: ClientId(client), verb, targets }
+    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None } }
 }
 
 fn refused(run: u64, passing: bool) -> Event {
@@ -248,7 +248,7 @@ fn who_asked_to_stop_what_the_file_drops_meanwhile_is_answered() {
     step(&mut sup, 1, ask(1, Verb::Stop, &["web"]));
     assert_eq!(reply(&step(&mut sup, 2, planned(vec![app("db")]))), None);
     let out = step(&mut sup, 3, exited(2, End::Code(0)));
-    assert_eq!(reply(&out).unwrap().done, ["1".into()]);
+    assert_eq!(reply(&out).unwrap().done, ["web".into()]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use expect_test::expect_file;
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Failure, Millis, Mono, Oom, RunId, Scope, Sig, Stage, Verb,
+    ClientId, Effect, End, Event, Failure, Millis, Mono, Oom, RunId, Scope, Sig, Stage, Verb, Wish,
 };
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::Phase;
@@ -202,7 +202,8 @@ fn may_happen(web: &Instance, event: &str) -> bool {
 }
 
 fn ask(verb: Verb) -> Event {
-    Event::Request { client: ClientId(verb as u64 + 1), verb, targets: vec!["web".into()] }
+    let wish = Wish::Operate { verb, targets: vec!["web".into()], shell: None };
+    Event::Request { client: ClientId(verb as u64 + 1), wish }
 }
 
 fn exited(run: RunId, end: End, leftovers: bool) -> Event {

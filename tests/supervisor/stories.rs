@@ -1,10 +1,14 @@
 //! A few short stories, one for each thing that a supervisor must not get wrong. The long ones are in `tests/sim`.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, RunId, Scope, Sig, Verb};
+use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, RunId, Scope, Sig, Verb, Wish};
 use pm3::supervisor::spec::{AppSpec, Spec};
 
 use crate::{app, booted, exited, lines, step};
+
+fn ask(client: u64, verb: Verb, targets: Vec<Box<str>>) -> Event {
+    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None } }
+}
 
 #[test]
 fn a_crashed_app_runs_again_at_once() {
@@ -45,7 +49,7 @@ fn apps_stop_in_reverse_order() {
 #[test]
 fn a_restart_is_answered_when_the_new_run_is_online() {
     let (mut sup, _) = booted(vec![AppSpec { instances: 2, ..app("web") }]);
-    let ask = Event::Request { client: ClientId(7), verb: Verb::Restart, targets: vec!["web".into(), "wbe".into()] };
+    let ask = ask(7, Verb::Restart, vec!["web".into(), "wbe".into()]);
     let replies = |out: &[Effect]| out.iter().filter(|one| matches!(one, Effect::Reply { .. })).count();
     assert_eq!(replies(&step(&mut sup, 5, ask)), 0);
     assert_eq!(replies(&step(&mut sup, 6, exited(1, End::Code(0)))), 0);
@@ -79,7 +83,7 @@ fn a_target_counts_once_and_a_few_unknown_ones_are_guessed() {
     let (mut sup, _) = booted(vec![app("worker")]);
     let unknown: Vec<Box<str>> = (0..10).map(|n| format!("workr{n}").into()).collect();
     let targets = [&["all".into(), "worker".into(), "all".into()][..], &unknown, &unknown].concat();
-    let out = step(&mut sup, 5_000, Event::Request { client: ClientId(1), verb: Verb::Start, targets });
+    let out = step(&mut sup, 5_000, ask(1, Verb::Start, targets));
     let Some(Effect::Reply { outcome, .. }) = out.last() else { panic!("no answer: {out:?}") };
     assert_eq!(outcome.done, ["worker".into()]);
     assert_eq!(outcome.failed.len(), 10);
@@ -91,8 +95,7 @@ fn a_target_counts_once_and_a_few_unknown_ones_are_guessed() {
 fn an_app_that_is_on_its_way_out_is_not_suggested() {
     let (mut sup, _) = booted(vec![app("web"), app("worker")]);
     step(&mut sup, 1, Event::Planned { spec: Box::new(Spec { apps: vec![app("worker")], ..Spec::default() }) });
-    let ask = Event::Request { client: ClientId(1), verb: Verb::Stop, targets: vec!["web".into()] };
-    let out = step(&mut sup, 2, ask);
+    let out = step(&mut sup, 2, ask(1, Verb::Stop, vec!["web".into()]));
     let Some(Effect::Reply { outcome, .. }) = out.last() else { panic!("no answer: {out:?}") };
     assert_eq!(outcome.failed, ["web: no such app, namespace or id; `pm3 list` shows what there is".into()]);
 }

@@ -52,7 +52,7 @@ pub(super) fn restart(args: &Restart, context: &Context) -> Report {
 
 fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
     context.ask(|client| {
-        let outcome = client.operate(verb, of.targets.iter().map(|target| target.as_str().into()).collect())?;
+        let outcome = client.operate(verb, of.targets.iter().map(|target| target.as_str().into()).collect(), None)?;
         let done: String = outcome.done.iter().map(|who| format!("{TAG} [{who}] ✓\n")).collect();
         let err: String = outcome.failed.iter().map(|why| format!("{ERROR}{why}\n")).collect();
         let exit = if outcome.failed.is_empty() { Exit::Done } else { Exit::Failed };
