@@ -145,6 +145,11 @@ fn plain_init(words: &[OsString]) -> Option<InitArgs> {
     })
 }
 
+/// All words, for those who describe them: completion, manual.
+pub(super) fn command() -> clap::Command {
+    <Line as clap::CommandFactory>::command()
+}
+
 fn parse_any(words: Vec<OsString>) -> Parsed {
     let line = match Line::try_parse_from([OsString::from("pm3")].into_iter().chain(words)) {
         Ok(line) => line,
@@ -160,7 +165,7 @@ fn parse_any(words: Vec<OsString>) -> Parsed {
             Parsed::Said(Report::failed(Exit::Usage, "run must be the first word, as in `pm3 run -- COMMAND`"))
         }
         None => {
-            let help = <Line as clap::CommandFactory>::command().render_help().to_string();
+            let help = command().render_help().to_string();
             Parsed::Said(Report { out: String::new(), err: help, exit: Exit::Usage })
         }
     }

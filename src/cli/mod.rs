@@ -5,6 +5,7 @@
 
 mod args;
 mod ask;
+mod boot;
 mod verbs;
 mod view;
 

@@ -3,9 +3,12 @@
 //! new verb is a file, a line in [`Verb`], and a line in [`perform`].
 
 mod check;
+mod completion;
 mod list;
 mod operate;
 mod ping;
+mod report;
+mod startup;
 
 use clap::Subcommand;
 
@@ -21,6 +24,11 @@ pub(super) enum Verb {
     List(list::Args),
     Ping(ping::Args),
     Check(check::Args),
+    Startup(startup::Startup),
+    Unstartup(startup::Unstartup),
+    Report(report::Args),
+    Completion(completion::Completion),
+    Man(completion::Man),
 }
 
 /// Does what the verb says.
@@ -32,5 +40,10 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Report {
         Verb::List(args) => list::run(&args, context),
         Verb::Ping(args) => ping::run(&args, context),
         Verb::Check(args) => check::run(args),
+        Verb::Startup(args) => startup::startup(&args),
+        Verb::Unstartup(args) => startup::unstartup(&args),
+        Verb::Report(args) => report::run(&args, context),
+        Verb::Completion(args) => completion::completion(&args),
+        Verb::Man(args) => completion::man(&args),
     }
 }
