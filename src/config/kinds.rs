@@ -173,7 +173,7 @@ impl Scalar for Memory {
         let bytes = match text.strip_suffix('%').map(units::number) {
             Some(Some((share, ""))) if share <= 100.0 => {
                 let unknown = "there is no memory limit here that this could be a share of; \
-                               give a size, or run pm3 in a container with a limit";
+                               give a size, run pm3 in a container with a limit, or set $MEMORY_AVAILABLE (megabytes)";
                 let limit = facts.memory_limit.ok_or_else(|| Refused::Because(unknown.into()))?;
                 Some((limit as f64 * share / 100.0) as u64)
             }

@@ -45,7 +45,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What of `env` is not UTF-8 is left out.
+    /// What of `env` is not UTF-8 is left out. Where the system knows no memory limit, `$MEMORY_AVAILABLE` may.
     pub fn new(
         cpus: u32,
         memory_limit: Option<u64>,
@@ -53,7 +53,14 @@ impl Facts {
         start_dir: PathBuf,
     ) -> Facts {
         let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        Facts { cpus, memory_limit, env: env.into_iter().filter_map(text).collect(), start_dir }
+        let mut facts = Facts { cpus, memory_limit, env: env.into_iter().filter_map(text).collect(), start_dir };
+        facts.memory_limit = memory_limit.or_else(|| facts.memory_available());
+        facts
+    }
+
+    /// Heroku's buildpacks say in `$MEMORY_AVAILABLE` how many megabytes a dyno has.
+    fn memory_available(&self) -> Option<u64> {
+        self.var("MEMORY_AVAILABLE")?.parse::<u64>().ok()?.checked_mul(1 << 20).filter(|bytes| *bytes > 0)
     }
 
     fn var(&self, name: &str) -> Option<&str> {

@@ -29,7 +29,13 @@ pub fn memory_limit() -> Option<u64> {
         Version::Two => bytes(&text(dir, "memory.max")?),
         Version::One => bytes(&text(dir, "memory.limit_in_bytes")?),
     });
-    limits.min()
+    limits.min().or_else(hidden_memory_limit)
+}
+
+/// The limit where no mount of a control group is shown, or not ours: Heroku's own scripts look here, in each dyno.
+fn hidden_memory_limit() -> Option<u64> {
+    let usual = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    usual.iter().find_map(|path| bytes(&fs::read_to_string(path).ok()?))
 }
 
 /// The machine's memory in bytes.

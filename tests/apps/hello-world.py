@@ -4,8 +4,12 @@ import os
 import signal
 import sys
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+
+def stop(*_):
+    # A second one must not end this in the middle of its last words.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(0)
 
 
 def tell(what):
@@ -13,9 +17,11 @@ def tell(what):
         pipe.write(f"{what} {os.environ['name']} {os.environ['NODE_APP_INSTANCE']} pid={os.getpid()}\n")
 
 
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
 print("hello, world", flush=True)
-tell("up")
 try:
+    tell("up")
     while True:
         signal.pause()
 finally:

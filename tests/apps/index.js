@@ -4,13 +4,29 @@
 const fs = require('node:fs')
 const { name, NODE_APP_INSTANCE: instance, TELL, PORT, STAGE } = process.env
 
-const tell = (what) => fs.appendFileSync(TELL,
-  `${what} ${name} ${instance} pid=${process.pid} stage=${STAGE} args=${process.argv.slice(2)}\n`)
+const tell = (what) => {
+  const port = server.address()?.port
+  const fields = `pid=${process.pid} port=${port} stage=${STAGE} args=${process.argv.slice(2)}`
+  fs.appendFileSync(TELL, `${what} ${name} ${instance} ${fields}\n`)
+}
+
+// GET /last is answered when the end has been asked for: a request that is at hand then.
+const atHand = []
+let ending = false
+const server = require('node:http').createServer((request, response) => {
+  if (request.url === '/last') atHand.push(response)
+  else response.end(`${process.pid}\n`)
+})
 
 for (const signal of ['SIGTERM', 'SIGINT']) {
+  // A platform may signal everybody, and pm3 signals too: the second one must not end this.
   process.on(signal, () => {
+    if (ending) return
+    ending = true
     tell('bye')
-    process.exit(0)
+    server.close()
+    for (const response of atHand) response.end('the last one\n', () => process.exit(0))
+    if (atHand.length === 0) process.exit(0)
   })
 }
 
@@ -18,7 +34,7 @@ const up = () => {
   tell('up')
   console.log(`${name} ${instance} is up`)
 }
-if (PORT) require('node:http').createServer((request, response) => response.end(`${process.pid}\n`)).listen(PORT, up)
+if (PORT) server.listen(PORT, '127.0.0.1', up)
 else {
   setInterval(() => {}, 1 << 30)
   up()

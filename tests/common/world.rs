@@ -59,6 +59,13 @@ impl Said {
     }
 }
 
+/// What follows `name=` in a line that an app told.
+#[track_caller]
+pub fn field<'a>(line: &'a str, name: &str) -> &'a str {
+    let mut fields = line.split(' ').filter_map(|word| word.split_once('='));
+    fields.find(|(found, _)| *found == name).unwrap_or_else(|| panic!("no {name}= in {line:?}")).1
+}
+
 /// A place with a supervisor, or with one to come.
 pub struct World {
     init: Proc,
@@ -85,7 +92,12 @@ impl World {
 
     /// PID 1 does nothing but reap, and no pm3 is there.
     pub fn bare() -> World {
-        let init = Ns::pid1().start(&app(&["deaf", "pause"]));
+        World::bare_in(Ns::pid1())
+    }
+
+    /// The same with settings: as another user, say.
+    pub fn bare_in(ns: Ns) -> World {
+        let init = ns.start(&app(&["deaf", "pause"]));
         World::made(Dir::new(), init, true)
     }
 

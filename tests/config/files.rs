@@ -50,12 +50,15 @@ fn the_shipped_files_are_good() {
     let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let files = toml_files(&conf);
     assert!(files.contains(&conf.join("pm3.toml")) && files.len() >= 5, "{files:?}");
-    // As on a bare machine: no variables, no memory limit.
+    // As on a bare machine: no variables, and no memory limit unless a share of one is asked for.
     let facts = Facts { env: Vec::new(), memory_limit: None, start_dir: conf.clone(), ..facts() };
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let profile = text.contains("\n[apps.env_prod]").then_some("prod");
-        config::load(&file, profile, &facts).map_err(|mistakes| show(&mistakes)).unwrap();
+        let limit = text.contains("%\"\n").then_some(512 << 20);
+        config::load(&file, profile, &Facts { memory_limit: limit, ..facts.clone() })
+            .map_err(|mistakes| show(&mistakes))
+            .unwrap();
     }
     let default = config::load(&conf.join("pm3.toml"), None, &facts).unwrap();
     expect![[r#"

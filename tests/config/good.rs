@@ -240,3 +240,16 @@ fn what_depends_on_something_else() {
     let output = app("script = 'x'\nlog_file = 'l'").launch.output;
     assert_eq!((output.out.as_deref(), output.err.as_deref()), (Some("/srv/l"), Some("/srv/l")));
 }
+
+/// Heroku's buildpacks say how much memory there is, which not every dyno's control group does.
+#[test]
+fn the_memory_that_is_available_counts_where_no_limit_is_known() {
+    let limit = |known, variable: &str| {
+        Facts::new(1, known, [("MEMORY_AVAILABLE".into(), variable.into())], "/srv".into()).memory_limit
+    };
+    assert_eq!(limit(None, "512"), Some(512 << 20));
+    assert_eq!(limit(Some(100 << 20), "512"), Some(100 << 20));
+    for strange in ["", "0", "lots", "-1", "512M", "99999999999999999999", "17592186044416"] {
+        assert_eq!(limit(None, strange), None, "{strange}");
+    }
+}
