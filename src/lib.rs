@@ -21,11 +21,14 @@
 //! - [`config`]: TOML text to the plan (`supervisor::spec`); one table of keys drives all of it.
 //! - [`control`]: the protocol of the control socket.
 //! - [`sys`]: the kernel in small safe pieces; the only home of `unsafe`, nix and libc.
-//! - [`engine`]: the loop of init, the effects, the server; `engine::run` is `pm3 run`.
-//! - [`cli`]: the command line.
+//! - [`engine`]: the loop of init, the effects, the server, the roles; `engine::run` is `pm3 run`.
+//! - [`role`]: what the roles have in common. A role is a helper process that init starts of its own program, for what
+//!   init must not do; it may die at any time and is replaced.
+//! - [`logger`]: the role that moves what apps write.
+//! - [`cli`]: the command line. [`own_lines`]: pm3's own lines on standard error.
 //!
 //! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; engine →
-//! supervisor, config, control, sys; cli → all but engine. `tests/tidy.rs` checks it.
+//! supervisor, config, control, sys; roles → those and `role`; cli → all but engine and the roles. `tests/tidy.rs` checks it.
 //!
 //! # What holds
 //!
@@ -57,5 +60,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod logger;
+pub mod own_lines;
+pub mod role;
 pub mod supervisor;
 pub mod sys;

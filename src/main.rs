@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use pm3::cli::{self, InitArgs, Next};
 use pm3::engine::boot::{self, Plan};
 use pm3::engine::run;
+use pm3::logger;
 use pm3::sys::signals;
 
 pm3::program!(program);
@@ -15,6 +16,9 @@ fn program(words: Vec<OsString>) -> u8 {
     // Before the other verbs are loaded: `run` has to be small, and its command's first instruction near.
     if words.next_if(|word| word == "run").is_some() {
         return run::main(words);
+    }
+    if words.next_if(|word| word == "logger").is_some() {
+        return logger::main();
     }
     // PID 1 loses a signal that comes before it cares, and parsing the words takes a while.
     if words.peek().is_none_or(|word| word == "init") {

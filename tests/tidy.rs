@@ -13,11 +13,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["supervisor"]),
     ("control", &["supervisor"]),
     ("sys", &["supervisor::event"]),
-    ("logger", &["sys", "config"]),
-    ("watcher", &["sys", "control", "config"]),
+    ("own_lines", &["sys"]),
+    ("role", &["supervisor", "control", "sys"]),
+    ("logger", &["supervisor", "config", "control", "sys", "role", "own_lines"]),
+    ("watcher", &["supervisor", "config", "control", "sys", "role", "own_lines"]),
     ("web", &["sys", "control", "config", "supervisor"]),
     ("cli", &["sys", "control", "config", "supervisor"]),
-    ("engine", &["supervisor", "config", "control", "sys"]),
+    ("engine", &["supervisor", "config", "control", "sys", "own_lines"]),
 ];
 
 /// Crates that have a home: the layers that may name them, and why it is those.

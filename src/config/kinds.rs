@@ -31,7 +31,13 @@ impl Word for Kind {
 }
 
 impl Word for LogMode {
-    const WORDS: &'static [(&'static str, LogMode)] = &[("inherit", LogMode::Inherit), ("none", LogMode::None)];
+    const WORDS: &'static [(&'static str, LogMode)] = &[
+        ("raw", LogMode::Raw),
+        ("prefix", LogMode::Prefix),
+        ("json", LogMode::Json),
+        ("inherit", LogMode::Inherit),
+        ("none", LogMode::None),
+    ];
 }
 
 impl Word for ExitPolicy {

@@ -147,6 +147,9 @@ fn output(output: &Output) -> Option<String> {
     let rest = match output.mode {
         LogMode::Inherit => "pm3's own",
         LogMode::None => "nowhere",
+        LogMode::Raw => "pm3's own, by way of the logger",
+        LogMode::Prefix => "pm3's own, each line with its app's name",
+        LogMode::Json => "pm3's own, each line a JSON object",
     };
     let merged = if output.merge { ", all instances together" } else { "" };
     match (output.out.as_deref(), output.err.as_deref()) {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{ADMIN_REQUEST_MAX, REPLY_MAX, REQUEST_MAX};
+use super::role::{Heard, Tell};
 use super::{Problem, Refusal, Reply, Request, VERSIONS};
 use crate::supervisor::spec::Right;
 
@@ -81,6 +82,13 @@ impl Reader<Request> {
 
 impl Reader<Reply> {
     pub fn of_replies() -> Reader<Reply> {
+        Reader::new(REPLY_MAX)
+    }
+}
+
+impl Reader<Heard> {
+    /// Of what init tells and replies to one of its roles.
+    pub fn of_roles() -> Reader<Heard> {
         Reader::new(REPLY_MAX)
     }
 }
@@ -173,6 +181,11 @@ pub fn reply_line(reply: &Reply) -> Vec<u8> {
         };
         line(&Reply::Error(refusal), REPLY_MAX).unwrap_or_default()
     })
+}
+
+/// What init tells a role as a line, newline included. None: it is longer than a role reads.
+pub fn tell_line(tell: &Tell) -> Option<Vec<u8>> {
+    line(tell, REPLY_MAX)
 }
 
 #[derive(Serialize)]

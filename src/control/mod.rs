@@ -12,11 +12,12 @@
 //! ignored and missing ones have defaults, so that fields can be added without a new version.
 //!
 //! `place` says where the socket is, `codec` turns bytes into lines and lines into meaning, `client` is the asking
-//! side; init's side is `engine::server`. Nothing here touches processes, and only `client` does I/O.
+//! side; init's side is `engine::server`. `role` is what init tells the helper processes that it starts. Nothing here touches processes, and only `client` does I/O.
 
 pub mod client;
 pub mod codec;
 pub mod place;
+pub mod role;
 
 use serde::{Deserialize, Serialize};
 

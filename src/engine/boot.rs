@@ -12,7 +12,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 
 use super::launch::Origin;
+use super::pipes::Pipes;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
+use super::roles::Roles;
 use super::runs::Runs;
 use super::sample::Pace;
 use super::server::{Places, Server};
@@ -20,12 +22,13 @@ use super::{Engine, SERVER, SIGNALS};
 use crate::config;
 use crate::control::place::Facts;
 use crate::control::{READY, TAKEN};
+use crate::own_lines;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spec::{ExitPolicy, Settings, Spec};
 use crate::sys::proc::Processes;
 use crate::sys::signals::{self, SignalFd};
 use crate::sys::users::Users;
-use crate::sys::{again, cgroup, clock, fds, fork, memory, place, say};
+use crate::sys::{again, cgroup, clock, fds, fork, memory, place};
 
 /// What `pm3 init` was asked.
 #[derive(Clone, Debug, Default)]
@@ -69,8 +72,8 @@ const NOT_NEEDED: u8 = 69;
 pub fn init(args: Args) -> u8 {
     // Before anything that could fail or take time: what comes from here on is kept.
     signals::block_all();
-    again::take_name();
-    start_log();
+    again::take_name(c"pm3");
+    LEVEL_IS_GIVEN.store(own_lines::start(), Ordering::Relaxed);
     let inherited = fds::raise_limit();
     // What was handed on by number is ours before the rest is closed.
     let mut ready = args.ready.and_then(again::adopt).map(File::from);
@@ -99,7 +102,7 @@ pub fn init(args: Args) -> u8 {
     apply_log_level(&spec);
     // A working directory would keep its disk from being unmounted; the apps' own start from `start_dir`.
     let _ = std::env::set_current_dir("/");
-    let origin = Origin { nofile: inherited.ok(), nonce: nonce(), owner: owner() };
+    let origin = Origin { nofile: inherited.ok(), nonce: nonce(), has_proc: place::has_own_proc(), owner: owner() };
     let (engine, places) = match assemble(spec, source, origin, args.socket) {
         Ok(assembled) => assembled,
         Err(why) => {
@@ -144,32 +147,6 @@ fn unpack(packed: Option<File>) -> Result<Spec, u8> {
         error!("--packed: {why}; this option is for pm3's own use");
         CANNOT_WORK
     })
-}
-
-/// pm3's own lines: `[pm3] web: online, pid 12`. Never waits for whoever reads them.
-fn start_log() {
-    let filter = ["PM3_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    LEVEL_IS_GIVEN.store(filter.is_some(), Ordering::Relaxed);
-    let mut builder = env_logger::Builder::new();
-    match &filter {
-        Some(filter) => builder.parse_filters(filter),
-        // The file's level is set later, by `apply_log_level`, and may be any.
-        None => builder.filter_level(LevelFilter::Trace),
-    };
-    builder.target(env_logger::Target::Pipe(Box::new(say::stderr())));
-    builder.format(|line, record| {
-        use std::io::Write;
-        match record.level() {
-            log::Level::Info => writeln!(line, "[pm3] {}", record.args()),
-            level @ (log::Level::Error | log::Level::Warn | log::Level::Debug | log::Level::Trace) => {
-                writeln!(line, "[pm3] {}: {}", level.as_str().to_lowercase(), record.args())
-            }
-        }
-    });
-    let _ = builder.try_init();
-    if filter.is_none() {
-        log::set_max_level(LevelFilter::Info);
-    }
 }
 
 /// Whether the environment has chosen what is logged; then the file does not.
@@ -227,6 +204,8 @@ fn assemble(
         signals,
         server,
         runs: Runs::default(),
+        roles: Roles::default(),
+        pipes: Pipes::default(),
         origin,
         source,
         reading: None,

@@ -8,7 +8,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::runs::{Entry, Order, Stage};
-use super::{Engine, cron, launch, report, start_token};
+use super::{Engine, cron, launch, pipes, report, start_token};
 use crate::control::Reply;
 use crate::supervisor::event::{
     self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
@@ -61,15 +61,23 @@ impl Engine {
     /// The pid, and whether the start's result will be seen.
     fn start(&mut self, run: RunId, instance: InstanceId) -> Result<(u32, bool), Failure> {
         let (app, instance) = self.supervisor.instance(instance).ok_or_else(vanished)?;
-        let plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
+        let mut plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
+        let piped = app.launch.output.mode.is_collected() && self.can_have_roles();
+        let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
+        let (name, instance) = (app.name.clone(), instance.id);
         let child = spawn::spawn(&plan)?;
+        // The writing ends of its pipes are the child's alone from here on.
+        drop(plan);
+        if let Some(ends) = ends {
+            self.hold_pipes(ends, run, instance, child.pid);
+        }
         let status = child.status;
         let registry = self.poll.registry();
         let watched = registry.register(&mut SourceFd(&status.as_raw_fd()), start_token(run), Interest::READABLE);
         let stage = match &watched {
             Ok(()) => Stage::Starting(status),
             Err(why) => {
-                warn!("{}: cannot watch its start, taking it for online: {why}", app.name);
+                warn!("{name}: cannot watch its start, taking it for online: {why}");
                 Stage::Running
             }
         };
@@ -113,6 +121,7 @@ impl Engine {
     pub(super) fn signal_everything(&mut self, sig: Sig) -> usize {
         let mut left = Vec::new();
         self.processes.everything(&mut left);
+        left.retain(|pid| !self.roles.has(*pid));
         left.iter().for_each(|pid| send(*pid, sig));
         left.len()
     }
@@ -125,6 +134,7 @@ impl Engine {
             warn!("cannot write the reason to termination_log {path}: {}", why(errno::of(&error)));
         }
         self.server.close();
+        self.finish_roles();
         self.exit = Some(code);
     }
 }

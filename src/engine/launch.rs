@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::control::Environ;
 use crate::supervisor::event::{Failure, RunId};
 use crate::supervisor::instance::Instance;
-use crate::supervisor::spec::{AppSpec, LogMode, Rare, Settings, Shell, ShellVariable};
+use crate::supervisor::spec::{AppSpec, LogMode, Output, Rare, Settings, Shell, ShellVariable};
 use crate::sys::fds::Range;
 use crate::sys::spawn::{self, Plan, Stream, c_string};
 use crate::sys::users::Users;
@@ -19,6 +19,8 @@ pub(super) struct Origin {
     pub(super) nofile: Option<Range>,
     /// Tells this pm3's runs from those of another one around or inside it.
     pub(super) nonce: Box<str>,
+    /// `/proc` is there and shows this pm3: its program can be started once more, as one of its roles.
+    pub(super) has_proc: bool,
     /// The name or number of the user that pm3 runs as, and with it each app that names none.
     pub(super) owner: Box<str>,
 }
@@ -176,19 +178,27 @@ fn home_of(user: &str) -> Vec<(&'static str, OsString)> {
 }
 
 fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(Stream, Stream), Failure> {
-    let otherwise = match app.launch.output.mode {
-        LogMode::Inherit => Stream::Inherit,
+    let otherwise = || match app.launch.output.mode {
         LogMode::None => Stream::Null,
+        // What would be collected where there is a logger is not lost where there can be none.
+        LogMode::Inherit | LogMode::Raw | LogMode::Prefix | LogMode::Json => Stream::Inherit,
     };
     let file = |path: &PathBuf| Ok(Stream::File(c_string(path.as_os_str().as_bytes())?));
     let (out, err) = files(app, instance, settings);
-    let stdout = out.as_ref().map_or(Ok(otherwise.clone()), file)?;
+    let stdout = out.as_ref().map_or_else(|| Ok(otherwise()), file)?;
     let stderr = match &err {
         Some(_) if err == out => Stream::Stdout,
         Some(path) => file(path)?,
-        None => otherwise,
+        None => otherwise(),
     };
     Ok((stdout, stderr))
+}
+
+/// Where an instance's output goes, with the files that are its own.
+pub(super) fn output(app: &AppSpec, instance: &Instance, settings: &Settings) -> Output {
+    let (out, err) = files(app, instance, settings);
+    let text = |path: PathBuf| path.to_string_lossy().into();
+    Output { out: out.map(text), err: err.map(text), ..app.launch.output.clone() }
 }
 
 /// The files that stdout and stderr go to, where they go to files.

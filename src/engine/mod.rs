@@ -9,8 +9,10 @@ pub mod boot;
 mod cron;
 mod effects;
 mod launch;
+mod pipes;
 pub mod plan;
 mod report;
+mod roles;
 pub mod run;
 mod runs;
 mod sample;
@@ -32,7 +34,9 @@ use crate::sys::reap::{self, Change, Children};
 use crate::sys::signals::{Received, SignalFd};
 use crate::sys::{cgroup, clock, memory, spawn};
 use launch::Origin;
+use pipes::Pipes;
 use plan::{Progress, Reading, Source};
+use roles::Roles;
 use runs::{Runs, Stage};
 use server::{Incoming, Server};
 
@@ -61,6 +65,8 @@ pub struct Engine {
     signals: SignalFd,
     server: Server,
     runs: Runs,
+    roles: Roles,
+    pipes: Pipes,
     origin: Origin,
     /// What SIGHUP reads again; None: the plan came from no file.
     source: Option<Source>,
@@ -79,6 +85,7 @@ pub struct Engine {
     events: VecDeque<Event>,
     /// Memory has been used since it was last given back.
     untidy: bool,
+    /// The exit code, once there is one. pm3 ends with it when its roles have ended.
     exit: Option<u8>,
 }
 
@@ -91,7 +98,9 @@ impl Engine {
         self.reap();
         loop {
             self.settle();
-            if let Some(code) = self.exit {
+            if let Some(code) = self.exit
+                && self.roles_are_gone()
+            {
                 return code;
             }
             let patience = self.patience();
@@ -120,7 +129,8 @@ impl Engine {
         if self.unfinished {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.supervisor.deadline(), self.reading.as_ref().map(|reading| reading.deadline)];
+        let deadlines =
+            [self.supervisor.deadline(), self.roles.deadline(), self.reading.as_ref().map(|reading| reading.deadline)];
         // mio rounds up to the milliseconds that epoll counts in, so the deadline will lie behind us.
         Some(deadlines.into_iter().flatten().min()?.since(clock::now()))
     }
@@ -154,6 +164,7 @@ impl Engine {
         if self.supervisor.deadline().is_some_and(|at| at <= clock::now()) {
             self.happened(Event::Tick);
         }
+        self.mind_roles();
     }
 
     fn happened(&mut self, event: Event) {
@@ -175,6 +186,7 @@ impl Engine {
             self.start_ordered();
             self.untidy = true;
         }
+        self.drop_drained_pipes();
     }
 
     fn take_signals(&mut self) {
@@ -216,7 +228,7 @@ impl Engine {
         self.unfinished |= children == Children::More;
         let mut strangers = false;
         for (pid, end) in ended {
-            strangers |= !self.main_ended(pid, end);
+            strangers |= !self.main_ended(pid, end) && !self.role_ended(pid, end);
         }
         if strangers {
             self.look_after_lingering();
@@ -224,9 +236,15 @@ impl Engine {
         if strangers && self.swept && children != Children::None {
             self.signal_everything(Sig::KILL);
         }
-        if children == Children::None && self.supervisor.is_ending() {
+        if self.supervisor.is_ending() && self.is_childless(children) {
             self.happened(Event::Childless);
         }
+    }
+
+    /// Whether no child is left but the roles, which go last.
+    fn is_childless(&mut self, children: Children) -> bool {
+        children == Children::None
+            || self.roles.any_up() && self.runs.is_empty() && self.processes.no_child_but(|pid| self.roles.has(pid))
     }
 
     /// True if the pid was a run's main process.
@@ -237,10 +255,12 @@ impl Engine {
         if let Stage::Failed(failure) = &entry.stage {
             let failure = Failure::clone(failure);
             self.runs.remove(run);
+            self.run_is_over(run);
             self.happened(Event::SpawnFailed { run, failure });
             return true;
         }
         entry.stage = Stage::Lingering;
+        self.run_is_over(run);
         let leftovers = !self.is_gone(&self.tree(run));
         if !leftovers {
             self.runs.remove(run);
@@ -267,8 +287,8 @@ impl Engine {
 
     /// Learns anew which children there are; what `tree` says is as old as this.
     fn look_around(&mut self) {
-        let runs = &self.runs;
-        self.processes.refresh(|pid| runs.by_pid(pid).is_some());
+        let (runs, roles) = (&self.runs, &self.roles);
+        self.processes.refresh(|pid| runs.by_pid(pid).is_some() || roles.has(pid));
     }
 
     /// Whether no process of a run is left, given its tree. Not sure counts as no: who ended while we looked has still to

@@ -84,6 +84,11 @@ impl Runs {
         same.filter(|entry| !matches!(entry.stage, Stage::Lingering)).map(|entry| entry.run).next()
     }
 
+    /// No run has a process, or is about to.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.waiting.is_empty()
+    }
+
     /// Gives back what a crowd of starts has taken.
     pub(super) fn shrink(&mut self) {
         self.entries.shrink_to_fit();

@@ -6,9 +6,12 @@
 //! The limits are in [`limits`]. When file descriptors run out, one that is held in reserve lets an operator in.
 
 mod listen;
+mod peers;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use mio::event::Event;
@@ -93,6 +96,10 @@ struct Client {
     /// A line that the client has not read yet, and how much of it the kernel has taken.
     unread: Vec<u8>,
     sent: usize,
+    /// Descriptors that go with the byte of `unread` at this place.
+    attached: VecDeque<(usize, Vec<OwnedFd>)>,
+    /// One of init's roles: it has its place for as long as it lives, and is told things unasked.
+    is_role: bool,
     /// The server's clock when it last did something.
     active: u64,
 }
@@ -216,7 +223,7 @@ impl Server {
         self.cut_off_who_does_not_read(client, registry);
     }
 
-    /// Takes the socket's names away and closes every connection. What can be sent without waiting is sent.
+    /// Takes the socket's names away and closes every client's connection. What can be sent without waiting is sent.
     pub fn close(&mut self) {
         for listener in self.listeners.drain(..) {
             listener.remove();
@@ -224,7 +231,7 @@ impl Server {
         for client in &mut self.clients {
             let _ = client.flush();
         }
-        self.clients.clear();
+        self.clients.retain(|client| client.is_role);
     }
 
     fn accept(&mut self, at: usize, registry: &Registry, out: &mut Vec<Incoming>) {
@@ -273,7 +280,7 @@ impl Server {
         let Some(right) = self.rules.right_of(peer, groups) else {
             return dismiss(&mut stream, stranger(peer));
         };
-        let of_uid = self.clients.iter().filter(|client| client.uid == peer.uid).count();
+        let of_uid = self.clients.iter().filter(|client| client.uid == peer.uid && !client.is_role).count();
         let full = if of_uid >= limits::CLIENTS_PER_UID_MAX {
             !self.evict(Some(peer.uid), registry, out)
         } else {
@@ -282,24 +289,38 @@ impl Server {
         if full {
             return dismiss(&mut stream, busy());
         }
+        if let Err(error) = self.add(stream, peer.uid, right, false, registry) {
+            log::warn!("control socket: {error}");
+        }
+    }
+
+    fn add(
+        &mut self,
+        stream: UnixStream,
+        uid: u32,
+        right: Right,
+        is_role: bool,
+        registry: &Registry,
+    ) -> io::Result<ClientId> {
         self.next_client += 1;
         self.clock += 1;
+        let id = ClientId(self.next_client);
         let mut client = Client {
-            id: ClientId(self.next_client),
+            id,
             stream,
-            uid: peer.uid,
+            uid,
             right,
             phase: Phase::Asking,
             reader: Reader::of_requests(right),
             unread: Vec::new(),
             sent: 0,
+            attached: VecDeque::new(),
+            is_role,
             active: self.clock,
         };
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        match registry.register(&mut client.stream, token(client.id, self.first), interests) {
-            Ok(()) => self.clients.push(client),
-            Err(error) => log::warn!("control socket: {error}"),
-        }
+        registry.register(&mut client.stream, token(id, self.first), Interest::READABLE | Interest::WRITABLE)?;
+        self.clients.push(client);
+        Ok(id)
     }
 
     fn serve(&mut self, id: ClientId, registry: &Registry, out: &mut Vec<Incoming>) {
@@ -322,7 +343,9 @@ impl Server {
 
     /// Closes the client that has been quiet for longest, of this uid or of any; never one that waits for init.
     fn evict(&mut self, uid: Option<u32>, registry: &Registry, out: &mut Vec<Incoming>) -> bool {
-        let idle = |client: &Client| client.phase != Phase::Waiting && uid.is_none_or(|uid| client.uid == uid);
+        let idle = |client: &Client| {
+            client.phase != Phase::Waiting && uid.is_none_or(|uid| client.uid == uid) && !client.is_role
+        };
         let quiet = self.clients.iter_mut().filter(|client| idle(client)).min_by_key(|client| client.active);
         let Some(client) = quiet else { return false };
         // Half a line can only be followed by its other half.
@@ -335,8 +358,12 @@ impl Server {
     }
 
     fn cut_off_who_does_not_read(&mut self, newest: ClientId, registry: &Registry) {
-        while self.clients.iter().map(|client| client.unread.len()).sum::<usize>() > limits::UNREAD_MAX {
-            let behind = self.clients.iter().filter(|client| client.id != newest && !client.unread.is_empty());
+        let clients = |server: &Server| {
+            server.clients.iter().filter(|client| !client.is_role).map(|one| one.unread.len()).sum::<usize>()
+        };
+        while clients(self) > limits::UNREAD_MAX {
+            let behind = self.clients.iter().filter(|client| client.id != newest && !client.is_role);
+            let behind = behind.filter(|client| !client.unread.is_empty());
             let Some(id) = behind.min_by_key(|client| client.active).map(|client| client.id) else { return };
             self.remove(id, registry, &mut Vec::new());
         }
@@ -432,15 +459,20 @@ impl Client {
     }
 
     fn say(&mut self, reply: &Reply, then: Phase) {
-        self.unread = codec::reply_line(reply);
-        self.sent = 0;
+        let line = codec::reply_line(reply);
+        if self.unread.is_empty() {
+            self.unread = line;
+        } else {
+            self.unread.extend_from_slice(&line);
+        }
         self.phase = then;
     }
 
     /// Sends what the kernel takes. True: all of it.
     fn flush(&mut self) -> io::Result<bool> {
         while let Some(rest) = self.unread.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(rest) {
+            let sent = if self.attached.is_empty() { self.stream.write(rest) } else { self.send_attached() };
+            match sent {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -17,6 +17,9 @@ const BACKOFF_RESET: Duration = Duration::from_secs(30);
 /// Least first wait after a start that the machine refused: it is short of something, hurrying makes it worse.
 const REFUSED_BACKOFF: Millis = Millis(100);
 
+/// A role that worked for this long is replaced at once: apps may wait for it.
+const ROLE_PROVEN: Duration = Duration::from_secs(1);
+
 /// A run that ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
@@ -99,6 +102,12 @@ pub fn judge(app: &AppSpec, record: &mut Record, ended: Ended, random: u32) -> V
 pub fn refused(app: &AppSpec, record: &mut Record, random: u32) -> Millis {
     record.wait = grown(record.wait, app.restart.backoff.max(REFUSED_BACKOFF));
     jittered(record.wait.max(app.restart.delay), app.restart.jitter_percent, random)
+}
+
+/// The wait before one of pm3's own roles is started again, and what it is to remember of that: none where it has done
+/// its work for a while.
+pub fn of_role(last: Millis, ran: Duration) -> Millis {
+    if ran >= ROLE_PROVEN { Millis::ZERO } else { grown(last, REFUSED_BACKOFF) }
 }
 
 /// ×1.5 each time, rounded down as PM2 does: 100, 150, 225, 337, …

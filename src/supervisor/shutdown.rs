@@ -50,6 +50,11 @@ impl Ending {
 }
 
 impl Supervisor {
+    /// When all that stopping may take is over; None: pm3 is not stopping.
+    pub fn budget_end(&self) -> Option<Mono> {
+        self.ending.as_ref().map(|ending| ending.budget_end)
+    }
+
     /// A signal that asks pm3 to stop. The second drops the order among the apps; a person who insists gets SIGKILL.
     /// Platforms repeat TERM (Heroku does), so TERM alone never shortens anybody's grace.
     pub(super) fn stop_signal(&mut self, sig: Sig, now: Mono, out: &mut Vec<Effect>) {

@@ -346,4 +346,20 @@ pub enum LogMode {
     Inherit,
     /// Nobody reads it: /dev/null.
     None,
+    /// The logger passes it on as it is.
+    Raw,
+    /// The logger puts `id|name |` in front of each line.
+    Prefix,
+    /// The logger makes a JSON object of each line.
+    Json,
+}
+
+impl LogMode {
+    /// Whether output goes through the logger.
+    pub fn is_collected(self) -> bool {
+        match self {
+            LogMode::Inherit | LogMode::None => false,
+            LogMode::Raw | LogMode::Prefix | LogMode::Json => true,
+        }
+    }
 }

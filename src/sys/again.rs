@@ -52,9 +52,9 @@ pub fn adopt(number: RawFd) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// Gives this process the program's name, as `ps` shows it: after [`SELF`] it would be `exe`.
-pub fn take_name() {
-    let _: Result<(), Errno> = nix::sys::prctl::set_name(c"pm3");
+/// Gives this process a name of at most 15 bytes, as `ps` shows it: after [`SELF`] it would be `exe`.
+pub fn take_name(name: &CStr) {
+    let _: Result<(), Errno> = nix::sys::prctl::set_name(name);
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! it has no use for, and lets nothing of its own reach an app.
 
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 
@@ -63,6 +64,25 @@ fn highest() -> RawFd {
         .ok()
         .and_then(|(_, hard)| RawFd::try_from(hard).ok())
         .map_or(HIGHEST, |hard| hard.min(HIGHEST))
+}
+
+/// A pipe for somebody else's output: what we read from, which does not block, and what is written to, which does.
+///
+/// # Errors
+/// From pipe2(2): there is no descriptor left.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((reader, writer))
+}
+
+/// Whether nothing is in a pipe and nobody can write into it any more.
+pub fn is_drained(reader: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    let found = nix::poll::poll(&mut polled, PollTimeout::ZERO);
+    let [polled] = polled;
+    found.is_ok()
+        && polled.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP) && !seen.contains(PollFlags::POLLIN))
 }
 
 /// Sets or clears close-on-exec.

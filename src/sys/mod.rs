@@ -2,6 +2,7 @@
 //! nothing; what to do about a result is for the caller. Nothing here panics, waits or logs.
 
 pub mod again;
+pub mod append;
 pub mod cgroup;
 pub mod clock;
 pub mod early;
@@ -11,6 +12,7 @@ pub mod fds;
 pub mod fork;
 pub mod kill;
 pub mod memory;
+pub mod out;
 pub mod place;
 pub mod proc;
 pub mod reap;

@@ -106,6 +106,14 @@ impl Processes {
         }
     }
 
+    /// Whether all our children are of these. False where that cannot be seen.
+    pub fn no_child_but(&mut self, known: impl Fn(u32) -> bool) -> bool {
+        self.look();
+        let mut others = self.source == Source::Nothing;
+        children_of(self.source, &self.table, None, &mut |pid| others |= !known(pid));
+        !others
+    }
+
     /// Whether the last `refresh` met with a child that has ended: what [`tree`](Self::tree) does not show may be there
     /// nevertheless. To be asked again when that child has been reaped.
     pub fn is_blurred(&self) -> bool {

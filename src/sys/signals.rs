@@ -27,6 +27,11 @@ fn bit(sig: Sig) -> u64 {
     1u64.checked_shl(u32::from(sig.0).wrapping_sub(1)).unwrap_or(0)
 }
 
+/// The bits of these signals, as in [`Inherited`].
+pub fn set_of(signals: &[Sig]) -> u64 {
+    signals.iter().fold(0, |set, sig| set | bit(*sig))
+}
+
 /// How a program was started as to signals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {

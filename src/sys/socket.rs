@@ -1,9 +1,11 @@
-//! Who is at the other end of a Unix socket, as the kernel noted it when the connection was made (unix(7)).
+//! What only Unix sockets can do (unix(7)): tell who is at the other end, as the kernel noted it when the connection was
+//! made, and hand descriptors over.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, getsockopt, sockopt};
 
 /// The process at the other end. Ids are those of the reader's namespaces: a pid of another pid namespace reads 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +59,62 @@ pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     }
 }
 
+/// Standard input, if it is a socket, without blocking. To be called once: it becomes the caller's.
+///
+/// # Errors
+/// It is no socket.
+pub fn stdin() -> io::Result<UnixStream> {
+    // SAFETY: 0 is open from the start on (`early`), and pm3 has no other use for it.
+    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
+    if let Err(error) =
+        getsockopt(&stream, sockopt::SockType).map_err(io::Error::from).and_then(|_| stream.set_nonblocking(true))
+    {
+        // As it was: a file that is opened next must not become standard input.
+        let _ = stream.into_raw_fd();
+        return Err(error);
+    }
+    Ok(stream)
+}
+
+/// Most descriptors that go with one piece of a stream.
+pub const FDS_MAX: usize = 2;
+
+/// Sends what the kernel takes of `bytes` without waiting. The descriptors go with the first byte, and are ours as before.
+///
+/// # Errors
+/// From sendmsg(2): EAGAIN where nothing was taken.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+    let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let rights = if numbers.is_empty() { &[][..] } else { &rights };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let pieces = [IoSlice::new(bytes)];
+    Ok(nix::sys::socket::sendmsg::<UnixAddr>(socket.as_fd().as_raw_fd(), &pieces, rights, flags, None)?)
+}
+
+/// Receives into `bytes` without waiting, and appends the descriptors that came with them, which are close-on-exec. What
+/// was sent with a byte comes no later than that byte, and in the order in which it was sent. 0: the other end is closed.
+///
+/// # Errors
+/// From recvmsg(2): EAGAIN where nothing has come.
+pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut room = nix::cmsg_space!([RawFd; FDS_MAX]);
+    let mut pieces = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let socket = socket.as_fd().as_raw_fd();
+    let received = nix::sys::socket::recvmsg::<UnixAddr>(socket, &mut pieces, Some(&mut room), flags)?;
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = message {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+            fds.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    Ok(received.bytes)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -86,5 +139,37 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert_eq!(peer(&file).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
         assert_eq!(peer_groups(&file).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
+    }
+
+    #[test]
+    fn descriptors_come_with_their_bytes_and_in_order() {
+        use std::io::{Read, Write};
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let pipes: Vec<_> = (0..3).map(|_| std::io::pipe().unwrap()).collect();
+        let mut writers = Vec::new();
+        for (at, (reader, writer)) in pipes.into_iter().enumerate() {
+            assert_eq!(send(&ours, format!("{at}\n").as_bytes(), &[OwnedFd::from(reader)]).unwrap(), 2);
+            assert_eq!(send(&ours, b"none\n", &[]).unwrap(), 5);
+            writers.push(writer);
+        }
+        let (mut text, mut fds) = (Vec::new(), Vec::new());
+        while text.len() < 21 {
+            // Few at a time, so that messages are cut.
+            let mut piece = [0; 4];
+            let count = receive(&theirs, &mut piece, &mut fds).unwrap();
+            text.extend(&piece[..count]);
+            let begun = text.iter().filter(|byte: &&u8| byte.is_ascii_digit()).count();
+            assert!(fds.len() >= begun, "{} of {begun}", fds.len());
+        }
+        assert_eq!(text, b"0\nnone\n1\nnone\n2\nnone\n");
+        for (at, (fd, mut writer)) in fds.into_iter().zip(writers).enumerate() {
+            writer.write_all(&[at as u8]).unwrap();
+            let mut got = [9];
+            std::fs::File::from(fd).read_exact(&mut got).unwrap();
+            assert_eq!(got, [at as u8]);
+        }
+        assert_eq!(receive(&theirs, &mut [0], &mut Vec::new()).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+        drop(ours);
+        assert_eq!(receive(&theirs, &mut [0], &mut Vec::new()).unwrap(), 0);
     }
 }

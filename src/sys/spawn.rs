@@ -8,7 +8,7 @@
 
 mod child;
 mod diagnose;
-mod ids;
+pub mod ids;
 mod record;
 
 use std::ffi::{CString, c_char, c_long};
@@ -71,20 +71,24 @@ pub enum Session {
     Same,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub enum Stdin {
     /// Reads end of file.
     #[default]
     Null,
     Inherit,
+    /// This one, which pm3's own copy of ends with the plan.
+    Given(OwnedFd),
 }
 
 /// Where a stream goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub enum Stream {
     #[default]
     Inherit,
     Null,
+    /// Into this one. It is made the child's own (fchown(2)), so that the child can open `/dev/stdout`.
+    Given(OwnedFd),
     /// Appended to, made with mode 0640 if it is not there, opened with the child's ids; never through a symbolic link.
     File(CString),
     /// Standard error only: what standard output is.
@@ -228,6 +232,12 @@ impl<'a> Prepared<'a> {
             KeepFds::None => None,
         };
         let ids = ids::resolve(plan.user.as_deref(), plan.group.as_deref())?;
+        for stream in [&plan.stdout, &plan.stderr] {
+            if let (Stream::Given(fd), Some(uid)) = (stream, ids.uid) {
+                // Who may not give it away has the child's ids already, or the child only cannot open it anew.
+                let _ = nix::unistd::fchown(fd, Some(uid.into()), None);
+            }
+        }
         Ok(Prepared { plan, argv: pointers(&plan.argv), env: pointers(&plan.env), listen_pid, ids, parent })
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn become_program(prepared: Prepared, status: RawFd) -> ! {
 fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, parent: u32, status: RawFd) -> Step<'a> {
     dispositions(&plan.signals);
     session(plan.session)?;
+    given(plan)?;
     if plan.keep_fds == KeepFds::None {
         // Before the ids change: afterwards /proc/self/fd is not ours to read.
         fds::close_from_3_but(status);
@@ -216,9 +217,22 @@ fn take_ids<'a>(plan: &'a Plan, ids: &'a Ids) -> Step<'a> {
     Ok(())
 }
 
+/// Descriptors of pm3's own get their places before all others are closed.
+fn given(plan: &Plan) -> Step<'_> {
+    if let Stdin::Given(fd) = &plan.stdin {
+        done_at(Stage::Stdin, b"", place(fd, 0))?;
+    }
+    for (stage, stream, target) in [(Stage::Stdout, &plan.stdout, 1), (Stage::Stderr, &plan.stderr, 2)] {
+        if let Stream::Given(fd) = stream {
+            done_at(stage, b"", place(fd, target))?;
+        }
+    }
+    Ok(())
+}
+
 fn streams(plan: &Plan) -> Step<'_> {
     match plan.stdin {
-        Stdin::Inherit => {}
+        Stdin::Inherit | Stdin::Given(_) => {}
         Stdin::Null => {
             let nothing = fds::nothing_to_read();
             done_at(Stage::Stdin, b"/dev/null", nothing.and_then(|fd| place(&fd, 0)))?;
@@ -231,7 +245,7 @@ fn streams(plan: &Plan) -> Step<'_> {
 fn stream(stage: Stage, stream: &Stream, target: RawFd) -> Step<'_> {
     let append = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_APPEND;
     match stream {
-        Stream::Inherit => Ok(()),
+        Stream::Inherit | Stream::Given(_) => Ok(()),
         Stream::Stdout => {
             // SAFETY: dup2 takes numbers; 1 is open.
             let done = unsafe { libc::dup2(1, target) };

@@ -6,15 +6,15 @@ use crate::sys::users::{self, Users};
 
 /// The ids to take on.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Ids {
-    pub(super) uid: Option<u32>,
-    pub(super) gid: Option<u32>,
-    pub(super) groups: Groups,
+pub struct Ids {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub groups: Groups,
 }
 
 /// The supplementary groups.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Groups {
+pub enum Groups {
     /// No ids were asked for: as they are.
     #[default]
     Keep,
@@ -24,9 +24,11 @@ pub(super) enum Groups {
     Set(Vec<u32>),
 }
 
+/// The ids of a user and a group, by name or number; a user's own group where none is named.
+///
 /// # Errors
 /// `User` or `Group`: the name is unknown.
-pub(super) fn resolve(user: Option<&str>, group: Option<&str>) -> Result<Ids, Failure> {
+pub fn resolve(user: Option<&str>, group: Option<&str>) -> Result<Ids, Failure> {
     if user.is_none() && group.is_none() {
         return Ok(Ids::default());
     }

@@ -1,0 +1,67 @@
+//! What the server does for the roles: they are clients that are connected from the start, with a right that is given and
+//! not found out; they are told things unasked, descriptors included; and a client's connection can be handed over to
+//! one, for answers that init has no business with.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use mio::Registry;
+use mio::net::UnixStream;
+
+use super::{Client, Server};
+use crate::control::role::UNREAD_MAX;
+use crate::supervisor::event::ClientId;
+use crate::supervisor::spec::Right;
+use crate::sys::socket;
+
+impl Server {
+    /// Takes a role's connection in.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub(in crate::engine) fn adopt(
+        &mut self,
+        stream: UnixStream,
+        right: Right,
+        registry: &Registry,
+    ) -> io::Result<ClientId> {
+        let uid = self.rules.uid;
+        self.add(stream, uid, right, true, registry)
+    }
+
+    /// Tells a role something. False: it is not there any more, or does not read: it has to be replaced.
+    pub(in crate::engine) fn tell(&mut self, role: ClientId, line: &[u8], fds: Vec<OwnedFd>) -> bool {
+        let Some(peer) = self.clients.iter_mut().find(|one| one.id == role && one.is_role) else { return false };
+        if peer.unread.len().saturating_add(line.len()) > UNREAD_MAX {
+            return false;
+        }
+        if !fds.is_empty() {
+            peer.attached.push_back((peer.unread.len(), fds));
+        }
+        peer.unread.extend_from_slice(line);
+        // What is not taken goes out when the socket is writable: an event is asked for from the start.
+        peer.flush().is_ok()
+    }
+
+    /// Closes a role's connection.
+    pub(in crate::engine) fn dismiss_role(&mut self, role: ClientId, registry: &Registry) {
+        self.remove(role, registry, &mut Vec::new());
+    }
+}
+
+impl Client {
+    /// Sends what comes before the next descriptors, or them and what follows up to the ones after them.
+    pub(super) fn send_attached(&mut self) -> io::Result<usize> {
+        let at = |attached: &VecDeque<(usize, Vec<OwnedFd>)>, nth: usize| attached.get(nth).map(|(at, _)| *at);
+        let (start, none) = (self.sent, Vec::new());
+        let due = at(&self.attached, 0) == Some(start);
+        let end = at(&self.attached, usize::from(due)).unwrap_or(self.unread.len());
+        let fds = if due { self.attached.front().map_or(&none, |(_, fds)| fds) } else { &none };
+        let count = socket::send(&self.stream, self.unread.get(start..end).unwrap_or_default(), fds)?;
+        if due {
+            self.attached.pop_front();
+        }
+        Ok(count)
+    }
+}

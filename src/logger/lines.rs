@@ -1,0 +1,266 @@
+//! A stream of bytes to lines, and a line to what is written of it. Pure: no file, no clock; what it holds is bounded
+//! whatever comes.
+
+use std::io::BufRead;
+
+/// Bytes of a line; one that is longer is cut, and goes on as another line. An app that never ends its lines must not
+/// make the logger grow.
+pub(super) const LINE_MAX: usize = 32 << 10;
+
+/// What a line is that has no end of its own.
+const CUT: &[u8] = " …".as_bytes();
+
+/// A line, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    /// Without the newline.
+    pub(super) bytes: &'a [u8],
+    /// It was too long, and goes on in the next one.
+    pub(super) is_cut: bool,
+}
+
+/// Cuts what comes into lines, and keeps what has no end yet.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    begun: Vec<u8>,
+}
+
+impl Splitter {
+    /// The line that has begun.
+    pub(super) fn begun(&self) -> &[u8] {
+        &self.begun
+    }
+
+    /// Takes bytes in and gives each line that is complete by now.
+    pub(super) fn feed(&mut self, chunk: &[u8], each: &mut impl FnMut(Line<'_>)) {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let (line, ends, after) = first_line(rest);
+            let room = LINE_MAX.saturating_sub(self.begun.len());
+            if line.len() > room {
+                self.cut(line, room, each);
+                let (_, left) = rest.split_at(room.min(rest.len()));
+                rest = left;
+                continue;
+            }
+            match (ends, self.begun.is_empty()) {
+                (true, true) => each(Line { bytes: line, is_cut: false }),
+                (true, false) => {
+                    self.begun.extend_from_slice(line);
+                    self.end(each);
+                }
+                (false, _) => self.begun.extend_from_slice(line),
+            }
+            rest = after;
+        }
+    }
+
+    /// Nobody will end the line that has begun.
+    pub(super) fn end(&mut self, each: &mut impl FnMut(Line<'_>)) {
+        if !self.begun.is_empty() {
+            each(Line { bytes: &self.begun, is_cut: false });
+            // Quiet apps hold no memory.
+            self.begun = Vec::new();
+        }
+    }
+
+    fn cut(&mut self, line: &[u8], room: usize, each: &mut impl FnMut(Line<'_>)) {
+        self.begun.extend_from_slice(line.get(..room).unwrap_or(line));
+        // A character of several bytes goes to the next line as a whole.
+        let kept = whole_characters(&self.begun);
+        let (bytes, next) = self.begun.split_at(kept);
+        each(Line { bytes, is_cut: true });
+        self.begun = next.to_vec();
+    }
+}
+
+/// The bytes up to the first newline, whether there is one, and what follows it.
+fn first_line(bytes: &[u8]) -> (&[u8], bool, &[u8]) {
+    let mut after = bytes;
+    // Of a slice it cannot fail; it uses the library's fast search, which has no other name that is public.
+    let length = after.skip_until(b'\n').unwrap_or(0);
+    let taken = bytes.get(..length).unwrap_or(bytes);
+    match taken.strip_suffix(b"\n") {
+        Some(line) => (line, true, after),
+        None => (taken, false, after),
+    }
+}
+
+/// How many bytes there are before a character of UTF-8 whose end is missing.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(3)..bytes.len();
+    for at in tail.rev() {
+        let length = match bytes.get(at) {
+            Some(0xc0..=0xdf) => 2,
+            Some(0xe0..=0xef) => 3,
+            Some(0xf0..=0xf7) => 4,
+            // The end of some character: its beginning is further left.
+            Some(0x80..=0xbf) => continue,
+            Some(_) | None => return bytes.len(),
+        };
+        return if at + length > bytes.len() && at > 0 { at } else { bytes.len() };
+    }
+    bytes.len()
+}
+
+/// Appends a line with what stands in front of it, and the mark of one that was cut.
+pub(super) fn plain(out: &mut Vec<u8>, prefix: &[u8], time: &[u8], line: Line<'_>) {
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(time);
+    out.extend_from_slice(line.bytes);
+    if line.is_cut {
+        out.extend_from_slice(CUT);
+    }
+    out.push(b'\n');
+}
+
+/// Appends a line as a JSON object: `head` is all that comes before the message. A line that is an object itself is put in
+/// as it is, so that whoever reads it need not parse twice; anything else becomes a text, in which what is no UTF-8 is
+/// replaced.
+pub(super) fn json(out: &mut Vec<u8>, time: &[u8], head: &[u8], line: Line<'_>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(time);
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(head);
+    out.extend_from_slice(b",\"message\":");
+    match std::str::from_utf8(line.bytes) {
+        Ok(text) if !line.is_cut && is_object(text) => out.extend_from_slice(text.trim().as_bytes()),
+        Ok(text) => json_text(out, text),
+        Err(_) => json_text(out, &String::from_utf8_lossy(line.bytes)),
+    }
+    out.extend_from_slice(if line.is_cut { b",\"cut\":true}\n" } else { b"}\n" });
+}
+
+/// What a JSON line says of its stream, from the first name to the last value.
+pub(super) fn json_head(app: &str, id: u32, pid: u32, stream: &str) -> Vec<u8> {
+    let mut head = b"\"app\":".to_vec();
+    json_text(&mut head, app);
+    head.extend_from_slice(format!(",\"id\":{id},\"pid\":{pid},\"stream\":\"{stream}\"").as_bytes());
+    head
+}
+
+fn json_text(out: &mut Vec<u8>, text: &str) {
+    // Writing a text into memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// Readers of JSON stop at some depth (serde_json's own at 128), and then they would lose the whole line.
+const DEPTH_MAX: i32 = 64;
+
+fn is_object(text: &str) -> bool {
+    let text = text.trim();
+    if !(text.starts_with('{') && text.ends_with('}')) {
+        return false;
+    }
+    // Brackets within texts count as well: who has that many is shown as a text.
+    let deeper =
+        |depth: i32, byte: u8| depth + i32::from(matches!(byte, b'{' | b'[')) - i32::from(matches!(byte, b'}' | b']'));
+    let depths = text.bytes().scan(0, |depth, byte| {
+        *depth = deeper(*depth, byte);
+        Some(*depth)
+    });
+    depths.max().is_some_and(|depth| depth <= DEPTH_MAX) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn as_json(line: &[u8], is_cut: bool) -> serde_json::Value {
+        let mut out = vec![];
+        json(&mut out, b"2026-01-02T03:04:05.678Z", &json_head("we\"b", 3, 12, "stderr"), Line { bytes: line, is_cut });
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_line_becomes_an_object() {
+        let object = as_json("a \"quoted\"\ttext \u{1b}[0m".as_bytes(), false);
+        assert_eq!(
+            object,
+            serde_json::json!({
+                "time": "2026-01-02T03:04:05.678Z", "app": "we\"b", "id": 3, "pid": 12, "stream": "stderr",
+                "message": "a \"quoted\"\ttext \u{1b}[0m"
+            })
+        );
+        assert_eq!(as_json(b"\xff\xfe\0x", false)["message"], "\u{fffd}\u{fffd}\0x");
+        assert_eq!(as_json(b"x", true)["cut"], true);
+    }
+
+    #[test]
+    fn an_object_stays_one() {
+        assert_eq!(as_json(br#" {"level":30,"a":{"b":[1]}} "#, false)["message"]["a"]["b"][0], 1);
+        for text in
+            ["{", "{}}", "{} {}", "[1]", "12", "\"x\"", "{a:1}", "{\"a\":1,}", "null", "{} x }", "{\"a\":\u{1}}"]
+        {
+            assert_eq!(as_json(text.as_bytes(), false)["message"], text, "{text}");
+        }
+        // Deeper than anybody means it.
+        let deep = "{\"a\":".repeat(5_000) + "1" + &"}".repeat(5_000);
+        assert_eq!(as_json(deep.as_bytes(), false)["message"], deep);
+        // Not the end of the object, but of a piece of it.
+        assert_eq!(as_json(b"{}", true)["message"], "{}");
+        assert_eq!(as_json(b"{\"a\":\"\xff\"}", false)["message"], "{\"a\":\"\u{fffd}\"}");
+    }
+
+    /// All lines of a stream that comes in pieces of `step`; a cut one is marked with a `+`.
+    fn lines(bytes: &[u8], step: usize) -> Vec<Vec<u8>> {
+        let mut found = vec![];
+        let mut splitter = Splitter::default();
+        let mut each = |line: Line<'_>| {
+            assert!(line.bytes.len() <= LINE_MAX);
+            found.push([line.bytes, if line.is_cut { b"+" } else { b"" }].concat());
+        };
+        bytes.chunks(step).for_each(|piece| splitter.feed(piece, &mut each));
+        splitter.end(&mut each);
+        found
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_come() {
+        let text = b"one\n\ntwo\r\n\0three \xff\xfe\nno end";
+        let expected: Vec<&[u8]> = vec![b"one", b"", b"two\r", b"\0three \xff\xfe", b"no end"];
+        for step in 1..=text.len() {
+            assert_eq!(lines(text, step), expected, "{step}");
+        }
+        assert!(lines(b"", 1).is_empty());
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_nothing_of_it_is_lost() {
+        let long = vec![b'x'; 3 * LINE_MAX + 5];
+        let text = [&long, &b"\nnext\n"[..]].concat();
+        for step in [1, 100, LINE_MAX - 1, LINE_MAX, LINE_MAX + 1, text.len()] {
+            let found = lines(&text, step);
+            let lengths: Vec<usize> = found.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [LINE_MAX + 1, LINE_MAX + 1, LINE_MAX + 1, 5, 4], "{step}");
+            assert!(found.iter().take(3).all(|line| line.ends_with(b"+")));
+        }
+    }
+
+    #[test]
+    fn a_line_of_just_the_limit_is_whole() {
+        let text = [vec![b'x'; LINE_MAX], b"\ny\n".to_vec()].concat();
+        for step in [1, LINE_MAX, text.len()] {
+            assert_eq!(lines(&text, step), [vec![b'x'; LINE_MAX], b"y".to_vec()]);
+        }
+    }
+
+    #[test]
+    fn characters_are_not_cut() {
+        for letter in ["ä", "…", "🦀"] {
+            for shift in 0..letter.len() {
+                let text = "x".repeat(shift) + &letter.repeat(LINE_MAX);
+                let found = lines(text.as_bytes(), 777);
+                assert!(found.iter().all(|line| std::str::from_utf8(line).is_ok()), "{letter} {shift}");
+                let all: String = found.iter().map(|line| String::from_utf8_lossy(line).replace('+', "")).collect();
+                assert_eq!(all, text);
+            }
+        }
+        // What is no UTF-8 is cut anywhere.
+        let junk = vec![0xbf; 2 * LINE_MAX];
+        assert_eq!(lines(&junk, 4096).concat().iter().filter(|byte| **byte == 0xbf).count(), junk.len());
+    }
+}

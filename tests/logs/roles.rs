@@ -1,0 +1,88 @@
+//! The logger as a role of init: it is there when it is needed, comes back, and goes last.
+
+use pm3::supervisor::event::Sig;
+
+use crate::common::ns::Ns;
+use crate::world::{World, app, both, has, has_not};
+
+#[test]
+fn output_is_passed_on_to_the_last_byte() {
+    for ns in both() {
+        let world = World::new();
+        world.plan(&app("web", &["listen", "say:up", "hear:TERM", "say:down"], "log_mode = \"raw\""));
+        let mut init = world.boot(ns);
+        init.proc.expect("up");
+        init.signal(Sig::TERM);
+        init.proc.expect("heard SIGTERM");
+        init.proc.expect("down");
+        init.ends(0);
+        assert!(init.proc.rest().is_empty());
+    }
+}
+
+#[test]
+fn an_init_that_ends_by_itself_waits_for_the_last_line() {
+    for ns in both() {
+        let world = World::new();
+        world.plan(&app("job", &["say:done", "exit:3"], "log_mode = \"prefix\"\nautorestart = \"never\""));
+        let mut init = world.boot(ns);
+        init.ends(3);
+        assert_eq!(init.proc.rest(), ["0|job | done"]);
+    }
+}
+
+#[test]
+fn an_init_without_need_of_one_has_no_logger() {
+    let world = World::new();
+    world.plan(&app("web", &["say:up", "zombies", "pause"], "log_mode = \"inherit\""));
+    let mut init = world.boot(Ns::pid1());
+    init.proc.expect("up");
+    assert_eq!(roles(&init.proc), Vec::<String>::new());
+    has_not(&init.stop(0), "logger");
+}
+
+#[test]
+fn a_logger_that_dies_is_replaced_and_nothing_in_the_pipes_is_lost() {
+    for ns in both() {
+        let world = World::new();
+        let mut gate = world.gate("gate");
+        let wait = format!("gate:{}", gate.path);
+        world.plan(&app("web", &["say:one", &wait, "say:two", &wait, "say:three", "pause"], "log_mode = \"raw\""));
+        let mut init = world.boot(ns);
+        init.proc.expect("one");
+        for line in ["two", "three"] {
+            let [logger] = &roles(&init.proc)[..] else { panic!("one logger") };
+            init.signal_inside(logger.parse().unwrap(), Sig::KILL);
+            init.told("the logger ended (SIGKILL), replacing it");
+            gate.open();
+            init.proc.expect(line);
+        }
+        // It is no app: it is not listed, and pm3 ends as if it were not there.
+        assert_eq!(init.does(&["list", "--json"]).iter().filter(|line| line.contains("\"id\"")).count(), 1);
+        let log = init.stop(0);
+        has(&log, "exit 0");
+        has_not(&log, "process is left");
+    }
+}
+
+#[test]
+fn what_everybody_gets_does_not_end_it() {
+    let world = World::new();
+    let words = ["deaf", "say:up", "pause"];
+    world.plan(&app("web", &words, "log_mode = \"raw\"\nkill_timeout = \"100ms\""));
+    let mut init = world.boot(Ns::pid1());
+    init.proc.expect("up");
+    for name in ["INT", "HUP", "QUIT", "USR1", "USR2", "PIPE", "TERM"] {
+        let [logger] = &roles(&init.proc)[..] else { panic!("one logger") };
+        init.signal_inside(logger.parse().unwrap(), Sig::parse(name).unwrap());
+    }
+    has_not(&init.stop(0), "logger");
+}
+
+/// The pids of pm3's roles, inside.
+fn roles(proc: &crate::common::ns::Proc) -> Vec<String> {
+    let script =
+        "for pid in /proc/[0-9]*; do read -r name < $pid/comm && case $name in pm3-*) echo ${pid#/proc/};; esac; done";
+    let (_, lines, _) = proc.inside(&["/bin/sh", "-c", script], &[]);
+    lines
+}
