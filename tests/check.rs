@@ -20,12 +20,14 @@ mod files;
 mod good;
 #[path = "config/keys.rs"]
 mod keys;
+#[path = "config/options.rs"]
+mod options;
 #[path = "config/strange.rs"]
 mod strange;
 
 /// A machine with four processors and 1000 MiB.
 fn facts() -> Facts {
-    let env = [("HOME", "/root"), ("PORT", "5000"), ("EMPTY", ""), ("TWO", "a b")];
+    let env = [("PATH", "/nowhere"), ("HOME", "/root"), ("PORT", "5000"), ("EMPTY", ""), ("TWO", "a b")];
     Facts {
         cpus: 4,
         memory_limit: Some(1000 << 20),

@@ -16,6 +16,7 @@ use crate::sys;
 /// In front of every success and every error, as PM2 has it.
 pub(super) const TAG: &str = "[PM3]";
 pub(super) const ERROR: &str = "[PM3][ERROR] ";
+pub(super) const WARN: &str = "[PM3][WARN] ";
 
 /// What every verb is told beside its own words.
 #[derive(Debug)]

@@ -4,11 +4,13 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use super::Facts;
 use super::kinds::{Instances, Name};
 use super::several::{EnvFiles, Names, Watched, Words};
-use super::value::{Scalar, Scope};
-use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Restart, Watch};
+use super::value::{Dialect, Scalar, Scope, Value};
+use super::words::Dollars;
+use super::{Facts, world};
+use crate::supervisor::event::Sig;
+use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Restart, ShellVariable, Watch};
 
 /// The values of an app's keys, as far as they do not have a place in the spec already.
 #[derive(Default)]
@@ -16,12 +18,15 @@ pub(super) struct Draft {
     pub(super) spec: AppSpec,
     pub(super) rare: Rare,
     pub(super) name: Option<Box<str>>,
+    pub(super) name_with_profile: bool,
     pub(super) script: Option<Box<str>>,
-    pub(super) args: Words,
+    /// None: not given; an empty list says that there are none.
+    pub(super) args: Option<Words>,
     pub(super) command: Option<String>,
     pub(super) shell: bool,
     pub(super) interpreter: Option<Box<str>>,
     pub(super) interpreter_args: Words,
+    pub(super) shell_env: Vec<ShellVariable>,
     pub(super) env: Vec<(String, String)>,
     pub(super) env_files: EnvFiles,
     pub(super) instances: Option<u32>,
@@ -35,6 +40,19 @@ pub(super) struct Draft {
     pub(super) error_file: Option<Box<str>>,
     pub(super) log_file: Option<Box<str>>,
 }
+
+impl Draft {
+    pub(super) fn new(dialect: Dialect) -> Draft {
+        let mut draft = Draft::default();
+        if dialect == Dialect::Pm2 {
+            draft.spec.stop.signal = PM2_SIGNAL;
+        }
+        draft
+    }
+}
+
+/// What asks an app to stop whose file was written for PM2: its handlers wait for this one.
+const PM2_SIGNAL: Sig = Sig::INT;
 
 /// Keys that do not go together, or one that is missing: the one to point at, and why.
 pub(super) struct Clash {
@@ -66,15 +84,22 @@ const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
 const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
 
 /// The spec of an app, as far as it does not depend on other apps; and all its clashes.
-pub(super) fn finish(mut draft: Draft, scope: &Scope<'_>) -> (AppSpec, Vec<Clash>) {
+pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>) -> (AppSpec, Vec<Clash>) {
     let mut clashes = Clashes(Vec::new());
+    as_pm2_reads_it(&mut draft, scope);
     let name = draft.name.take().map(String::from);
     let name = name.or_else(|| default_name(draft.script.as_deref(), draft.command.as_deref()));
     program(&mut draft, scope, &mut clashes);
     if name.is_none() && clashes.0.is_empty() {
-        clashes.at("name", "no name, and none can be made of what it runs; add name = \"…\"");
+        clashes.at("name", "no name, and none can be made of what it runs; give it one");
     }
-    let name = name.unwrap_or_default();
+    let mut name = name.unwrap_or_default();
+    if let Some(profile) = profile.filter(|_| draft.name_with_profile) {
+        name = format!("{name}-{profile}");
+        if let Err(why) = Name::check(&name) {
+            clashes.at("append_env_to_name", format!("{name} is no name for an app: {}", why.text(Name::expects)));
+        }
+    }
     draft.spec.instances = draft.instances.or_else(|| web_concurrency(&name, scope, &mut clashes)).unwrap_or(1);
     draft.spec.name = name.into();
     policy(&mut draft, &mut clashes);
@@ -84,10 +109,40 @@ pub(super) fn finish(mut draft: Draft, scope: &Scope<'_>) -> (AppSpec, Vec<Clash
 
     let mut spec = draft.spec;
     spec.namespace = spec.namespace.filter(|namespace| &**namespace != "default");
+    spec.launch.shell = scope.shell.clone().into();
     spec.launch.env = scope.own.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
     draft.rare.instance_var = draft.rare.instance_var.filter(|name| &**name != INSTANCE_VAR);
     spec.launch.rare = (draft.rare != Rare::default()).then(|| Box::new(draft.rare));
     (spec, clashes.0)
+}
+
+/// Where a file was written for PM2, or a command line: a script with blanks is a line for a shell, `command` is another
+/// word for script, and `~` is the home.
+fn as_pm2_reads_it(draft: &mut Draft, scope: &Scope<'_>) {
+    match scope.dialect {
+        Dialect::Native | Dialect::Spec => return,
+        Dialect::Pm2 | Dialect::Options => {}
+    }
+    let Draft { spec, out_file, error_file, log_file, .. } = draft;
+    for path in [&mut spec.launch.cwd, out_file, error_file, log_file].into_iter().flatten() {
+        if let Some(below) = path.strip_prefix('~').filter(|below| below.is_empty() || below.starts_with('/')) {
+            *path = format!("{}{below}", scope.lookup("HOME").unwrap_or_default()).into();
+        }
+        if &**path == "NULL" {
+            *path = "/dev/null".into();
+        }
+    }
+    if draft.script.is_none() && !draft.shell {
+        draft.script = draft.command.take().map(String::into_boxed_str);
+    }
+    let itself = draft.interpreter.as_deref().is_none_or(|program| program == "none");
+    let is_line =
+        |script: &str| script.contains(char::is_whitespace) && !home(&spec.launch, scope.facts).join(script).exists();
+    if itself && draft.args.is_none() && draft.script.as_deref().is_some_and(is_line) {
+        draft.command = draft.script.take().map(String::from);
+        draft.shell = true;
+        draft.interpreter = None;
+    }
 }
 
 struct Clashes(Vec<Clash>);
@@ -136,14 +191,15 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
         }
         (Some(script), None) => {
             let here = home(launch, scope.facts).join(&*script);
-            if script.contains(char::is_whitespace) && !here.exists() {
+            if script.contains(char::is_whitespace) && draft.args.is_none() && !here.exists() {
                 clashes.at("script", "has blanks in it and is no file; a command line goes into command");
             }
-            launch.args = words.resolve("args", &draft.args, clashes).unwrap_or_default();
+            let args = draft.args.take().unwrap_or_default();
+            launch.args = words.resolve("args", &args, clashes).unwrap_or_default();
             launch.script = script;
         }
         (None, Some(line)) => {
-            if !draft.args.is_empty() {
+            if draft.args.as_ref().is_some_and(|args| !args.is_empty()) {
                 clashes.at("args", "command holds its arguments itself; they go in there, or use script");
             }
             if draft.shell {
@@ -168,16 +224,27 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             draft.interpreter.get_or_insert_with(|| "none".into());
         }
     }
-    let ending = Path::new(&*launch.script).extension().and_then(|ending| ending.to_str());
-    let by_ending =
-        || INTERPRETERS.iter().find(|(known, _)| Some(*known) == ending).map(|(_, program)| (*program).into());
-    let interpreter = draft.interpreter.take().or_else(by_ending).filter(|program| &**program != "none");
+    let usual = || by_ending(&launch.script).map(|program| there_is(program, launch, scope).into());
+    let interpreter = draft.interpreter.take().or_else(usual).filter(|program| &**program != "none");
     let arguments = words.resolve("interpreter_args", &draft.interpreter_args, clashes).unwrap_or_default();
     match interpreter {
         Some(program) => launch.interpreter = [program].into_iter().chain(arguments).collect(),
         None if !arguments.is_empty() => clashes.at("interpreter_args", "there is no interpreter; set interpreter too"),
         None => {}
     }
+}
+
+/// The program that runs a script, by the script's ending.
+pub(super) fn by_ending(script: &str) -> Option<&'static str> {
+    let ending = Path::new(script).extension()?.to_str()?;
+    INTERPRETERS.iter().find(|(known, _)| *known == ending).map(|(_, program)| *program)
+}
+
+/// Where there is no `python`, but `python3`, that one is meant.
+fn there_is(program: &'static str, launch: &Launch, scope: &Scope<'_>) -> &'static str {
+    let (home, path) = (home(launch, scope.facts), scope.lookup("PATH"));
+    let lacks = |program: &str| world::find(program, &home, path.as_deref()).is_none();
+    if program == "python" && lacks("python") && !lacks("python3") { "python3" } else { program }
 }
 
 /// Replaces variables in words, and knows those that it must not replace because each instance has its own.
@@ -201,7 +268,11 @@ impl<'a> Resolver<'a> {
             }
             self.scope.lookup(name)
         };
-        let result = words.resolve(&lookup);
+        let dollars = match self.scope.dialect.dollars() {
+            Dollars::Kept => Dollars::Kept,
+            Dollars::Braced | Dollars::Plain => Dollars::Plain,
+        };
+        let result = words.resolve(dollars, &lookup);
         let why = match (differing.take(), result) {
             (Some(name), _) => {
                 format!("{name} differs between instances; in a command with shell = true, sh replaces it")

@@ -1,19 +1,13 @@
-//! The whole file: toml's tree, read by the tables of `schema`. Reading goes on after a mistake, so that all are found
-//! in one go; only a file that is no TOML ends earlier.
+//! The whole file: its apps and pm3's settings, out of a tree of any language. A TOML file has `[[apps]]` and `[pm3]`; a
+//! file for PM2 is `{ apps: […] }`, a bare list, or one bare app, and may have `pm3` too.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
-use std::path::Path;
-
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
-use super::app::{self, Clash, Draft};
-use super::mistakes::{self, Mistakes, short};
-use super::schema::{self, Key};
+use super::mistakes::{Mistakes, Origin, short};
+use super::reader::Reader;
+use super::schema;
 use super::together::{self, App};
-use super::value::{Refused, Scope, Val, Wrong};
-use super::{Facts, Mistake, PACKED_MAX, pack, words};
+use super::tree::{Node, Table, Tree};
+use super::value::Dialect;
+use super::{Facts, Form, Loaded, Mistake, PACKED_MAX, Wanted, app, forms, pack};
 use crate::supervisor::event::Size;
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::{ExitPolicy, Settings, Spec};
@@ -21,246 +15,156 @@ use crate::supervisor::spec::{ExitPolicy, Settings, Spec};
 /// More apps than this are a slip of a generator; an app is at least a process.
 const APPS_MAX: usize = 4096;
 
-/// Keys that are read first, in this order: what comes later may name the variables that they set.
-const FIRST: [&str; 4] = ["cwd", "env_file", "env", "env_<profile>"];
+/// What a file for PM2 may have beside apps that means nothing here: the recipe of `pm2 deploy`.
+const DEPLOY: &str = "deploy";
 
-/// The plan that a text is. `file` is its name in messages; relative paths start at `facts.start_dir`.
+/// The plan that a text in TOML is. `file` is its name in messages; relative paths start at `facts.start_dir`.
 pub fn parse(file: &str, text: &str, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<Mistake>> {
-    let mut reader = Reader { text, profile, facts, found: Mistakes::new(file, text) };
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    // What could be read of a broken file would only add mistakes that are none.
-    for error in &errors {
-        let span = error.span().unwrap_or_default();
-        let what = match error.message() {
-            // Anything else might show a secret that lacks its quotes.
-            "duplicate key" => format!("duplicate key {}", text.get(span.clone()).unwrap_or_default()),
-            other => other.to_owned(),
-        };
-        reader.found.add(span.start, what);
-    }
-    if errors.is_empty() {
-        let spec = reader.document(tree.get_ref());
-        let packed = if reader.found.is_empty() { pack(&spec).len() } else { 0 };
-        if packed > PACKED_MAX {
-            let (size, most) = (Size(packed as u64), Size(PACKED_MAX as u64));
-            let why = format!("the plan takes {size}, more than the {most} that pm3 keeps in memory; use fewer apps");
-            reader.found.add(0, why);
-        }
-        if reader.found.is_empty() {
-            return Ok(spec);
-        }
-    }
-    Err(reader.found.into_list())
+    let wanted = Wanted { profile, ..Wanted::default() };
+    read(file, Form::Toml, text, &wanted, facts).map(|loaded| loaded.spec)
 }
 
-struct Reader<'a> {
-    text: &'a str,
-    profile: Option<&'a str>,
-    facts: &'a Facts,
-    found: Mistakes<'a>,
+/// What a text holds. What a script exports is given as JSON.
+pub fn read(file: &str, form: Form, text: &str, wanted: &Wanted<'_>, facts: &Facts) -> Result<Loaded, Vec<Mistake>> {
+    let tree = match forms::read(form, text) {
+        Ok(tree) => tree,
+        Err(broken) => {
+            let mut found = Mistakes::new(Origin::Text { file, text });
+            broken.into_iter().for_each(|(at, why)| found.add(at, why));
+            return Err(found.into_list());
+        }
+    };
+    let (dialect, origin) = match form {
+        Form::Toml => (Dialect::Native, Origin::Text { file, text }),
+        Form::Json | Form::Yaml => (Dialect::Pm2, Origin::Text { file, text }),
+        Form::Script => (Dialect::Pm2, Origin::Export { file, text, tree: &tree }),
+    };
+    let mut reader = Reader::new(dialect, origin, wanted.profile, facts);
+    let mut spec = document(&mut reader, &tree, wanted);
+    if wanted.travels {
+        super::anchor(&mut spec.apps, &facts.start_dir);
+    }
+    let packed = if reader.found.is_empty() { pack(&spec).len() } else { 0 };
+    if packed > PACKED_MAX {
+        let (size, most) = (Size(packed as u64), Size(PACKED_MAX as u64));
+        let why = format!("the plan takes {size}, more than the {most} that pm3 keeps in memory; use fewer apps");
+        reader.found.add(0, why);
+    }
+    if !reader.found.is_empty() {
+        return Err(reader.found.into_list());
+    }
+    let passed_over: Vec<&str> = reader.passed_over.into_iter().collect();
+    let warning = (!passed_over.is_empty())
+        .then(|| format!("{file}: passed over, as pm3 has no use for it: {}", passed_over.join(", ")));
+    Ok(Loaded { spec, warning })
 }
 
-/// A key as it stands in the file.
-#[derive(Clone)]
-struct Entry<'t> {
-    written: &'t str,
-    at: Range<usize>,
-    node: &'t Spanned<DeValue<'t>>,
+fn document<'a>(reader: &mut Reader<'a>, tree: &'a Node, wanted: &Wanted<'_>) -> Spec {
+    let facts = reader.facts;
+    let mut settings = Settings { cwd: facts.start_dir.to_string_lossy().into(), ..Settings::default() };
+    let mut apps = Vec::new();
+    let mut named = false;
+    match &tree.tree {
+        Tree::List(list) => list_of_apps(reader, list, &mut apps),
+        Tree::Table(table) if is_app(reader.dialect, table) => apps.push(one_app(reader, 0, tree.span.start, table)),
+        Tree::Table(table) => {
+            for entry in table {
+                let at = entry.at.start;
+                match (&*entry.name, &entry.node.tree) {
+                    ("pm3", Tree::Table(table)) => reader.settings(table, &mut settings),
+                    ("pm3", _) => reader.found.add(at, "pm3: expected a table, [pm3]"),
+                    ("apps", Tree::List(list)) => {
+                        named = true;
+                        list_of_apps(reader, list, &mut apps);
+                    }
+                    ("apps", Tree::Table(table)) if reader.dialect == Dialect::Pm2 => {
+                        named = true;
+                        apps.push(one_app(reader, 0, at, table));
+                    }
+                    ("apps", _) => {
+                        named = true;
+                        reader.found.add(at, format!("apps: expected {}", lists(reader.dialect)));
+                    }
+                    (DEPLOY, _) if reader.dialect == Dialect::Pm2 => drop(reader.passed_over.insert(DEPLOY)),
+                    (other, _) => {
+                        let why = stranger(reader.dialect, other);
+                        reader.found.add(at, format!("{other}: {why}"));
+                    }
+                }
+            }
+        }
+        Tree::Nothing | Tree::Flag(_) | Tree::Number(_) | Tree::Text(_) | Tree::Odd => {}
+    }
+    // Where apps were meant, what is wrong with them has been said; whoever never ends may wait for `pm3 start`.
+    let waits = settings.exit == ExitPolicy::Never && !named;
+    if apps.is_empty() && !waits && (!named || reader.found.is_empty()) {
+        reader.found.add(
+            0,
+            match reader.dialect {
+                Dialect::Pm2 => "no app in it; it should be, or export, { apps: [{ script: \"…\" }] }",
+                Dialect::Native | Dialect::Options | Dialect::Spec => {
+                    "no app in it; add [[apps]] with script = \"…\" or command = \"…\""
+                }
+            },
+        );
+    }
+    Spec { apps: together::join(apps, wanted, &mut reader.found), settings }
 }
 
-/// The keys of a table that have a row, by the row's name; several for `env_<profile>`.
-type Entries<'t, T> = BTreeMap<&'static str, Vec<(Entry<'t>, &'static Key<T>)>>;
+/// Whether a file's only table is an app itself, as PM2 allows.
+fn is_app(dialect: Dialect, table: &Table) -> bool {
+    let runs =
+        |name: &str| schema::find(schema::APP, name).is_some_and(|key| ["script", "command"].contains(&key.name));
+    dialect == Dialect::Pm2
+        && table.iter().any(|entry| runs(&entry.name))
+        && !table.iter().any(|entry| entry.name == "apps")
+}
 
-impl Reader<'_> {
-    fn document<'t>(&mut self, tree: &'t DeTable<'t>) -> Spec {
-        let mut settings = Settings { cwd: self.facts.start_dir.to_string_lossy().into(), ..Settings::default() };
-        let mut apps = Vec::new();
-        let mut named = false;
-        for (name, node) in tree {
-            let at = name.span().start;
-            match (&**name.get_ref(), node.get_ref()) {
-                ("pm3", DeValue::Table(table)) => self.settings(table, &mut settings),
-                ("pm3", _) => self.found.add(at, "pm3: expected a table, [pm3]"),
-                ("apps", DeValue::Array(list)) => {
-                    named = true;
-                    self.apps(list, &mut apps);
-                }
-                ("apps", _) => {
-                    named = true;
-                    self.found.add(at, "apps: expected [[apps]], in double brackets, once for each app");
-                }
-                (other, _) => {
-                    let why = match nearest(other, ["apps", "pm3"]) {
-                        _ if schema::find(schema::APP, other).is_some() => "belongs under [[apps]]".to_owned(),
-                        _ if schema::find(schema::SETTINGS, other).is_some() => "belongs under [pm3]".to_owned(),
-                        Some("apps") => "unknown, did you mean [[apps]]?".to_owned(),
-                        Some(meant) => format!("unknown, did you mean [{meant}]?"),
-                        None => "unknown; a file has [[apps]] and [pm3]".to_owned(),
-                    };
-                    self.found.add(at, format!("{other}: {why}"));
-                }
-            }
-        }
-        // Where apps were meant, what is wrong with them has been said; whoever never ends may wait for `pm3 start`.
-        let waits = settings.exit == ExitPolicy::Never && !named;
-        if apps.is_empty() && !waits && (!named || self.found.is_empty()) {
-            self.found.add(0, "no app in it; add [[apps]] with script = \"…\" or command = \"…\"");
-        }
-        Spec { apps: together::join(apps, self.profile, &mut self.found), settings }
+fn lists(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Pm2 => "a list of apps",
+        Dialect::Native | Dialect::Options | Dialect::Spec => "[[apps]], in double brackets, once for each app",
     }
+}
 
-    fn settings<'t>(&mut self, table: &'t DeTable<'t>, settings: &mut Settings) {
-        let scope = Scope { facts: self.facts, own: BTreeMap::new(), expands: true };
-        let entries = self.entries(table, schema::SETTINGS, "pm3");
-        for (entry, key) in entries.values().flatten() {
-            self.read(entry, key, settings, &scope, "pm3");
-        }
-        for path in [&mut settings.runtime_dir, &mut settings.termination_log].into_iter().flatten() {
-            *path = self.facts.start_dir.join(&**path).to_string_lossy().into();
-        }
+/// What to say about a key beside `apps` and `pm3`.
+fn stranger(dialect: Dialect, name: &str) -> String {
+    let (apps, pm3) = match dialect {
+        Dialect::Pm2 => ("apps", "pm3"),
+        Dialect::Native | Dialect::Options | Dialect::Spec => ("[[apps]]", "[pm3]"),
+    };
+    match nearest(name, ["apps", "pm3"]) {
+        _ if schema::find(schema::APP, name).is_some() => format!("belongs under {apps}"),
+        _ if schema::find(schema::SETTINGS, name).is_some() => format!("belongs under {pm3}"),
+        Some("apps") => format!("unknown, did you mean {apps}?"),
+        Some(_) => format!("unknown, did you mean {pm3}?"),
+        None => format!("unknown; a file has {apps} and {pm3}"),
     }
+}
 
-    fn apps<'t>(&mut self, list: &'t [Spanned<DeValue<'t>>], apps: &mut Vec<App<'t>>) {
-        for (index, node) in list.iter().enumerate() {
-            let at = node.span().start;
-            if self.found.are_enough() {
-                return;
-            }
-            if index >= APPS_MAX {
-                return self.found.add(at, format!("more than {APPS_MAX} apps"));
-            }
-            match node.get_ref().as_table() {
-                Some(table) => apps.push(self.app(index, at, table)),
-                None => self.found.add(at, format!("app {}: expected a table with script or command", index + 1)),
-            }
-        }
-    }
-
-    fn app<'t>(&mut self, index: usize, at: usize, table: &'t DeTable<'t>) -> App<'t> {
-        let who = called(index, table);
-        let entries = self.entries(table, schema::APP, &who);
-        let mut draft = Draft::default();
-        let mut bad = BTreeSet::new();
-        let mut scope = Scope { facts: self.facts, own: BTreeMap::new(), expands: true };
-        let mut turns: Vec<_> = entries.iter().collect();
-        turns.sort_by_key(|(name, _)| FIRST.iter().position(|first| first == *name).unwrap_or(FIRST.len()));
-        for (name, (entry, key)) in turns.into_iter().flat_map(|(name, rows)| rows.iter().map(move |row| (name, row))) {
-            scope.expands = key.profile(entry.written).is_none_or(|profile| Some(profile) == self.profile);
-            if !self.read(entry, key, &mut draft, &scope, &who) {
-                bad.insert(*name);
-            }
-            let env = std::mem::take(&mut draft.env);
-            scope.own.extend(env.into_iter().filter(|_| scope.expands));
-            let home = app::home(&draft.spec.launch, self.facts);
-            for (path, span) in std::mem::take(&mut draft.env_files.0) {
-                self.env_file(&home, &path, span.start, &who, &mut scope);
-            }
-        }
-        let (after, requires) = (std::mem::take(&mut draft.after), std::mem::take(&mut draft.requires));
-        let (spec, clashes) = app::finish(draft, &scope);
-        for Clash { key, why } in clashes {
-            let entry = entries.get(key).and_then(|rows| rows.first());
-            // A key that is there and could not be read is not missing, too.
-            let blamed = bad.contains(key) || key == "script" && bad.contains("command");
-            match entry {
-                _ if blamed => {}
-                Some((entry, _)) => self.wrong(entry, &who, &why),
-                None => self.found.add(at, format!("{who}: {why}")),
-            }
-        }
-        let rows = |name: &str| entries.get(name).map(Vec::as_slice).unwrap_or_default();
-        let main_at = rows("main").first().map(|(entry, _)| entry.at.start).filter(|_| spec.main);
-        let profiles = rows("env_<profile>").iter().filter_map(|(entry, key)| key.profile(entry.written)).collect();
-        App { spec, at, main_at, after, requires, profiles }
-    }
-
-    /// The keys of a table, each with its row; those without one are mistakes.
-    fn entries<'t, T>(&mut self, table: &'t DeTable<'t>, keys: &'static [Key<T>], who: &str) -> Entries<'t, T> {
-        let mut entries: Entries<'t, T> = BTreeMap::new();
-        for (name, node) in table {
-            if self.found.are_enough() {
-                break;
-            }
-            let entry = Entry { written: name.get_ref(), at: name.span(), node };
-            let Some(key) = schema::find(keys, entry.written) else {
-                let elsewhere = |found: bool, table: &str| found.then(|| format!("belongs under {table}"));
-                let why = elsewhere(who != "pm3" && schema::find(schema::SETTINGS, entry.written).is_some(), "[pm3]")
-                    .or_else(|| {
-                        elsewhere(who == "pm3" && schema::find(schema::APP, entry.written).is_some(), "[[apps]]")
-                    })
-                    .unwrap_or_else(|| schema::unknown(keys, entry.written));
-                self.found.add(entry.at.start, format!("{who}: {}: {why}", entry.written));
-                continue;
-            };
-            let rows = entries.entry(key.name).or_default();
-            match rows.first() {
-                Some((first, _)) if key.profile(entry.written).is_none() => {
-                    let why = format!("{who}: {}: the same key as {}, which is set too", entry.written, first.written);
-                    self.found.add(entry.at.start, why);
-                }
-                _ => rows.push((entry, key)),
-            }
-        }
-        entries
-    }
-
-    /// Reads one value into its place; false if it is not as expected.
-    fn read<T>(&mut self, entry: &Entry<'_>, key: &Key<T>, target: &mut T, scope: &Scope<'_>, who: &str) -> bool {
-        let Err(wrongs) = (key.read)(target, &Val { node: entry.node, scope }) else { return true };
-        for Wrong { part, why } in wrongs {
-            let why = match why {
-                Refused::Expected => format!("expected {}", (key.expects)()),
-                Refused::Meant(meant) => format!("expected {}, did you mean {meant}?", (key.expects)()),
-                Refused::Because(why) => why,
-            };
-            match part {
-                Some((span, path)) => self.found.add(span.start, format!("{who}: {}{path}: {why}", entry.written)),
-                None => self.wrong(entry, who, &why),
-            }
-        }
-        false
-    }
-
-    /// A mistake about a whole value, which is shown.
-    fn wrong(&mut self, entry: &Entry<'_>, who: &str, why: &str) {
-        let Entry { written, at, node } = entry;
-        // Variables may be secrets, and a table's header says nothing.
-        let hidden = written.starts_with("env") || node.get_ref().is_table();
-        let shown = self.text.get(node.span()).filter(|_| !hidden).map(|text| format!(" = {}", short(text)));
-        let shown = shown.unwrap_or_default();
-        self.found.add(at.start, format!("{who}: {written}{shown}: {why}"));
-    }
-
-    fn env_file(&mut self, home: &Path, path: &str, at: usize, who: &str, scope: &mut Scope<'_>) {
-        let (path, optional) = path.strip_prefix('-').map_or((path, false), |path| (path, true));
-        let full = home.join(path);
-        if optional && !full.exists() {
+fn list_of_apps<'a>(reader: &mut Reader<'a>, list: &'a [Node], apps: &mut Vec<App<'a>>) {
+    for (index, node) in list.iter().enumerate() {
+        let at = node.span.start;
+        if reader.found.are_enough() {
             return;
         }
-        let file = full.display().to_string();
-        let text = match mistakes::text(&full) {
-            Ok(text) => text,
-            Err(problem) if problem.place.is_none() => {
-                return self.found.add(at, format!("{who}: env_file: {file} {}", problem.why));
-            }
-            Err(problem) => return self.found.add_elsewhere(problem.at(&file)),
-        };
-        let (variables, bad) = words::env_lines(&text);
-        scope.own.extend(variables);
-        for (offset, why) in bad {
-            if self.found.are_enough() {
-                break;
-            }
-            let (line, col) = mistakes::place(&text, offset);
-            self.found.add_elsewhere(Mistake { file: file.clone(), line, col, text: format!("{who}: {why}") });
+        if index >= APPS_MAX {
+            return reader.found.add(at, format!("more than {APPS_MAX} apps"));
+        }
+        match node.table() {
+            Some(table) => apps.push(one_app(reader, index, at, table)),
+            None => reader.found.add(at, format!("app {}: expected a table with script or command", index + 1)),
         }
     }
+}
+
+fn one_app<'a>(reader: &mut Reader<'a>, index: usize, at: usize, table: &'a Table) -> App<'a> {
+    reader.app(&called(index, table), at, table)
 }
 
 /// What an app is called in messages, before it is known whether its name is good.
-fn called(index: usize, table: &DeTable<'_>) -> String {
-    let value =
-        |name: &str| table.iter().find(|(key, _)| key.get_ref() == name).and_then(|(_, node)| node.get_ref().as_str());
+fn called(index: usize, table: &Table) -> String {
+    let value = |name: &str| table.iter().find(|entry| entry.name == name).and_then(|entry| entry.node.text());
     let given = value("name").filter(|name| !name.is_empty()).map(short);
     given
         .or_else(|| app::default_name(value("script"), value("command")))

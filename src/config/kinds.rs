@@ -1,6 +1,7 @@
 //! The kinds of values: what each one expects, in words, and how it is read. A kind is a type, so that a key in the
 //! schema cannot expect one thing and read another.
 
+use super::tree::{Number, Tree};
 use super::value::{Refused, Scalar, Val, Value, Word, Wrongs, list_or};
 use super::words;
 use super::{Facts, units};
@@ -210,12 +211,22 @@ impl Value for Umask {
     }
 
     fn read(val: &Val<'_>) -> Result<Umask, Wrongs> {
-        // A plain 22 is decimal in TOML and was hardly meant so.
-        let octal = val.node.get_ref().as_integer().filter(|number| number.radix() == 8);
-        let text = octal.map_or_else(|| val.text(), |number| Ok(number.as_str().to_owned()))?;
-        let digits = text.strip_prefix("0o").unwrap_or(&text);
-        let bits = u16::from_str_radix(digits, 8).ok().filter(|bits| *bits <= 0o777);
-        bits.filter(|_| !digits.starts_with('+')).map(Umask).ok_or_else(|| val.wrong(Refused::Expected))
+        let bits = match &val.node.tree {
+            Tree::Number(Number { text, octal: true }) => text.parse().ok(),
+            // A plain 22 is decimal and was hardly meant so.
+            Tree::Nothing
+            | Tree::Flag(_)
+            | Tree::Number(_)
+            | Tree::Text(_)
+            | Tree::List(_)
+            | Tree::Table(_)
+            | Tree::Odd => {
+                let text = val.text()?;
+                let digits = text.strip_prefix("0o").unwrap_or(&text);
+                u16::from_str_radix(digits, 8).ok().filter(|_| !digits.starts_with('+'))
+            }
+        };
+        bits.filter(|bits| *bits <= 0o777).map(Umask).ok_or_else(|| val.wrong(Refused::Expected))
     }
 }
 

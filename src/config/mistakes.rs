@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::Mistake;
+use super::tree::Node;
+use super::{Mistake, Place};
 use crate::supervisor::event::Size;
 
 /// A larger file is not a configuration: reading it ends here.
@@ -23,18 +24,54 @@ const MESSAGE_MAX: usize = 500;
 /// A shown value is cut here.
 const SHOWN_MAX: usize = 60;
 
+/// What was read, so that an offset in it becomes a place that people find.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// A file's text: line and column.
+    Text { file: &'a str, text: &'a str },
+    /// What a script exported, as JSON: the way to the value.
+    Export { file: &'a str, text: &'a str, tree: &'a Node },
+    /// The options of a command line, which say themselves where.
+    Options { text: &'a str },
+}
+
+impl<'a> Origin<'a> {
+    pub(super) fn text(self) -> &'a str {
+        match self {
+            Origin::Text { text, .. } | Origin::Export { text, .. } | Origin::Options { text } => text,
+        }
+    }
+
+    pub(super) fn file(self) -> &'a str {
+        match self {
+            Origin::Text { file, .. } | Origin::Export { file, .. } => file,
+            Origin::Options { .. } => "",
+        }
+    }
+
+    fn place(self, offset: usize) -> Place {
+        match self {
+            Origin::Text { text, .. } => place(text, offset),
+            Origin::Export { tree, .. } => match tree.path(offset) {
+                whole if whole.is_empty() => Place::Nowhere,
+                path => Place::Path(path),
+            },
+            Origin::Options { .. } => Place::Nowhere,
+        }
+    }
+}
+
 /// All that is wrong with one file, and with those that it names.
 pub(super) struct Mistakes<'a> {
-    file: &'a str,
-    text: &'a str,
+    pub(super) origin: Origin<'a>,
     /// In this file, each with the byte where it is.
     here: Vec<(usize, String)>,
     elsewhere: Vec<Mistake>,
 }
 
 impl<'a> Mistakes<'a> {
-    pub(super) fn new(file: &'a str, text: &'a str) -> Mistakes<'a> {
-        Mistakes { file, text, here: Vec::new(), elsewhere: Vec::new() }
+    pub(super) fn new(origin: Origin<'a>) -> Mistakes<'a> {
+        Mistakes { origin, here: Vec::new(), elsewhere: Vec::new() }
     }
 
     pub(super) fn add(&mut self, offset: usize, text: impl Into<String>) {
@@ -54,23 +91,26 @@ impl<'a> Mistakes<'a> {
         self.here.len() + self.elsewhere.len() >= ENOUGH
     }
 
-    /// The line of a byte, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
-        place(self.text, offset).0
+    /// The place of an offset within a sentence: `line 3`, `apps[0]`.
+    pub(super) fn spot(&self, offset: usize) -> String {
+        match self.origin.place(offset) {
+            Place::Line { line, .. } => format!("line {line}"),
+            Place::Path(path) => path,
+            Place::Nowhere => "the top".to_owned(),
+        }
     }
 
     /// In order: the file itself, then those that it names. Each line of text is clean and short.
     pub(super) fn into_list(mut self) -> Vec<Mistake> {
         self.here.sort();
         self.here.dedup();
-        self.elsewhere.sort_by(|a, b| (&a.file, a.line, a.col, &a.text).cmp(&(&b.file, b.line, b.col, &b.text)));
+        self.elsewhere.sort();
         self.elsewhere.dedup();
         let all = self.here.len() + self.elsewhere.len();
         self.here.truncate(MISTAKES_MAX);
-        let here = self.here.into_iter().map(|(offset, text)| {
-            let (line, col) = place(self.text, offset);
-            Mistake { file: self.file.to_owned(), line, col, text }
-        });
+        let origin = self.origin;
+        let here = self.here.into_iter();
+        let here = here.map(|(at, text)| Mistake { file: origin.file().to_owned(), place: origin.place(at), text });
         let mut list: Vec<Mistake> = here.chain(self.elsewhere).take(MISTAKES_MAX).collect();
         for mistake in &mut list {
             mistake.text = clean(&mistake.text);
@@ -103,37 +143,39 @@ pub(super) fn text(path: &Path) -> Result<String, Problem> {
         let text = error.to_string();
         // "No such file or directory (os error 2)": a message here starts small and has no number.
         let why = text.split(" (os error").next().unwrap_or_default().to_lowercase();
-        Problem { place: None, why: format!("cannot be read: {why}") }
+        Problem { place: Place::Nowhere, why: format!("cannot be read: {why}") }
     })?;
     if bytes.len() as u64 > TEXT_MAX {
-        return Err(Problem { place: None, why: format!("larger than {}: not a configuration", Size(TEXT_MAX)) });
+        return Err(Problem {
+            place: Place::Nowhere,
+            why: format!("larger than {}: not a configuration", Size(TEXT_MAX)),
+        });
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default());
-        Problem { place: Some(place(&before, valid)), why: "not UTF-8 from here on".into() }
+        Problem { place: place(&before, valid), why: "not UTF-8 from here on".into() }
     })
 }
 
-/// Why a file cannot be used, and where in it (None: as a whole).
+/// Why a file cannot be used, and where in it.
 pub(super) struct Problem {
-    pub(super) place: Option<(usize, usize)>,
+    pub(super) place: Place,
     pub(super) why: String,
 }
 
 impl Problem {
     pub(super) fn at(self, file: &str) -> Mistake {
-        let (line, col) = self.place.unwrap_or((1, 1));
-        Mistake { file: file.to_owned(), line, col, text: self.why }
+        Mistake { file: file.to_owned(), place: self.place, text: self.why }
     }
 }
 
 /// Line and column of a byte, from 1; within the text, whatever the offset.
-pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn place(text: &str, offset: usize) -> Place {
     let end = (0..=offset.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     let before = text.get(..end).unwrap_or_default();
     let line = before.rsplit('\n').next().unwrap_or_default();
-    (before.matches('\n').count() + 1, line.chars().count() + 1)
+    Place::Line { line: before.matches('\n').count() + 1, col: line.chars().count() + 1 }
 }
 
 /// The first line of a text, cut to a length that fits a message.

@@ -7,29 +7,39 @@
 
 mod app;
 mod file;
+mod forms;
 mod kinds;
 mod mistakes;
+mod options;
 mod pack;
 mod plan;
+mod reader;
 mod schema;
 mod several;
 mod together;
+mod tree;
 mod units;
 mod value;
 mod words;
+mod world;
+mod write;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use file::parse;
+pub use file::{parse, read};
+pub use forms::{Form, is_file_of_apps};
+pub use options::{Given, Typed, of_options, overlay};
 pub use pack::{pack, unpack};
 pub use plan::plan_text;
 pub use schema::keys;
 pub use units::millis;
+pub use world::{Account, absent};
+pub use write::write;
 
 pub use crate::supervisor::spec::PACKED_MAX;
-use crate::supervisor::spec::Spec;
+use crate::supervisor::spec::{AppSpec, Spec};
 
 /// What the meaning of a file depends on, apart from its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,19 +78,35 @@ impl Facts {
     }
 }
 
-/// Something wrong, and where. Lines and columns count from 1, columns in characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
+    /// Empty: not in a file.
     pub file: String,
-    pub line: usize,
-    pub col: usize,
+    pub place: Place,
     /// `web: kill_timeout = "soon": expected …`
     pub text: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The file as a whole.
+    Nowhere,
+    /// Counting from 1, columns in characters.
+    Line { line: usize, col: usize },
+    /// The way to a value, in what has no lines: `apps[0].env`.
+    Path(String),
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.col, self.text)
+        let Mistake { file, place, text } = self;
+        match place {
+            Place::Nowhere if file.is_empty() => write!(f, "{text}"),
+            Place::Nowhere => write!(f, "{file}: {text}"),
+            Place::Line { line, col } => write!(f, "{file}:{line}:{col}: {text}"),
+            Place::Path(path) => write!(f, "{file}: {path}: {text}"),
+        }
     }
 }
 
@@ -108,15 +134,37 @@ pub fn find(explicit: Option<&Path>, facts: &Facts) -> Result<PathBuf, String> {
     })
 }
 
-/// The plan that a file is, or all that is wrong with it. `profile` chooses the `env_<profile>` tables. A relative
-/// path starts at `facts.start_dir`, and messages show it as it is given.
-pub fn load(path: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<Mistake>> {
-    let name = path.display().to_string();
-    let text = mistakes::text(&facts.start_dir.join(path)).map_err(|problem| vec![problem.at(&name)])?;
-    parse(&name, &text, profile, facts)
+/// What of a file is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Whose `env_<profile>` tables apply; that no app has one is a mistake.
+    pub profile: Option<&'a str>,
+    /// Names of apps, separated by commas or blanks, each of which must be in the file; None: all.
+    pub only: Option<&'a str>,
+    /// The specs go to a supervisor that stands elsewhere, so every directory in them is made absolute.
+    pub travels: bool,
 }
 
-/// What `pm3 check` prints: the plan for people, or all that is wrong.
-pub fn check(path: &Path, profile: Option<&str>, facts: &Facts) -> Result<String, Vec<Mistake>> {
-    load(path, profile, facts).map(|spec| plan_text(&spec))
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub spec: Spec,
+    /// A line about keys that only PM2 has a use for.
+    pub warning: Option<String>,
+}
+
+/// What a file holds, or all that is wrong with it. A relative path starts at `facts.start_dir`, and messages show it as
+/// it is given.
+pub fn load(path: &Path, wanted: &Wanted<'_>, facts: &Facts) -> Result<Loaded, Vec<Mistake>> {
+    let name = path.display().to_string();
+    let text = mistakes::text(&facts.start_dir.join(path)).map_err(|problem| vec![problem.at(&name)])?;
+    read(&name, Form::of(path), &text, wanted, facts)
+}
+
+/// Makes the directories of apps absolute, that were read in `start_dir`, for a supervisor that stands elsewhere.
+pub fn anchor(apps: &mut [AppSpec], start_dir: &Path) {
+    for app in apps {
+        let cwd = app.launch.cwd.as_deref().map_or_else(|| start_dir.to_path_buf(), |cwd| start_dir.join(cwd));
+        app.launch.cwd = Some(cwd.to_string_lossy().into());
+    }
 }

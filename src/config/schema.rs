@@ -7,7 +7,7 @@ use super::kinds::{
     Account, Crashes, Cron, ExecMode, FilePath, Instances, LogLevel, Memory, Name, Percent, Period, Program, Umask,
     Variable, Whole,
 };
-use super::several::{Codes, Env, EnvFiles, Limits, Line, Names, Texts, Watched, Words};
+use super::several::{Codes, Env, EnvFiles, Limits, Line, Names, ShellEnv, Texts, Watched, Words};
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
@@ -69,7 +69,7 @@ pub(super) static APP: &[Key<Draft>] = &[
         "what the app is called; each has its own name"),
     key!("script", ["exec", "cmd"], Unset, FilePath, |app, v| app.script = Some(v.0),
         "the file to run, relative to cwd; without a slash and not in cwd: looked up in $PATH"),
-    key!("args", [], Is("[]"), Words, |app, v| app.args = v,
+    key!("args", [], Is("[]"), Words, |app, v| app.args = Some(v),
         "arguments; one text is split at blanks, with quotes; $VAR and ${VAR} are replaced, each within its word"),
     key!("command", [], Unset, Line, |app, v| app.command = Some(v.0),
         "in place of script and args: a command line, split at blanks, with quotes; no shell reads it"),
@@ -93,6 +93,9 @@ pub(super) static APP: &[Key<Draft>] = &[
         "variables on top of env, when the profile is chosen: env_prod with --env prod"),
     key!("env_file", [], Is("[]"), EnvFiles, |app, v| app.env_files = v,
         "files with lines of KEY=VALUE, relative to cwd, below env; a later one wins; -FILE may be missing"),
+
+    key!("shell_env", [], Is("{}"), ShellEnv, |app, v| app.shell_env = v.0,
+        "as pm3 save writes it: how the environment of the shell that started the app differs from pm3's own; below env"),
 
     // How many.
     key!("instances", [], Rule("$WEB_CONCURRENCY for the app named web, else 1"), Instances,
@@ -241,6 +244,11 @@ const PROFILE: &str = "<profile>";
 pub(super) fn find<T>(keys: &'static [Key<T>], name: &str) -> Option<&'static Key<T>> {
     let exact = keys.iter().find(|key| key.name == name || key.also.contains(&name));
     exact.or_else(|| keys.iter().find(|key| key.profile(name).is_some()))
+}
+
+/// Whether only PM2 has a use for a key.
+pub(super) fn is_of_pm2_alone(name: &str) -> bool {
+    PM2_ALONE.contains(&name)
 }
 
 /// What to say about a name that no row has.

@@ -1,14 +1,11 @@
 //! The kinds of values that are several: lists, tables and command lines. As in `kinds`, a kind is a type, so that a
 //! key cannot expect one thing and read another.
 
-use std::ops::Range;
-
-use toml::de::DeValue;
-
+use super::tree::{Node, Span, Tree};
 use super::units;
-use super::value::{Refused, Scalar, Val, Value, Word, Wrongs, list_or};
+use super::value::{Dialect, Refused, Scalar, Val, Value, Word, Wrongs, list_or};
 use super::words::{self, Dollars, Lookup};
-use crate::supervisor::spec::{Limit, Resource};
+use crate::supervisor::spec::{Limit, Resource, ShellVariable};
 
 /// Exit codes.
 pub(super) struct Codes(pub(super) Box<[u8]>);
@@ -28,7 +25,7 @@ impl Value for Codes {
 
 /// Names of other apps, with their places.
 #[derive(Default)]
-pub(super) struct Names(pub(super) Vec<(Box<str>, Range<usize>)>);
+pub(super) struct Names(pub(super) Vec<(Box<str>, Span)>);
 
 impl Value for Names {
     fn expects() -> String {
@@ -36,7 +33,7 @@ impl Value for Names {
     }
 
     fn read(val: &Val<'_>) -> Result<Names, Wrongs> {
-        val.each("the name of an app", |item| Ok((item.text()?.into(), item.node.span()))).map(Names)
+        val.each("the name of an app", |item| Ok((item.text()?.into(), item.node.span.clone()))).map(Names)
     }
 }
 
@@ -102,12 +99,12 @@ impl Words {
         }
     }
 
-    /// The words, with variables replaced.
-    pub(super) fn resolve(&self, lookup: Lookup<'_>) -> Result<Box<[Box<str>]>, String> {
+    /// The words, with variables replaced where `dollars` says so.
+    pub(super) fn resolve(&self, dollars: Dollars, lookup: Lookup<'_>) -> Result<Box<[Box<str>]>, String> {
         let words = match self {
-            Words::Line(line) => words::split(line, lookup)?,
+            Words::Line(line) => words::split(line, dollars, lookup)?,
             Words::List(list) => {
-                let words = list.iter().map(|word| words::expand(word, Dollars::Plain, lookup));
+                let words = list.iter().map(|word| words::expand(word, dollars, lookup));
                 words.collect::<Result<_, String>>()?
             }
         };
@@ -121,15 +118,14 @@ impl Value for Words {
     }
 
     fn read(val: &Val<'_>) -> Result<Words, Wrongs> {
-        if val.node.get_ref().is_str() {
+        if val.node.text().is_some() {
             return Ok(Words::Line(val.raw()?.to_owned()));
         }
-        if !val.node.get_ref().is_array() {
+        if val.node.list().is_none() {
             return Err(val.wrong(Refused::Expected));
         }
         // Numbers are welcome: `args = ["--port", 3000]`.
-        let word =
-            |item: &Val<'_>| if item.node.get_ref().is_str() { Ok(item.raw()?.to_owned()) } else { item.scalar() };
+        let word = |item: &Val<'_>| if item.node.text().is_some() { Ok(item.raw()?.to_owned()) } else { item.scalar() };
         val.each("a text or a number", word).map(Words::List)
     }
 }
@@ -163,27 +159,62 @@ impl Value for Env {
     fn read(val: &Val<'_>) -> Result<Env, Wrongs> {
         let entry = |name: &str, entry: &Val<'_>| {
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(entry.wrong(Refused::Because("a variable's name is not empty and has no = in it".into())));
+                return Err(entry.wrong(Refused::Because(BAD_NAME.into())));
             }
-            let kind = |_: &Val<'_>| Refused::Because("expected a text, a number or a boolean".into());
-            let value = match entry.node.get_ref() {
-                DeValue::Integer(number) => {
-                    // The app reads decimal, however the file writes it.
-                    let number = i64::from_str_radix(number.as_str(), number.radix());
-                    number.map_err(|_| entry.wrong(kind(entry)))?.to_string()
-                }
-                DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => return Err(entry.wrong(kind(entry))),
-                DeValue::String(_) | DeValue::Float(_) | DeValue::Boolean(_) => entry.scalar()?,
+            let kind = || Refused::Because("expected a text, a number or a boolean".into());
+            let value = match &entry.node.tree {
+                // As in PM2, which makes JSON of it.
+                Tree::List(_) | Tree::Table(_) if entry.scope.dialect == Dialect::Pm2 => json(entry.node).to_string(),
+                Tree::Odd | Tree::List(_) | Tree::Table(_) => return Err(entry.wrong(kind())),
+                // `FOO:` in YAML, `null` elsewhere: this table does not set it.
+                Tree::Nothing => return Ok(None),
+                Tree::Text(_) | Tree::Number(_) | Tree::Flag(_) => entry.scalar()?,
             };
-            Ok((name.to_owned(), value))
+            Ok(Some((name.to_owned(), value)))
         };
-        val.entries(entry).map(Env)
+        Ok(Env(val.entries(entry)?.into_iter().flatten().collect()))
+    }
+}
+
+/// Variables of a shell: text, or false for one that it does not have.
+pub(super) struct ShellEnv(pub(super) Vec<ShellVariable>);
+
+impl Value for ShellEnv {
+    fn expects() -> String {
+        "a table of variables, each a text, or false: not set".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<ShellEnv, Wrongs> {
+        let entry = |name: &str, entry: &Val<'_>| match &entry.node.tree {
+            _ if name.is_empty() || name.contains(['=', '\0']) => Err(entry.wrong(Refused::Because(BAD_NAME.into()))),
+            Tree::Flag(false) => Ok((name.into(), None)),
+            Tree::Text(_) => Ok((name.into(), Some(entry.scalar()?.into()))),
+            Tree::Nothing | Tree::Flag(true) | Tree::Number(_) | Tree::List(_) | Tree::Table(_) | Tree::Odd => {
+                Err(entry.wrong(Refused::Because("expected a text, or false".into())))
+            }
+        };
+        val.entries(entry).map(ShellEnv)
+    }
+}
+
+/// What is wrong with the name of a variable that no kernel could take.
+const BAD_NAME: &str = "a variable's name is not empty and has no = in it";
+
+/// A value as JSON; a function is nothing there.
+fn json(node: &Node) -> serde_json::Value {
+    match &node.tree {
+        Tree::Nothing | Tree::Odd => serde_json::Value::Null,
+        Tree::Flag(flag) => (*flag).into(),
+        Tree::Number(number) => serde_json::from_str(&number.text).unwrap_or_else(|_| number.text.as_str().into()),
+        Tree::Text(text) => text.as_str().into(),
+        Tree::List(list) => list.iter().map(json).collect(),
+        Tree::Table(table) => table.iter().map(|entry| (entry.name.clone(), json(&entry.node))).collect(),
     }
 }
 
 /// Paths of env files, with their places.
 #[derive(Default)]
-pub(super) struct EnvFiles(pub(super) Vec<(String, Range<usize>)>);
+pub(super) struct EnvFiles(pub(super) Vec<(String, Span)>);
 
 impl Value for EnvFiles {
     fn expects() -> String {
@@ -191,7 +222,7 @@ impl Value for EnvFiles {
     }
 
     fn read(val: &Val<'_>) -> Result<EnvFiles, Wrongs> {
-        val.each("a path", |item| Ok((item.text()?, item.node.span()))).map(EnvFiles)
+        val.each("a path", |item| Ok((item.text()?, item.node.span.clone()))).map(EnvFiles)
     }
 }
 

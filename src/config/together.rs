@@ -1,12 +1,16 @@
 //! What apps mean for each other: one name each, one main at most, others that exist, no circles of waiting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::Wanted;
 use super::mistakes::Mistakes;
 use super::several::Names;
 use crate::supervisor::graph;
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::{AppSpec, INSTANCES_MAX};
+
+/// So many names are listed.
+const LISTED_MAX: usize = 12;
 
 /// So many names of a circle are shown.
 const CIRCLE_MAX: usize = 12;
@@ -24,20 +28,50 @@ pub(super) struct App<'t> {
 }
 
 /// Checks apps against each other and puts the names of others into their specs.
-pub(super) fn join(apps: Vec<App<'_>>, profile: Option<&str>, found: &mut Mistakes<'_>) -> Vec<AppSpec> {
+pub(super) fn join(apps: Vec<App<'_>>, wanted: &Wanted<'_>, found: &mut Mistakes<'_>) -> Vec<AppSpec> {
     let by_name = by_name(&apps, found);
     one_main(&apps, found);
     let instances = apps.iter().fold(0u32, |sum, app| sum.saturating_add(app.spec.instances));
     if instances > INSTANCES_MAX {
         found.add(0, format!("{instances} instances of all apps together, more than {INSTANCES_MAX}"));
     }
-    if let Some(profile) = profile {
+    if let Some(profile) = wanted.profile {
         profile_is_known(profile, &apps, found);
     }
     let edges = apps.iter().map(|app| edges(app, &by_name, found)).collect();
     circles(&apps, edges, found);
+    let only = wanted.only.map(|only| only_names(only, &by_name, found));
     let names = |names: Names| names.0.into_iter().map(|(name, _)| name).collect();
-    apps.into_iter().map(|app| AppSpec { after: names(app.after), requires: names(app.requires), ..app.spec }).collect()
+    let apps = apps.into_iter().filter(|app| only.as_ref().is_none_or(|only| only.contains(&*app.spec.name)));
+    apps.map(|app| AppSpec { after: names(app.after), requires: names(app.requires), ..app.spec }).collect()
+}
+
+/// The names that `--only` lists, each of which must be there: separated by commas or blanks, as PM2 has it.
+fn only_names(only: &str, by_name: &BTreeMap<&str, usize>, found: &mut Mistakes<'_>) -> BTreeSet<Box<str>> {
+    let listed = only.split([',', ' ']).filter(|name| !name.is_empty());
+    let names: BTreeSet<Box<str>> = listed.map(Box::from).collect();
+    if names.is_empty() {
+        found.add(0, "--only: it names no app");
+    }
+    for name in names.iter().filter(|name| !by_name.contains_key(&***name)) {
+        found.add(0, format!("--only {name}: there is no such app here{}", one_of(name, by_name.keys().copied())));
+    }
+    names
+}
+
+/// What may have been meant, and where that is not plain, what there is.
+fn one_of<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    match nearest(name, known.clone()) {
+        Some(meant) => format!(", did you mean {meant}?"),
+        None => {
+            let mut list: Vec<&str> = known.take(LISTED_MAX + 1).collect();
+            if list.len() > LISTED_MAX {
+                list.truncate(LISTED_MAX);
+                list.push("…");
+            }
+            if list.is_empty() { String::new() } else { format!("; there is {}", list.join(", ")) }
+        }
+    }
 }
 
 /// Where each name is in the list.
@@ -49,8 +83,8 @@ fn by_name<'a>(apps: &'a [App<'_>], found: &mut Mistakes<'_>) -> BTreeMap<&'a st
         match by_name.get(name).and_then(|first| apps.get(*first)) {
             Some(_) if found.are_enough() => break,
             Some(first) => {
-                let line = found.line(first.at);
-                found.add(app.at, format!("{name}: the app at line {line} has this name too"));
+                let spot = found.spot(first.at);
+                found.add(app.at, format!("{name}: the app at {spot} has this name too"));
             }
             None => drop(by_name.insert(name, index)),
         }
@@ -74,10 +108,10 @@ fn profile_is_known(profile: &str, apps: &[App<'_>], found: &mut Mistakes<'_>) {
     if known.contains(&profile) {
         return;
     }
-    let hint = match nearest(profile, known.iter().copied()) {
-        Some(meant) => format!(", did you mean {meant}?"),
-        None if known.is_empty() => String::new(),
-        None => format!("; there is {}", known.join(", ")),
+    let hint = match one_of(profile, known.iter().copied()) {
+        // The others are few, and as likely.
+        near if near.starts_with(',') && known.len() > 1 => format!("{near} there is {}", known.join(", ")),
+        hint => hint,
     };
     found.add(0, format!("profile {profile}: no app has env_{profile}{hint}"));
 }

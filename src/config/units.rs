@@ -54,6 +54,13 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     (total < u64::MAX as f64).then_some(total as u64)
 }
 
+/// The shortest way to write a size that [`bytes`] reads as the same: `20M`, `1536K`, `1000`.
+pub(super) fn show_bytes(bytes: u64) -> String {
+    let fits = |(shift, _): &(u32, &str)| bytes != 0 && bytes.trailing_zeros() >= *shift;
+    let unit = [(40, "T"), (30, "G"), (20, "M"), (10, "K")].into_iter().find(fits);
+    unit.map_or_else(|| bytes.to_string(), |(shift, letter)| format!("{}{letter}", bytes >> shift))
+}
+
 /// A decimal number without sign or exponent at the start of a text, and what follows it.
 pub(super) fn number(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|other: char| !other.is_ascii_digit() && other != '.').unwrap_or(text.len());
@@ -142,6 +149,9 @@ mod tests {
             ("18446744073709551615", u64::MAX),
         ] {
             assert_eq!(bytes(text), Some(count), "{text}");
+        }
+        for count in [0, 1, 1000, 20 << 20, 3 << 29, 1 << 40, 1025 << 10, u64::MAX] {
+            assert_eq!(bytes(&show_bytes(count)), Some(count), "{}", show_bytes(count));
         }
         for text in ["", "M", "-1", "+1", "1e3", "20 M", "20X", "20%", "1.2.3", "99999999999T", "NaN"] {
             assert_eq!(bytes(text), None, "{text:?}");

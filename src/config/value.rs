@@ -1,40 +1,68 @@
-//! How a value of the file becomes one of Rust: its place in toml's tree, the variables that it may name, and what is
+//! How a value of the file becomes one of Rust: its place in the tree, the variables that it may name, and what is
 //! said when it is not as expected. The kinds of values themselves are in `kinds`.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-
-use toml::Spanned;
-use toml::de::DeValue;
 
 use super::Facts;
+use super::tree::{Entry, Node, Span, Tree};
 use super::words::{self, Dollars};
 use crate::supervisor::near::nearest;
+use crate::supervisor::spec::ShellVariable;
 
 /// What stands in the file for one key, and what its variables stand for.
 pub(super) struct Val<'a> {
-    pub(super) node: &'a Spanned<DeValue<'a>>,
+    pub(super) node: &'a Node,
     pub(super) scope: &'a Scope<'a>,
 }
 
-/// The variables that a value may name: those of the app so far, then pm3's own.
+/// The variables that a value may name: those of the app so far, then its shell's, then pm3's own.
 pub(super) struct Scope<'a> {
     pub(super) facts: &'a Facts,
+    pub(super) shell: Vec<ShellVariable>,
     pub(super) own: BTreeMap<String, String>,
-    /// False where the value will not be used (another profile): then its variables need not be set.
-    pub(super) expands: bool,
+    /// What dollars in a value mean. Braced, or None where the value will not be used (another profile): then its
+    /// variables need not be set.
+    pub(super) dollars: Dollars,
+    /// Who wrote the values, and for whom.
+    pub(super) dialect: Dialect,
+}
+
+/// The words are the same everywhere; what they mean differs a little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// TOML: strict, and with variables in text.
+    Native,
+    /// A file that PM2 could have read. Text stands as it is; what only PM2 knows is passed over with a warning.
+    Pm2,
+    /// Options of a command line: text stands as it is, for a shell has read it already.
+    Options,
+    /// A spec that goes through the table once more.
+    Spec,
+}
+
+impl Dialect {
+    pub(super) fn dollars(self) -> Dollars {
+        match self {
+            Dialect::Native => Dollars::Braced,
+            Dialect::Pm2 | Dialect::Options | Dialect::Spec => Dollars::Kept,
+        }
+    }
 }
 
 impl Scope<'_> {
     pub(super) fn lookup(&self, name: &str) -> Option<String> {
-        self.own.get(name).map(String::as_str).or_else(|| self.facts.var(name)).map(str::to_owned)
+        if let Some(value) = self.own.get(name) {
+            return Some(value.clone());
+        }
+        let shell = self.shell.iter().find(|(known, _)| &**known == name);
+        shell.map_or_else(|| self.facts.var(name), |(_, value)| value.as_deref()).map(str::to_owned)
     }
 }
 
 /// A part of a value that is not as expected.
 pub(super) struct Wrong {
     /// None: the whole value.
-    pub(super) part: Option<(Range<usize>, String)>,
+    pub(super) part: Option<(Span, String)>,
     pub(super) why: Refused,
 }
 
@@ -45,6 +73,17 @@ pub(super) enum Refused {
     /// So too, and this is what may have been meant.
     Meant(&'static str),
     Because(String),
+}
+
+impl Refused {
+    /// In words, where `expects` completes "expected …".
+    pub(super) fn text(self, expects: fn() -> String) -> String {
+        match self {
+            Refused::Expected => format!("expected {}", expects()),
+            Refused::Meant(meant) => format!("expected {}, did you mean {meant}?", expects()),
+            Refused::Because(why) => why,
+        }
+    }
 }
 
 /// Everything wrong with one value.
@@ -63,7 +102,7 @@ pub(super) trait Value: Sized {
     fn read(val: &Val<'_>) -> Result<Self, Wrongs>;
 }
 
-/// A kind whose values are one word, in whatever TOML type they are written: `3`, `"3"`, `"${COUNT:-3}"`.
+/// A kind whose values are one word, in whatever type they are written: `3`, `"3"`, `"${COUNT:-3}"`.
 pub(super) trait Scalar: Sized {
     fn expects() -> String;
     fn parse(text: &str, facts: &Facts) -> Result<Self, Refused>;
@@ -78,7 +117,7 @@ impl<T: Scalar> Value for T {
         let text = val.scalar()?;
         T::parse(&text, val.scope.facts).map_err(|why| {
             // A value that came out of a variable is not seen in the file.
-            let hidden = val.node.get_ref().as_str().is_some_and(|raw| raw != text);
+            let hidden = val.node.text().is_some_and(|raw| raw != text);
             vec![Wrong::from(if hidden { seen(why, &text, &T::expects()) } else { why })]
         })
     }
@@ -122,12 +161,11 @@ pub(super) fn list_or<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 impl Val<'_> {
     /// The value as one word; containers and dates have none.
     pub(super) fn scalar(&self) -> Result<String, Wrongs> {
-        match self.node.get_ref() {
-            DeValue::String(text) => self.expand(text),
-            DeValue::Integer(number) => Ok(number.to_string()),
-            DeValue::Float(number) => Ok(number.to_string()),
-            DeValue::Boolean(flag) => Ok(flag.to_string()),
-            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => Err(self.wrong(Refused::Expected)),
+        match &self.node.tree {
+            Tree::Text(text) => self.expand(text),
+            Tree::Number(number) => Ok(number.text.clone()),
+            Tree::Flag(flag) => Ok(flag.to_string()),
+            Tree::Nothing | Tree::Odd | Tree::List(_) | Tree::Table(_) => Err(self.wrong(Refused::Expected)),
         }
     }
 
@@ -142,7 +180,7 @@ impl Val<'_> {
 
     /// The text as it stands.
     pub(super) fn raw(&self) -> Result<&str, Wrongs> {
-        let text = self.node.get_ref().as_str().ok_or_else(|| self.wrong(Refused::Expected))?;
+        let text = self.node.text().ok_or_else(|| self.wrong(Refused::Expected))?;
         match text.find('\0') {
             Some(_) => {
                 Err(self.wrong(Refused::Because("it has a NUL byte in it, which the kernel cannot take".into())))
@@ -153,10 +191,7 @@ impl Val<'_> {
 
     fn expand(&self, text: &str) -> Result<String, Wrongs> {
         self.raw()?;
-        if !self.scope.expands {
-            return Ok(text.to_owned());
-        }
-        words::expand(text, Dollars::Braced, &|name| self.scope.lookup(name))
+        words::expand(text, self.scope.dollars, &|name| self.scope.lookup(name))
             .map_err(|why| self.wrong(Refused::Because(why)))
     }
 
@@ -166,7 +201,7 @@ impl Val<'_> {
 
     /// One value, or those of an array, where each is expected to be an `item`.
     pub(super) fn each<T>(&self, item: &str, read: impl Fn(&Val<'_>) -> Result<T, Wrongs>) -> Result<Vec<T>, Wrongs> {
-        let DeValue::Array(items) = self.node.get_ref() else { return Ok(vec![read(self)?]) };
+        let Some(items) = self.node.list() else { return Ok(vec![read(self)?]) };
         let items = items.iter().enumerate().map(|(index, node)| {
             let named = |mut wrong: Wrong| {
                 if let Refused::Expected = wrong.why {
@@ -176,25 +211,25 @@ impl Val<'_> {
             };
             let wrongs = |wrongs: Wrongs| wrongs.into_iter().map(named).collect();
             let result = read(&Val { node, scope: self.scope }).map_err(wrongs);
-            result.map_err(|wrongs| inside(wrongs, node.span(), &format!("[{index}]")))
+            result.map_err(|wrongs| inside(wrongs, &node.span, &format!("[{index}]")))
         });
         gather(items)
     }
 
     /// The entries of a table, by name.
     pub(super) fn entries<T>(&self, read: impl Fn(&str, &Val<'_>) -> Result<T, Wrongs>) -> Result<Vec<T>, Wrongs> {
-        let DeValue::Table(entries) = self.node.get_ref() else { return Err(self.wrong(Refused::Expected)) };
-        let entries = entries.iter().map(|(name, node)| {
-            let path = format!(".{}", name.get_ref());
-            read(name.get_ref(), &Val { node, scope: self.scope }).map_err(|wrongs| inside(wrongs, name.span(), &path))
+        let Some(entries) = self.node.table() else { return Err(self.wrong(Refused::Expected)) };
+        let entries = entries.iter().map(|Entry { name, at, node }| {
+            let wrongs = |wrongs| inside(wrongs, at, &format!(".{name}"));
+            read(name, &Val { node, scope: self.scope }).map_err(wrongs)
         });
         gather(entries)
     }
 }
 
 /// Moves mistakes into a part of a larger value.
-fn inside(wrongs: Wrongs, span: Range<usize>, path: &str) -> Wrongs {
-    let place = |part: Option<(Range<usize>, String)>| match part {
+fn inside(wrongs: Wrongs, span: &Span, path: &str) -> Wrongs {
+    let place = |part: Option<(Span, String)>| match part {
         Some((inner, below)) => (inner, format!("{path}{below}")),
         None => (span.clone(), path.to_owned()),
     };

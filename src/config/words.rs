@@ -8,6 +8,8 @@ pub(super) enum Dollars {
     Braced,
     /// `$NAME` too: in command lines people expect it.
     Plain,
+    /// None: a dollar is a dollar.
+    Kept,
 }
 
 /// What a name stands for, None if it is not set.
@@ -15,6 +17,9 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The text with its variables replaced; `$$` is one dollar.
 pub(super) fn expand(text: &str, dollars: Dollars, lookup: Lookup<'_>) -> Result<String, String> {
+    if dollars == Dollars::Kept {
+        return Ok(text.to_owned());
+    }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -62,8 +67,8 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// The words of a command line: blanks separate them, quotes and backslashes work as in a shell, variables are
-/// replaced outside of single quotes, and nothing else is special.
-pub(super) fn split(line: &str, lookup: Lookup<'_>) -> Result<Vec<String>, String> {
+/// replaced outside of single quotes where `dollars` says so, and nothing else is special.
+pub(super) fn split(line: &str, dollars: Dollars, lookup: Lookup<'_>) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     // None between words: an empty pair of quotes is a word, an unset variable's nothing is none.
     let mut word: Option<String> = None;
@@ -80,14 +85,14 @@ pub(super) fn split(line: &str, lookup: Lookup<'_>) -> Result<Vec<String>, Strin
                 word.get_or_insert_default().push_str(inside);
                 after
             }
-            '"' => quoted(after, word.get_or_insert_default(), lookup)?,
+            '"' => quoted(after, word.get_or_insert_default(), dollars, lookup)?,
             '\\' => {
                 let mut chars = after.chars();
                 word.get_or_insert_default().push(chars.next().ok_or("nothing follows the last \\")?);
                 chars.as_str()
             }
-            '$' => {
-                let (value, after) = variable(after, Dollars::Plain, lookup)?;
+            '$' if dollars != Dollars::Kept => {
+                let (value, after) = variable(after, dollars, lookup)?;
                 if !value.is_empty() {
                     word.get_or_insert_default().push_str(&value);
                 }
@@ -104,7 +109,7 @@ pub(super) fn split(line: &str, lookup: Lookup<'_>) -> Result<Vec<String>, Strin
 }
 
 /// What stands between double quotes, from behind the first; returns what follows the second.
-fn quoted<'t>(text: &'t str, word: &mut String, lookup: Lookup<'_>) -> Result<&'t str, String> {
+fn quoted<'t>(text: &'t str, word: &mut String, dollars: Dollars, lookup: Lookup<'_>) -> Result<&'t str, String> {
     let mut rest = text;
     while let Some(letter) = rest.chars().next() {
         let after = rest.get(letter.len_utf8()..).unwrap_or_default();
@@ -115,8 +120,8 @@ fn quoted<'t>(text: &'t str, word: &mut String, lookup: Lookup<'_>) -> Result<&'
                 word.extend(chars.next());
                 chars.as_str()
             }
-            '$' => {
-                let (value, after) = variable(after, Dollars::Plain, lookup)?;
+            '$' if dollars != Dollars::Kept => {
+                let (value, after) = variable(after, dollars, lookup)?;
                 word.push_str(&value);
                 after
             }
@@ -293,12 +298,18 @@ mod tests {
             ("grüße 'ü ö'", &["grüße", "ü ö"]),
         ];
         for (line, words) in cases {
-            let split = split(line, &vars).unwrap();
+            let split = split(line, Dollars::Plain, &vars).unwrap();
             assert_eq!(split, words, "{line}");
-            assert_eq!(super::split(&join(split.iter().map(String::as_str)), &|_| None).unwrap(), split, "{line}");
+            assert_eq!(
+                super::split(&join(split.iter().map(String::as_str)), Dollars::Plain, &|_| None).unwrap(),
+                split,
+                "{line}"
+            );
         }
+        let kept = split(r#"$PORT ${X} '$y' "a$ \$" $$"#, Dollars::Kept, &vars).unwrap();
+        assert_eq!(kept, ["$PORT", "${X}", "$y", "a$ $", "$$"]);
         for line in ["'", "a 'b", "\"", "\"a\\\"", "a\\", "$NONE", "${NONE}"] {
-            assert!(split(line, &vars).is_err(), "{line}");
+            assert!(split(line, Dollars::Plain, &vars).is_err(), "{line}");
         }
     }
 

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use log::error;
+use log::{error, warn};
 
-use crate::config::{self, Facts};
+use crate::config::{self, Facts, Loaded, Wanted};
 use crate::supervisor::event::Mono;
 use crate::supervisor::spec::Spec;
 use crate::sys::fork::{self, Worker};
@@ -76,7 +76,11 @@ pub fn read(source: &Source) -> Result<Reading, String> {
 }
 
 fn load(file: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<String>> {
-    config::load(file, profile, facts).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    let loaded = config::load(file, &Wanted { profile, ..Wanted::default() }, facts);
+    let Loaded { spec, warning } =
+        loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    warning.iter().for_each(|warning| warn!("{warning}"));
+    Ok(spec)
 }
 
 /// What a file's meaning depends on, on this machine and in this container.

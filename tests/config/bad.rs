@@ -120,11 +120,11 @@ fn keys_that_do_not_go_together() {
         # name = 'x', command = '$NONE'
         x: command = '$NONE': NONE is not set; ${NONE:-value} gives it a default, $$ is a plain dollar
         # command = 'FOO=1 bar; baz', shell = true
-        app 1: no name, and none can be made of what it runs; add name = "…"
+        app 1: no name, and none can be made of what it runs; give it one
         # command = '; bar', shell = true
-        app 1: no name, and none can be made of what it runs; add name = "…"
+        app 1: no name, and none can be made of what it runs; give it one
         # script = '7.js'
-        app 1: no name, and none can be made of what it runs; add name = "…"
+        app 1: no name, and none can be made of what it runs; give it one
         # script = 'a', kind = 'oneshot', autorestart = 'always'
         a: autorestart = 'always': a oneshot that always starts again is never done; expected on-failure or never
         # script = 'a', log_file = 'b', out_file = 'c'

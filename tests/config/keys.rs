@@ -21,6 +21,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("env", "{ A = 1 }", "[1]"),
     ("env_<profile>", "{ A = 1 }", "{ A = [1] }"),
     ("env_file", "'-none'", "3"),
+    ("shell_env", "{ A = 'x', B = false }", "{ A = 1, '=' = '' }"),
     ("instances", "2", "1025"),
     ("exec_mode", "'cluster'", "'clustr'"),
     ("instance_var", "'N'", "'1N'"),
@@ -46,7 +47,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("treekill", "false", "0"),
     ("main", "true", "'maybe'"),
     ("exit_on_error", "true", "1"),
-    ("log_mode", "'none'", "'json'"),
+    ("log_mode", "'none'", "'jsn'"),
     ("out_file", "'x'", "['x']"),
     ("error_file", "'x'", "true"),
     ("log_file", "'x'", "{}"),
@@ -128,6 +129,8 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: env: expected a table of variables, each a text, a number or a boolean
         f:3:14: a: env_prod.A: expected a text, a number or a boolean
         f:3:1: a: env_file: expected a path or an array of paths; a - before one: it may be missing
+        f:3:15: a: shell_env.A: expected a text, or false
+        f:3:22: a: shell_env.=: a variable's name is not empty and has no = in it
         f:3:1: a: instances = 1025: expected a number up to 1024, "max" or 0 (one per processor), or -1 (one less)
         f:3:1: a: exec_mode = 'clustr': expected fork or cluster, did you mean cluster?
         f:3:1: a: instance_var = '1N': expected the name of a variable
@@ -153,7 +156,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: treekill = 0: expected true or false
         f:3:1: a: main = 'maybe': expected true or false
         f:3:1: a: exit_on_error = 1: expected true or false
-        f:3:1: a: log_mode = 'json': expected inherit or none
+        f:3:1: a: log_mode = 'jsn': expected raw, prefix, json, inherit or none, did you mean json?
         f:3:1: a: out_file = ['x']: expected a path
         f:3:1: a: error_file = true: expected a path
         f:3:1: a: log_file: expected a path

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pm3::config;
+use pm3::config::{self, Place};
 
 use super::keys::{KEYS, with_key};
 use super::{facts, toml_files};
@@ -110,8 +110,9 @@ fn no_text_is_too_strange() {
                 refused += 1;
                 assert!(!mistakes.is_empty(), "seed {seed}");
                 for mistake in mistakes {
-                    let line = text.split('\n').nth(mistake.line - 1);
-                    let inside = line.is_some_and(|line| (1..=line.chars().count() + 1).contains(&mistake.col));
+                    let Place::Line { line, col } = mistake.place else { panic!("seed {seed}: {mistake}") };
+                    let line = text.split('\n').nth(line - 1);
+                    let inside = line.is_some_and(|line| (1..=line.chars().count() + 1).contains(&col));
                     assert!(inside && !mistake.text.contains('\n'), "seed {seed}: {mistake}");
                 }
             }

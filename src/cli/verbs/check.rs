@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::cli::ask::facts;
+use crate::cli::ask::{WARN, facts};
 use crate::cli::{Exit, Report};
-use crate::config;
+use crate::config::{self, Loaded, Wanted};
 
 /// Check a file and print what would run; every mistake at once
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -36,8 +36,12 @@ pub(super) fn run(args: Args) -> Report {
         Ok(file) => file,
         Err(why) => return Report::failed(Exit::Config, why),
     };
-    match config::check(&file, args.env.as_deref(), &facts) {
-        Ok(plan) => Report::done(plan),
+    let wanted = Wanted { profile: args.env.as_deref(), ..Wanted::default() };
+    match config::load(&file, &wanted, &facts) {
+        Ok(Loaded { spec, warning }) => {
+            let err = warning.map(|warning| format!("{WARN}{warning}\n")).unwrap_or_default();
+            Report { err, ..Report::done(config::plan_text(&spec)) }
+        }
         Err(mistakes) => {
             let err = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect();
             Report { out: String::new(), err, exit: Exit::Config }

@@ -1,0 +1,271 @@
+//! Specs back to the keys of a file, for `save` and for settings that are changed from a command line. What it writes
+//! reads back as the same specs; a field that is forgotten here does not compile.
+
+use std::fmt::Write;
+
+use super::app;
+use super::tree::{Entry, Node, Number, Tree};
+use super::units::{show_bytes, show_millis};
+use super::value::Word;
+use crate::supervisor::event::Millis;
+use crate::supervisor::spec::{
+    AppSpec, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable, StopPolicy,
+    Watch,
+};
+
+/// A file with these apps, in TOML, as `pm3 init` takes it. Where an app's directory is not absolute, the file means the
+/// same only in the directory where the app was read.
+pub fn write(apps: &[AppSpec]) -> String {
+    let mut text = String::new();
+    for app in apps {
+        text.push_str(if text.is_empty() { "[[apps]]\n" } else { "\n[[apps]]\n" });
+        let mut table = table(app);
+        as_shell(&mut table);
+        for (name, tree) in table {
+            // A line for the shell is read as it stands.
+            let dollars = if name == "command" { "$" } else { "$$" };
+            let _ = writeln!(text, "{name} = {}", toml(&tree, dollars));
+        }
+    }
+    text
+}
+
+/// Keys and values, without those that are as they would be anyway.
+type Pairs = Vec<(&'static str, Tree)>;
+
+/// The keys of an app. Values are plain: a dollar in them is a dollar.
+pub(super) fn table(app: &AppSpec) -> Pairs {
+    // Taken apart in full, so that a new field cannot be forgotten.
+    let usual = AppSpec::default();
+    let AppSpec {
+        name,
+        namespace,
+        kind,
+        instances,
+        autostart,
+        restart,
+        stop,
+        after,
+        requires,
+        main,
+        exit_on_error,
+        memory_limit,
+        cron,
+        watch,
+        launch,
+    } = app;
+    let mut to = Writer(Vec::new());
+    to.put("name", text(name));
+    to.some("namespace", namespace.as_deref().map(text));
+    program(launch, &mut to);
+    to.unless("kind", *kind == usual.kind, || word(*kind));
+    // The app named web may have another number, from the environment.
+    to.unless("instances", *instances == 1 && &**name != "web", || number(*instances));
+    to.unless("autostart", *autostart == usual.autostart, || Tree::Flag(*autostart));
+    to.unless("after", after.is_empty(), || texts(after));
+    to.unless("requires", requires.is_empty(), || texts(requires));
+    restarts(restart, *kind, &mut to);
+    to.some("max_memory_restart", memory_limit.map(|bytes| text(&show_bytes(bytes))));
+    to.some("cron_restart", cron.as_deref().map(text));
+    if let Some(watch) = watch {
+        let Watch { paths, ignore, delay } = &**watch;
+        to.put("watch", texts(paths));
+        to.unless("ignore_watch", ignore.is_empty(), || texts(ignore));
+        to.unless("watch_delay", *delay == Millis::ZERO, || millis(*delay));
+    }
+    stops(stop, &mut to);
+    to.unless("main", !main, || Tree::Flag(true));
+    to.unless("exit_on_error", !exit_on_error, || Tree::Flag(true));
+    output(&launch.output, &mut to);
+    rarely(launch.rare.as_deref(), &mut to);
+    to.0
+}
+
+struct Writer(Pairs);
+
+impl Writer {
+    fn put(&mut self, key: &'static str, value: Tree) {
+        self.0.push((key, value));
+    }
+
+    fn some(&mut self, key: &'static str, value: Option<Tree>) {
+        self.0.extend(value.map(|value| (key, value)));
+    }
+
+    fn unless(&mut self, key: &'static str, usual: bool, value: impl FnOnce() -> Tree) {
+        self.some(key, (!usual).then(value));
+    }
+}
+
+fn program(launch: &Launch, to: &mut Writer) {
+    let Launch { interpreter, script, args, cwd, shell, env, output: _, rare: _ } = launch;
+    to.put("script", text(script));
+    // Given, even if empty, it says that a script with blanks in its name is no command line.
+    to.unless("args", args.is_empty() && !script.contains(char::is_whitespace), || texts(args));
+    match interpreter.split_first() {
+        Some((program, arguments)) => {
+            to.put("interpreter", text(program));
+            to.unless("interpreter_args", arguments.is_empty(), || texts(arguments));
+        }
+        None => to.unless("interpreter", app::by_ending(script).is_none(), || text("none")),
+    }
+    to.some("cwd", cwd.as_deref().map(text));
+    let inherited = |(name, value): &ShellVariable| entry(name, value.as_deref().map_or(Tree::Flag(false), text));
+    let shell = shell.variables();
+    to.unless("shell_env", shell.is_empty(), || Tree::Table(shell.iter().map(inherited).collect()));
+    let variable = |(name, value): &(Box<str>, Box<str>)| entry(name, text(value));
+    to.unless("env", env.is_empty(), || Tree::Table(env.iter().map(variable).collect()));
+}
+
+fn restarts(policy: &RestartPolicy, kind: Kind, to: &mut Writer) {
+    let usual = RestartPolicy::default();
+    let RestartPolicy { when, delay, backoff, jitter_percent, max_restarts, min_uptime, stop_exit_codes } = policy;
+    let usually = match kind {
+        Kind::Service => Restart::Always,
+        Kind::Oneshot => Restart::Never,
+    };
+    to.unless("autorestart", *when == usually, || word(*when));
+    to.unless("restart_delay", *delay == usual.delay, || millis(*delay));
+    to.unless("exp_backoff_restart_delay", *backoff == usual.backoff, || millis(*backoff));
+    to.unless("restart_jitter", *jitter_percent == 0, || number(u32::from(*jitter_percent)));
+    let most = || if *max_restarts == u32::MAX { text("unlimited") } else { number(*max_restarts) };
+    to.unless("max_restarts", *max_restarts == usual.max_restarts, most);
+    to.unless("min_uptime", *min_uptime == usual.min_uptime, || millis(*min_uptime));
+    let codes = || Tree::List(stop_exit_codes.iter().map(|code| node(number(u32::from(*code)))).collect());
+    to.unless("stop_exit_codes", stop_exit_codes.is_empty(), codes);
+}
+
+fn stops(policy: &StopPolicy, to: &mut Writer) {
+    let usual = StopPolicy::default();
+    let StopPolicy { signal, timeout, tree } = policy;
+    to.unless("kill_signal", *signal == usual.signal, || text(&signal.to_string()));
+    to.unless("kill_timeout", *timeout == usual.timeout, || millis(*timeout));
+    to.unless("treekill", *tree, || Tree::Flag(false));
+}
+
+fn output(output: &Output, to: &mut Writer) {
+    let Output { mode, out, err, merge } = output;
+    to.unless("log_mode", *mode == LogMode::default(), || word(*mode));
+    to.some("out_file", out.as_deref().map(text));
+    to.some("error_file", err.as_deref().map(text));
+    to.unless("merge_logs", !merge, || Tree::Flag(true));
+}
+
+fn rarely(rare: Option<&Rare>, to: &mut Writer) {
+    let Some(rare) = rare else { return };
+    let Rare { instance_var, increment_var, user, group, umask, nice, oom_score_adj, no_new_privs, limits } = rare;
+    to.some("instance_var", instance_var.as_deref().map(text));
+    to.some("increment_var", increment_var.as_deref().map(text));
+    to.some("user", user.as_deref().map(text));
+    to.some("group", group.as_deref().map(text));
+    to.some("umask", umask.map(|bits| text(&format!("{bits:03o}"))));
+    to.some("nice", nice.map(number));
+    to.some("oom_score_adj", oom_score_adj.map(number));
+    to.some("no_new_privs", no_new_privs.map(Tree::Flag));
+    to.unless("limits", limits.is_empty(), || Tree::Table(limits.iter().map(limit).collect()));
+}
+
+fn limit(limit: &Limit) -> Entry {
+    let Limit { resource, soft, hard } = limit;
+    let bound = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
+    entry(spelled::<Resource>(*resource), text(&format!("{}:{}", bound(*soft), bound(*hard))))
+}
+
+// ---- values
+
+fn text(text: &str) -> Tree {
+    Tree::Text(text.to_owned())
+}
+
+fn texts(list: &[Box<str>]) -> Tree {
+    Tree::List(list.iter().map(|item| node(text(item))).collect())
+}
+
+fn number(number: impl ToString) -> Tree {
+    Tree::Number(Number { text: number.to_string(), octal: false })
+}
+
+fn millis(span: Millis) -> Tree {
+    text(&show_millis(span))
+}
+
+fn word<T: Word + PartialEq>(value: T) -> Tree {
+    text(spelled(value))
+}
+
+/// The word for a value of a closed set.
+fn spelled<T: Word + PartialEq>(value: T) -> &'static str {
+    T::WORDS.iter().find(|(_, known)| *known == value).map(|(word, _)| *word).unwrap_or_default()
+}
+
+/// These were never read from anywhere.
+fn node(tree: Tree) -> Node {
+    Node { tree, span: 0..0 }
+}
+
+fn entry(name: &str, tree: Tree) -> Entry {
+    Entry { name: name.to_owned(), at: 0..0, node: node(tree) }
+}
+
+// ---- TOML
+
+/// What a shell runs is nicer to read, and to change, as the line that it was.
+fn as_shell(table: &mut Pairs) {
+    let find = |key: &str| table.iter().position(|(name, _)| *name == key);
+    let (Some(script), Some(args), None) = (find("script"), find("args"), find("interpreter")) else { return };
+    let is_sh = matches!(table.get(script), Some((_, Tree::Text(program))) if program == "/bin/sh");
+    let line = match table.get(args) {
+        Some((_, Tree::List(words))) if is_sh => match words.as_slice() {
+            [flag, line] if flag.text() == Some("-c") => line.text().map(str::to_owned),
+            _ => None,
+        },
+        _ => None,
+    };
+    if let Some(line) = line.filter(|line| !line.trim().is_empty()) {
+        table.retain(|(name, _)| !["script", "args"].contains(name));
+        table.splice(script..script, [("shell", Tree::Flag(true)), ("command", Tree::Text(line))]);
+    }
+}
+
+/// A value in TOML, with this in place of each dollar of a text.
+fn toml(tree: &Tree, dollars: &str) -> String {
+    match tree {
+        Tree::Nothing | Tree::Odd => "\"\"".to_owned(),
+        Tree::Flag(flag) => flag.to_string(),
+        Tree::Number(number) => number.text.clone(),
+        Tree::Text(text) => quoted(&text.replace('$', dollars)),
+        Tree::List(list) => {
+            let items: Vec<String> = list.iter().map(|node| toml(&node.tree, dollars)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Tree::Table(table) => {
+            let pair = |entry: &Entry| format!("{} = {}", bare(&entry.name), toml(&entry.node.tree, dollars));
+            let pairs: Vec<String> = table.iter().map(pair).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+    }
+}
+
+/// A key, in quotes only where it needs them.
+fn bare(name: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { quoted(name) }
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            control if control.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(control));
+            }
+            plain => quoted.push(plain),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
