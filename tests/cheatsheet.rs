@@ -10,7 +10,7 @@ use common::world::World;
 #[test]
 fn a_container_can_be_asked() {
     let world = World::container();
-    world.run(&["pwd"]).ok().says(world.dir.path());
+    world.run(&["pwd"]).ok().says("/work\n");
     world.pm3("list").ok();
     world.pm3("ping").ok().says("pong");
     world.pm3("stop nobody").ends(1).says("nobody");

@@ -9,14 +9,13 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::lines::Lines;
 use common::ns::{Ns, signal};
 use common::world::{Process, World, field};
-use common::{PATIENCE, PM3, needs};
+use common::{PATIENCE, needs};
 use pm3::supervisor::event::Sig;
 
 /// What Heroku gives a dyno to end.
@@ -48,9 +47,6 @@ impl Dyno {
             return None;
         }
         let mut world = World::bare_in(Ns::pid1().with("uid:1000"));
-        fs::create_dir(world.dir.at("bin")).unwrap();
-        symlink(PM3, world.dir.at("bin/pm3")).unwrap();
-        world.set("PATH", &format!("{}:{}", world.dir.at("bin"), std::env::var("PATH").unwrap()));
         world.unset("PM3_HOME");
         world.set("DYNO", "web.1");
         // Any that is free.
@@ -59,9 +55,9 @@ impl Dyno {
         for (name, value) in config {
             world.set(name, value);
         }
-        fs::copy("tests/apps/index.js", world.dir.at("server.js")).unwrap();
-        fs::copy("tests/apps/hello-world.py", world.dir.at("clock.py")).unwrap();
-        world.dir.file("pm3.toml", &change(fs::read_to_string("conf/heroku/pm3.toml").unwrap()));
+        world.app("index.js", "server.js");
+        world.app("hello-world.py", "clock.py");
+        world.file("pm3.toml", &change(fs::read_to_string("conf/heroku/pm3.toml").unwrap()));
 
         let mut command = world.command(&["/bin/sh", "-c", &procfile("web")]);
         let mut shell = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

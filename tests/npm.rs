@@ -7,7 +7,6 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -34,10 +33,9 @@ impl Project {
     fn new(node: &Path) -> Option<Project> {
         needs("npm", 1)?;
         let mut world = World::bare();
-        let (bin, path) = (world.dir.at("bin"), std::env::var("PATH").unwrap());
-        fs::create_dir(&bin).unwrap();
-        symlink(node, world.dir.at("bin/node")).unwrap();
-        world.set("PATH", &format!("{bin}:{path}"));
+        world.program("node", node);
+        // The installed one is the only one.
+        fs::remove_file(world.home("bin/pm3")).unwrap();
         // Nothing of whoever runs the tests, and nothing from outside.
         world.set("NPM_CONFIG_USERCONFIG", "/dev/null");
         for (option, value) in
@@ -47,7 +45,7 @@ impl Project {
         }
         world.set("name", "app");
         world.set("NODE_APP_INSTANCE", "0");
-        fs::copy("tests/apps/index.js", world.dir.at("index.js")).unwrap();
+        world.app("index.js", "index.js");
         let project = Project { world, name: name() };
         let tarballs = project.pack(&[&binary()]);
         assert_eq!(tarballs.len(), 2, "{tarballs:?}");
@@ -63,7 +61,7 @@ impl Project {
 
     /// The tarballs' paths, for `npm install`.
     fn tarballs(&self) -> Vec<String> {
-        let mut files: Vec<String> = fs::read_dir(self.world.dir.at("dist"))
+        let mut files: Vec<String> = fs::read_dir(self.world.at("dist"))
             .unwrap()
             .map(|entry| format!("./dist/{}", entry.unwrap().file_name().to_str().unwrap()))
             .collect();
@@ -115,7 +113,7 @@ fn replaceable() -> Option<PathBuf> {
 /// A project whose node has no `process.execve`, whichever it is.
 fn of_older_node() -> Option<Project> {
     let mut project = Project::new(&needs("node", 1)?)?;
-    let old = project.world.dir.file("old.js", "delete process.execve\n");
+    let old = project.world.file("old.js", "delete process.execve\n");
     project.world.set("NODE_OPTIONS", &format!("--require={old}"));
     project.install();
     Some(project)
@@ -125,7 +123,7 @@ fn of_older_node() -> Option<Project> {
 fn a_node_app_runs(project: &mut Project) {
     let world = &mut project.world;
     world.run(&["npx", "pm3", "--version"]).ok().says(env!("CARGO_PKG_VERSION"));
-    world.dir.file("seven.js", "process.exit(Number(process.argv[2]))\n");
+    world.file("seven.js", "process.exit(Number(process.argv[2]))\n");
     world.run(&["npx", "pm3", "run", "--", "node", "seven.js", "7"]).ends(7);
     world.run(&["node_modules/.bin/pm3", "run", "--", "node", "seven.js", "0"]).ok();
     world.run(&["node_modules/.bin/pm3", "run", "--", "no such program"]).ends(127).says("no such program");
@@ -198,7 +196,7 @@ fn a_registry_serves_each_machine_its_own_binary() {
     // The other machine's number, elf(5).
     let (own, other, number) = if cfg!(target_arch = "x86_64") { ("x64", "arm64", 183) } else { ("arm64", "x64", 62) };
     foreign[18] = number;
-    let foreign_path = project.world.dir.at("foreign");
+    let foreign_path = project.world.at("foreign");
     fs::write(&foreign_path, foreign).unwrap();
     assert_eq!(project.pack(&[&binary(), &foreign_path]).len(), 3);
 
@@ -212,10 +210,10 @@ fn a_registry_serves_each_machine_its_own_binary() {
     registry.kill().unwrap();
     registry.wait().unwrap();
 
-    let folder = |cpu: &str| project.world.dir.at(&format!("node_modules/{}-linux-{cpu}", project.name));
+    let folder = |cpu: &str| project.world.at(&format!("node_modules/{}-linux-{cpu}", project.name));
     assert!(Path::new(&folder(own)).join("pm3").is_file());
     assert!(!Path::new(&folder(other)).exists());
-    for package in [project.world.dir.at(&format!("node_modules/{}", project.name)), folder(own)] {
+    for package in [project.world.at(&format!("node_modules/{}", project.name)), folder(own)] {
         let text = fs::read_to_string(Path::new(&package).join("package.json")).unwrap();
         let description: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(description["version"], env!("CARGO_PKG_VERSION"));

@@ -30,6 +30,10 @@ for (const signal of ['SIGTERM', 'SIGINT']) {
   })
 }
 
+// A leak.
+const kept = []
+process.on('SIGUSR2', () => kept.push(Buffer.alloc(40 << 20, 1)))
+
 const up = () => {
   tell('up')
   console.log(`${name} ${instance} is up`)

@@ -4,12 +4,14 @@
 //! - [`World::bare`]: a machine whose PID 1 is somebody else. The first command starts a supervisor in the background,
 //!   with a `PM3_HOME` of this world, and [`World::end`] ends it with `pm3 kill` and checks that nobody is left.
 //!
-//! Commands run in the world's directory with a small environment: `PATH`, `HOME`, `TELL`, and what [`World::set`]
-//! adds. Apps tell what happens to them by writing lines to `$TELL`, a named pipe that [`World::told`] reads: so a test
+//! Commands run in the folder `work` of the world's directory, with a small environment: `PATH` with pm3 in it, `HOME`,
+//! `TELL`, and what [`World::set`] adds. Apps tell what happens to them by writing lines to `$TELL`, a named pipe that [`World::told`] reads: so a test
 //! waits for the event itself and never for a time.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -73,8 +75,9 @@ pub struct World {
     kept: Vec<String>,
     env: BTreeMap<String, String>,
     bare: bool,
+    typed: RefCell<Vec<String>>,
     // Last, as it is removed when nobody writes to it any more.
-    pub dir: Dir,
+    dir: Dir,
 }
 
 impl World {
@@ -106,13 +109,26 @@ impl World {
         nix::unistd::mkfifo(pipe.as_str(), Mode::from_bits_truncate(0o666)).unwrap();
         // For both: so nobody's opening waits, and there is no end of file between two writers.
         let told = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        for folder in ["work", "bin"] {
+            fs::create_dir(dir.at(folder)).unwrap();
+        }
+        symlink(PM3, dir.at("bin/pm3")).unwrap();
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+        let path = format!("{}:{path}", dir.at("bin"));
         let mut env = BTreeMap::from([("PATH", path), ("HOME", dir.path().to_owned()), ("TELL", pipe)]);
         if bare {
             env.insert("PM3_HOME", dir.at("home"));
         }
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        World { init, told: Lines::new("what the apps tell", told), kept: Vec::new(), env, bare, dir }
+        World {
+            init,
+            told: Lines::new("what the apps tell", told),
+            kept: Vec::new(),
+            env,
+            bare,
+            typed: RefCell::default(),
+            dir,
+        }
     }
 
     pub fn is_bare(&self) -> bool {
@@ -129,15 +145,36 @@ impl World {
         self.env.remove(name);
     }
 
-    /// `PM3_HOME` of a bare world.
+    /// The path of a name in the folder where commands run.
+    pub fn at(&self, name: &str) -> String {
+        self.dir.at(&format!("work/{name}"))
+    }
+
+    /// Writes a file into that folder, and returns its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        self.dir.file(&format!("work/{name}"), text)
+    }
+
+    /// Copies an app of `tests/apps/` there, under this name.
+    pub fn app(&self, app: &str, name: &str) {
+        fs::copy(format!("tests/apps/{app}"), self.at(name)).unwrap();
+    }
+
+    /// A name in `$HOME`, which is not where commands run; `home/` in it is `$PM3_HOME` of a bare world.
     pub fn home(&self, name: &str) -> String {
-        Path::new(&self.dir.at("home")).join(name).to_str().unwrap().to_owned()
+        self.dir.at(name)
+    }
+
+    /// A program that is found in `PATH` under this name, before all others.
+    pub fn program(&self, name: &str, path: &Path) {
+        let _ = fs::remove_file(self.dir.at(&format!("bin/{name}")));
+        symlink(path, self.dir.at(&format!("bin/{name}"))).unwrap();
     }
 
     /// A command of this world that has not been started; its stdin is empty.
     pub fn command(&self, argv: &[&str]) -> Command {
         let mut command = self.init.visitor(argv);
-        command.env_clear().env(super::ROLE, "1").envs(&self.env).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env_clear().env(super::ROLE, "1").envs(&self.env).current_dir(self.at(".")).stdin(Stdio::null());
         command
     }
 
@@ -156,10 +193,39 @@ impl World {
     /// `pm3` with these words, split at blanks.
     #[track_caller]
     pub fn pm3(&self, words: &str) -> Said {
-        let argv: Vec<&str> = [PM3].into_iter().chain(words.split_whitespace()).collect();
-        let mut said = self.run(&argv);
-        said.line = format!("pm3 {words}");
-        said
+        self.run(&[&["pm3"], &*words.split_whitespace().collect::<Vec<_>>()].concat())
+    }
+
+    /// A line as it is typed to a shell.
+    #[track_caller]
+    pub fn types(&self, line: &str) -> Said {
+        self.typed.borrow_mut().push(line.to_owned());
+        self.run(&["/bin/sh", "-c", line])
+    }
+
+    /// The same, of a command that goes on until it is ended: it has not been started.
+    pub fn typing(&self, line: &str) -> Command {
+        self.typed.borrow_mut().push(line.to_owned());
+        self.command(&["/bin/sh", "-c", &format!("exec {line}")])
+    }
+
+    /// Whether this line was typed.
+    pub fn has_typed(&self, line: &str) -> bool {
+        self.typed.borrow().iter().any(|typed| typed == line)
+    }
+
+    /// What `pm3 list` shows, row by row.
+    #[track_caller]
+    pub fn rows(&self) -> Vec<Row> {
+        Row::all(&self.pm3("list").ok().out)
+    }
+
+    /// The one row of this name.
+    #[track_caller]
+    pub fn row(&self, name: &str) -> Row {
+        let mut rows = self.rows().into_iter().filter(|row| row["name"] == *name);
+        let (Some(row), None) = (rows.next(), rows.next()) else { panic!("none or several rows of {name}") };
+        row
     }
 
     /// Waits until an app has told a line that begins with this, and takes it. What comes before it is kept.
@@ -219,6 +285,32 @@ impl World {
             self.init.signal(Sig::TERM);
             assert_eq!(self.init.end(), End::Code(0), "{:#?}", self.init.err_rest());
         }
+    }
+}
+
+/// A row of `pm3 list`'s table: its cells, by the column's name.
+#[derive(Debug)]
+pub struct Row(BTreeMap<String, String>);
+
+impl Row {
+    /// The rows of a table that stands somewhere in this text.
+    pub fn all(text: &str) -> Vec<Row> {
+        let cells = |line: &str| {
+            let inside = line.strip_prefix('│')?.strip_suffix('│')?;
+            Some(inside.split('│').map(|cell| cell.trim().to_owned()).collect::<Vec<String>>())
+        };
+        let mut lines = text.lines().filter_map(cells);
+        let Some(names) = lines.next() else { return Vec::new() };
+        lines.map(|cells| Row(names.iter().cloned().zip(cells).collect())).collect()
+    }
+}
+
+impl std::ops::Index<&str> for Row {
+    type Output = String;
+
+    #[track_caller]
+    fn index(&self, column: &str) -> &String {
+        self.0.get(column).unwrap_or_else(|| panic!("no column {column} in {self:?}"))
     }
 }
 
