@@ -10,9 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use common::deeds::Gate;
 use common::lines::Lines;
+use common::ns::{Ns, signal};
+use common::tty::Terminal;
 use common::world::{Process, World};
-use common::{app, lacking, needs};
+use common::{app, lacking, needs, this_binary};
 use pm3::supervisor::event::Sig;
 
 /// The one place where the name stands.
@@ -185,6 +188,41 @@ fn an_older_node_stays_and_hands_on() {
     project.world.signal(pm3.inside, Sig::KILL);
     assert!(std::iter::from_fn(|| out.next()).any(|line| line == "code 137"));
     shell.wait().unwrap();
+}
+
+/// A terminal tells everybody in its foreground of a ^C: pm3 must not hear of it a second time, which would be haste.
+#[test]
+fn an_older_node_passes_no_key_on() {
+    let Some(project) = of_older_node() else { return };
+    let mut gate = Gate::new(project.world.at("gate"));
+    let argv = app(&["listen", "say:ready", "hear:TERM", &format!("gate:{}", gate.path)]);
+    let file = format!("[[apps]]\nname = \"app\"\ncommand = {:?}\n", argv.join(" "));
+    let file = project.world.file("pm3.toml", &file);
+    let (mut terminal, slave) = Terminal::open();
+    let mut ns = Ns::second().terminal(slave).unless_given(&["PM3_HOME", "PM3_LOG", "RUST_LOG"]);
+    for (name, value) in project.world.environment() {
+        ns = ns.env(name, value);
+    }
+    let mut shell =
+        ns.start(&[&this_binary(), "shell", "fg", "--", &project.world.at("node_modules/.bin/pm3"), "init", &file]);
+    until(&mut terminal, "ready");
+    terminal.press("\x03");
+    until(&mut terminal, "[pm3] stopping: SIGINT");
+    until(&mut terminal, "heard SIGTERM");
+    // What is not a key is handed on, after all that came before.
+    let node = Process::all_beside(shell.pid).into_iter().find(|process| process.line.starts_with("node ")).unwrap();
+    signal(node.outside, Sig::TERM);
+    until(&mut terminal, "SIGTERM again");
+    gate.open();
+    until(&mut terminal, "shell: ended code 0");
+    shell.end();
+    let seen = &terminal.screen.taken;
+    assert!(!seen.iter().any(|line| line.contains("SIGINT again")), "{seen:#?}");
+}
+
+/// Waits for a line on the screen with this text.
+fn until(terminal: &mut Terminal, text: &str) {
+    while !terminal.line().contains(text) {}
 }
 
 /// From a registry each machine takes the package that fits, and none that does not. Nothing is run at install.

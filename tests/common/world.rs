@@ -145,6 +145,11 @@ impl World {
         self.env.remove(name);
     }
 
+    /// The variables of its commands.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The path of a name in the folder where commands run.
     pub fn at(&self, name: &str) -> String {
         self.dir.at(&format!("work/{name}"))
