@@ -6,6 +6,8 @@
 mod args;
 mod ask;
 mod boot;
+mod live;
+mod package;
 mod verbs;
 mod view;
 
@@ -82,7 +84,7 @@ pub fn main(words: Vec<OsString>) -> Next {
 fn style() -> view::Style {
     let terminal = io::stdout().is_terminal();
     view::Style {
-        width: if terminal { sys::tty::columns(io::stdout()).map(usize::from) } else { None },
+        width: if terminal { sys::tty::size(io::stdout()).map(|(columns, _)| columns.into()) } else { None },
         color: terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
     }
 }

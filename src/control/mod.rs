@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::supervisor::event::Count;
 use crate::supervisor::event::{Outcome, Sig, Verb};
-use crate::supervisor::packing;
 use crate::supervisor::spec::{AppSpec, Right};
 
 /// The versions of the protocol that this pm3 speaks, newest first.
@@ -94,7 +93,6 @@ pub enum Request {
     Apply {
         /// `start`, `restart` or `reload`.
         verb: Verb,
-        #[serde(serialize_with = "packing::serialize")]
         apps: Vec<AppSpec>,
         /// The environment that new apps get.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,6 +197,8 @@ pub struct Row {
     /// The app's name, which its instances share.
     pub name: Box<str>,
     pub namespace: Box<str>,
+    /// The file that runs: with its directory, unless it is looked up in `$PATH`.
+    pub script: Box<str>,
     /// Of the app, as its package.json says; empty where that is not known. pm3 leaves it to clients, who read files.
     pub version: Box<str>,
     /// PM2's word: `fork` or `cluster`.
@@ -235,7 +235,8 @@ pub struct Row {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Described {
-    /// As it is now. Values of variables are [`MASKED`] unless secrets were asked for. An app that was scaled to none
+    /// As it is now. Values of variables are [`MASKED`] unless secrets were asked for or the variable
+    /// [is harmless](is_harmless). An app that was scaled to none
     /// is described as one instance that does not start by itself.
     pub spec: AppSpec,
     pub instances: Vec<Detail>,
@@ -243,6 +244,35 @@ pub struct Described {
 
 /// What stands in place of a variable's value.
 pub const MASKED: &str = "***";
+
+/// Whether a variable's value is no secret, by what the variable is for: it is shown to whoever may see the list. All
+/// others are masked: no list of suspicious names would be complete.
+pub fn is_harmless(variable: &str) -> bool {
+    const HARMLESS: [&str; 21] = [
+        "DYNO",
+        "HOME",
+        "HOST",
+        "HOSTNAME",
+        "LANG",
+        "LC_ALL",
+        "LOGNAME",
+        "NODE_APP_INSTANCE",
+        "NODE_ENV",
+        "PATH",
+        "PM3_HOME",
+        "PORT",
+        "PWD",
+        "PYTHONUNBUFFERED",
+        "SHELL",
+        "TERM",
+        "TZ",
+        "USER",
+        "WEB_CONCURRENCY",
+        "name",
+        "pm_id",
+    ];
+    HARMLESS.contains(&variable)
+}
 
 /// An instance, as `show` tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -258,6 +288,8 @@ pub struct Detail {
     pub next_start_ms: Option<u64>,
     /// Runs that have ended, the newest last; no more than 10.
     pub runs: Vec<Past>,
+    /// The directory that it starts in.
+    pub cwd: Box<str>,
     /// The files that its output goes to, where it goes to files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_file: Option<Box<str>>,

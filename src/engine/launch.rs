@@ -84,7 +84,16 @@ pub(super) fn plan(
     })
 }
 
-fn directory(app: &AppSpec, settings: &Settings) -> PathBuf {
+/// The file that an app runs, for people to see: as the app names it, in the directory that it starts in. A program
+/// that may be in `$PATH` is left as it is.
+pub(super) fn script(app: &AppSpec, settings: &Settings) -> PathBuf {
+    let script = Path::new(&*app.launch.script);
+    let is_file = !app.launch.interpreter.is_empty() || app.launch.script.contains('/');
+    if is_file { directory(app, settings).join(script) } else { script.to_path_buf() }
+}
+
+/// The directory that an app starts in.
+pub(super) fn directory(app: &AppSpec, settings: &Settings) -> PathBuf {
     let start = Path::new(&*settings.cwd);
     app.launch.cwd.as_deref().map_or_else(|| start.to_path_buf(), |cwd| start.join(cwd))
 }

@@ -6,7 +6,6 @@
 //! restart in the same wake-up sees the exit.
 
 pub mod boot;
-mod cpu;
 mod cron;
 mod effects;
 mod launch;
@@ -82,8 +81,6 @@ pub struct Engine {
     unfinished: bool,
     pace: sample::Pace,
     oom: cgroup::OomWatch,
-    /// The last looks at how busy runs are.
-    looks: cpu::Looks,
     /// What happened and the supervisor has not been told yet.
     events: VecDeque<Event>,
     /// Memory has been used since it was last given back.
@@ -341,13 +338,11 @@ impl Engine {
             }
             Request::List => {
                 self.look_around();
-                let rows = self.rows();
-                return self.reply(client, &Reply::List { rows });
+                return self.reply(client, &Reply::List { rows: self.rows() });
             }
             Request::Describe { targets, secrets } => {
                 self.look_around();
-                let described = self.described(&targets, secrets);
-                return self.reply(client, &described);
+                return self.reply(client, &self.described(&targets, secrets));
             }
             Request::Operate { targets, .. } | Request::Signal { targets, .. } if targets.is_empty() => {
                 let failed = vec!["no target; name an app, a namespace, an id or all".into()];

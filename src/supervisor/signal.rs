@@ -59,6 +59,7 @@ impl Sig {
     pub const CONT: Sig = Sig(18);
     pub const STOP: Sig = Sig(19);
     pub const TSTP: Sig = Sig(20);
+    pub const WINCH: Sig = Sig(28);
     pub const TTIN: Sig = Sig(21);
     pub const TTOU: Sig = Sig(22);
     pub const XFSZ: Sig = Sig(25);

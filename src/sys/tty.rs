@@ -1,11 +1,13 @@
-//! The terminal that pm3 was started on, for `pm3 run`: its child becomes the foreground, so that ^C reaches it alone
-//! and once. Everything here is best effort: no terminal, or one of somebody else, is the normal case.
+//! The terminal that pm3 was started on. For `pm3 run`: its child becomes the foreground, so that ^C reaches it alone and
+//! once. For verbs that draw: its size and its manners. Everything here is best effort: no terminal, or one of somebody
+//! else, is the normal case.
 
 use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};
 
 use super::signals;
@@ -54,10 +56,47 @@ fn ask(question: impl Fn(BorrowedFd) -> bool) -> bool {
     }
 }
 
-/// How many columns the terminal behind `fd` has; None if it is no terminal, or one that does not know.
-pub fn columns(fd: impl AsFd) -> Option<u16> {
+/// How many columns and rows the terminal behind `fd` has; None if it is no terminal, or one that does not know.
+pub fn size(fd: impl AsFd) -> Option<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes one `winsize`, and `size` is one.
     let known = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } == 0;
-    (known && size.ws_col > 0).then_some(size.ws_col)
+    (known && size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
+/// A terminal that does not show what is typed, until this is dropped; what was typed meanwhile is thrown away then, so
+/// that no shell takes it for a command. Keys that send signals still do.
+#[derive(Debug)]
+pub struct Quiet {
+    before: Termios,
+    quiet: Termios,
+}
+
+/// Makes the terminal on stdin quiet; None if it is none. A process in the background is stopped by this, unless
+/// SIGTTOU is blocked or ignored.
+pub fn quiet() -> Option<Quiet> {
+    let before = tcgetattr(std::io::stdin()).ok()?;
+    let mut quiet = before.clone();
+    quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
+    let quiet = Quiet { before, quiet };
+    quiet.redo();
+    Some(quiet)
+}
+
+impl Quiet {
+    /// Makes it quiet again.
+    pub fn redo(&self) {
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.quiet);
+    }
+
+    /// Makes it as it was: for a while, if `redo` follows.
+    pub fn undo(&self) {
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSAFLUSH, &self.before);
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.undo();
+    }
 }

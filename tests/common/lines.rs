@@ -47,6 +47,25 @@ impl Lines {
         std::iter::from_fn(|| self.next()).collect()
     }
 
+    /// Everything up to and with the next `mark`, lines or not.
+    #[track_caller]
+    pub fn until(&mut self, mark: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let so_far = String::from_utf8_lossy(&self.unread);
+            if let Some(at) = so_far.find(mark) {
+                let found = so_far[..at + mark.len()].to_owned();
+                // As many bytes: what is not UTF-8 would count for more, and nobody writes it here.
+                self.unread.drain(..found.len());
+                return found;
+            }
+            let name = self.name;
+            assert!(!self.ended, "{name}: ended without {mark:?}: {so_far:?}");
+            let so_far = so_far.into_owned();
+            assert!(self.fill(deadline), "{name}: no {mark:?} within {PATIENCE:?}; so far: {so_far:?}");
+        }
+    }
+
     /// Everything up to the end of the stream, as it stands; its last line may lack its end.
     pub fn text(&mut self) -> String {
         let deadline = Instant::now() + PATIENCE;

@@ -17,7 +17,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::exit;
 
 use nix::fcntl::{OFlag, open};
@@ -52,6 +52,18 @@ impl Terminal {
         tcsetattr(&slave, SetArg::TCSANOW, &modes).unwrap();
         let keys = File::from(master.as_fd().try_clone_to_owned().unwrap());
         (Terminal { keys, screen: Lines::new("terminal", OwnedFd::from(master)) }, slave)
+    }
+
+    /// Gives the terminal this many columns and rows.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: TIOCSWINSZ reads one `winsize`.
+        assert_eq!(unsafe { libc::ioctl(self.keys.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }, 0);
+    }
+
+    /// Whether what is typed is shown.
+    pub fn echoes(&self) -> bool {
+        tcgetattr(&self.keys).unwrap().local_flags.contains(LocalFlags::ECHO)
     }
 
     /// Types: `\x03` is ^C, `\x1a` is ^Z.

@@ -12,14 +12,13 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::poll::{PollTimeout, poll};
 use pm3::control::Row;
-use pm3::control::client::Client;
-use pm3::control::place::{Address, Candidate};
 use pm3::supervisor::event::Sig;
 
 use crate::common::lines::Lines;
 use crate::common::ns::{Ns, signal};
+use crate::common::tty::Terminal;
 use crate::common::{PATIENCE, PM3, ROLE, this_binary};
-use crate::desk::{Scratch, dial, hear, is_over, peer, say};
+use crate::desk::{Scratch, dial, hear, is_over, say};
 
 /// Two instances of `web`, and `worker` in a namespace of its own. All of them wait for their end.
 fn plan() -> String {
@@ -55,17 +54,17 @@ fn plan() -> String {
 }
 
 /// A pm3 that supervises, as this test's child.
-pub struct Init {
+struct Init {
     child: Child,
     /// What its apps say.
-    pub out: Lines,
-    /// What pm3 says. Kept open: a pm3 that nobody listens to says less.
-    err: Lines,
+    out: Lines,
+    /// Kept open: a pm3 that nobody listens to says less.
+    _err: Lines,
     scratch: Scratch,
 }
 
 impl Init {
-    pub fn start() -> Init {
+    fn start() -> Init {
         Init::with_limit(None)
     }
 
@@ -95,37 +94,20 @@ impl Init {
         for _ in 0..3 {
             while !err.next().expect("pm3 has ended").contains(": online") {}
         }
-        Init { child, out, err, scratch }
+        Init { child, out, _err: err, scratch }
     }
 
     fn socket(&self) -> PathBuf {
         self.scratch.path("socket")
     }
 
-    pub fn pid(&self) -> i32 {
+    fn pid(&self) -> i32 {
         self.child.id().try_into().unwrap()
     }
 
     /// Runs `pm3 WORDS`.
     fn pm3(&self, words: &[&str]) -> Said {
         said(bare(&self.scratch).args(words).arg("--socket").arg(self.socket()))
-    }
-
-    /// A client as `pm3` itself is one.
-    pub fn client(&self) -> Client {
-        let candidate = Candidate { address: Address::parse(&self.socket()), named: true };
-        Client::connect(&[candidate], pm3::sys::place::uid(), peer).unwrap()
-    }
-
-    /// Lets pm3 read its file again, and waits until it has.
-    pub fn read_again(&mut self) {
-        signal(self.pid(), Sig::HUP);
-        while !self.err.next().expect("pm3 has ended").contains("file read again") {}
-    }
-
-    /// Waits for the end of pm3; its exit code.
-    pub fn ended(&mut self) -> i32 {
-        self.child.wait().unwrap().code().unwrap()
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -444,4 +426,23 @@ fn all_that_is_asked_of_a_thousand_at_once_is_answered() {
         let streams: Vec<UnixStream> = (0..25).map(|_| asked(&socket)).collect();
         assert!(streams.iter().all(|stream| hear(stream).contains("\"name\":\"worker\"")));
     }
+}
+
+#[test]
+fn a_list_that_is_watched_ends_with_its_supervisor_and_leaves_the_terminal_as_it_was() {
+    let pm3 = Init::start();
+    let (mut terminal, other) = Terminal::open();
+    terminal.resize(100, 24);
+    let mut command = bare(&pm3.scratch);
+    command.args(["ls", "--watch", "--socket"]).arg(pm3.socket());
+    command.stdin(other.try_clone().unwrap()).stderr(other.try_clone().unwrap()).stdout(other);
+    let mut child = command.spawn().unwrap();
+    // It must not keep the terminal open.
+    drop(command);
+    terminal.screen.until("└");
+    drop(pm3);
+    let rest = terminal.screen.text();
+    assert!(rest.contains("\x1b[?25h\x1b[?1049l"), "{rest:?}");
+    assert!(rest.contains("[PM3][ERROR] "), "{rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(69));
 }

@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod clients;
 mod corners;
 mod states;
 mod stories;

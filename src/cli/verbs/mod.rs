@@ -4,11 +4,16 @@
 
 mod check;
 mod completion;
+mod env;
+mod jlist;
 mod list;
 mod operate;
+mod pid;
 mod ping;
 mod report;
+mod show;
 mod startup;
+mod why;
 
 use clap::Subcommand;
 
@@ -22,6 +27,13 @@ pub(super) enum Verb {
     Stop(operate::Stop),
     Restart(operate::Restart),
     List(list::Args),
+    Show(show::Args),
+    Why(why::Args),
+    Env(env::Args),
+    Pid(pid::Pid),
+    Id(pid::Id),
+    Jlist(jlist::Jlist),
+    Prettylist(jlist::Prettylist),
     Ping(ping::Args),
     Check(check::Args),
     Startup(startup::Startup),
@@ -38,6 +50,13 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Report {
         Verb::Stop(args) => operate::stop(&args, context),
         Verb::Restart(args) => operate::restart(&args, context),
         Verb::List(args) => list::run(&args, context),
+        Verb::Show(args) => show::run(&args, context),
+        Verb::Why(args) => why::run(&args, context),
+        Verb::Env(args) => env::run(&args, context),
+        Verb::Pid(args) => pid::pids(&args, context),
+        Verb::Id(args) => pid::ids(&args, context),
+        Verb::Jlist(jlist::Jlist { secrets }) => jlist::run(secrets, jlist::Form::Line, context),
+        Verb::Prettylist(jlist::Prettylist { secrets }) => jlist::run(secrets, jlist::Form::Pretty, context),
         Verb::Ping(args) => ping::run(&args, context),
         Verb::Check(args) => check::run(args),
         Verb::Startup(args) => startup::startup(&args),

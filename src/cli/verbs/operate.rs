@@ -2,8 +2,6 @@
 //! table, as PM2's users expect after every change.
 
 use crate::cli::ask::{Context, ERROR, TAG};
-use crate::cli::view::list;
-use crate::cli::view::sort::Sort;
 use crate::cli::{Exit, Report};
 use crate::supervisor::event::Verb;
 
@@ -56,9 +54,7 @@ fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
         let done: String = outcome.done.iter().map(|who| format!("{TAG} [{who}] ✓\n")).collect();
         let err: String = outcome.failed.iter().map(|why| format!("{ERROR}{why}\n")).collect();
         let exit = if outcome.failed.is_empty() { Exit::Done } else { Exit::Failed };
-        // What was asked for is done. Without apps to run pm3 may have ended since: then there is no table to show.
-        let table =
-            client.list().map(|rows| list::table(&Sort::default().of(&rows), context.style)).unwrap_or_default();
+        let table = super::list::after_change(client, context.style);
         Ok(Report { out: done + &table, err, exit })
     })
 }

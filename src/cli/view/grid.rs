@@ -88,3 +88,33 @@ impl<'a> Grid<'a> {
         self.out.push('\n');
     }
 }
+
+/// A table of names and values, as `show` has: a value that has no room goes on below itself, so that nothing is lost.
+pub(in crate::cli) fn pairs<'a>(
+    out: &mut String,
+    pairs: impl IntoIterator<Item = (&'a str, &'a str, Paint)>,
+    style: Style,
+) {
+    let pairs: Vec<(Cell, String, Paint)> = pairs
+        .into_iter()
+        .map(|(name, value, paint)| (Cell::plain(name), text::printable(value).into_owned(), paint))
+        .collect();
+    let names = pairs.iter().map(|(name, ..)| name.width).max().unwrap_or(0);
+    let values = pairs.iter().map(|(_, value, _)| text::width(value)).max().unwrap_or(0);
+    let room = style.width.map_or(usize::MAX, |width| width.saturating_sub(breadth([0, 0].into_iter())));
+    // Names are cut only where values would have next to nothing.
+    let names = names.min(room.saturating_sub(values.min(VALUE_MIN))).max(1);
+    let widths = [names, values.min(room.saturating_sub(names)).max(1)];
+    let mut grid = Grid::open(out, &widths, style);
+    for (name, value, paint) in pairs {
+        let mut name = name;
+        for line in text::wrap(&value, widths[1]) {
+            grid.row([&name, &Cell::new(line, paint)]);
+            name = Cell::default();
+        }
+    }
+    grid.close();
+}
+
+/// What a value has at least, before its name is cut.
+const VALUE_MIN: usize = 16;

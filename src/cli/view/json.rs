@@ -15,6 +15,13 @@ pub(in crate::cli) fn pretty<T: Serialize>(value: &T) -> String {
     tame(text)
 }
 
+/// A value as JSON in one line.
+pub(in crate::cli) fn line<T: Serialize>(value: &T) -> String {
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    tame(text)
+}
+
 /// JSON itself escapes the control characters of ASCII alone.
 fn tame(text: String) -> String {
     let is_wild = |letter: char| letter != '\n' && text::is_unruly(letter);

@@ -58,8 +58,11 @@ const LEAVING: [(Column, usize, usize); 12] = [
     (Column::Restarts, 0, 16),
     (Column::Memory, 0, 16),
     (Column::Cpu, 0, 16),
-    (Column::Status, 0, 1),
+    (Column::Status, 0, 6),
 ];
+
+/// In a narrower terminal there is never room for versions, which cost the client a look at some files.
+pub(in crate::cli) const VERSIONS_FROM: usize = 90;
 
 impl Column {
     fn title(self) -> &'static str {

@@ -4,10 +4,13 @@
 //! ([`text::printable`]).
 
 pub(super) mod grid;
+pub(super) mod jlist;
 pub(super) mod json;
 pub(super) mod list;
+pub(super) mod show;
 pub(super) mod sort;
 pub(super) mod text;
+pub(super) mod why;
 
 /// How the reader sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +27,8 @@ pub(super) enum Paint {
     Plain,
     /// Heads of columns, and ids.
     Title,
+    /// A heading on a line of its own.
+    Heading,
     Bold,
     /// `fork`.
     Inverse,
@@ -40,7 +45,7 @@ impl Paint {
         match self {
             Paint::Plain => None,
             Paint::Title => Some("1;36"),
-            Paint::Inverse => Some("1;7"),
+            Paint::Heading | Paint::Inverse => Some("1;7"),
             Paint::Bold => Some("1"),
             Paint::Good => Some("1;32"),
             Paint::Coming => Some("1;34"),
@@ -73,5 +78,12 @@ impl Style {
             }
             None => out.push_str(text),
         }
+    }
+
+    /// A heading over a table, in the reversed bar that PM2 has; as wide as there is room for.
+    pub(super) fn heading(self, out: &mut String, words: &str) {
+        let words = text::cut(words, self.width.unwrap_or(usize::MAX).saturating_sub(2));
+        self.paint(out, &format!(" {words} "), Paint::Heading);
+        out.push('\n');
     }
 }

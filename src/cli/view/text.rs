@@ -2,6 +2,7 @@
 //! sizes and times.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Without what moves the reader's cursor, breaks a line, or turns the direction of what follows. Marks that are only
 /// invisible stay: some scripts are written with them.
@@ -116,6 +117,36 @@ pub(in crate::cli) fn cut(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// In pieces of at most this width, so that nothing is lost: at spaces where that is possible. At least one piece, and at
+/// least one character in each.
+pub(in crate::cli) fn wrap(text: &str, width: usize) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while self::width(rest) > width {
+        let mut used = 0;
+        let (mut end, mut space) = (0, None);
+        for (at, letter) in rest.char_indices() {
+            used += columns(letter);
+            if used > width && at > 0 {
+                break;
+            }
+            end = at + letter.len_utf8();
+            if letter == ' ' && at > 0 {
+                space = Some(at);
+            }
+        }
+        // A break at a space that leaves most of the line empty costs more than it helps.
+        let fair = space.filter(|at| !rest.get(end..).is_some_and(|rest| rest.starts_with(' ')) && at * 3 >= end);
+        let (line, after) = rest.split_at(fair.unwrap_or(end));
+        lines.push(line.trim_end());
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    if !rest.is_empty() || lines.is_empty() {
+        lines.push(rest);
+    }
+    lines
+}
+
 /// A span as PM2 prints an uptime: one unit, the largest of which there is more than one.
 pub(in crate::cli) fn span(ms: u64) -> String {
     let seconds = ms / 1_000;
@@ -127,6 +158,19 @@ pub(in crate::cli) fn span(ms: u64) -> String {
 /// As PM2 prints it: `0` while it is not online.
 pub(in crate::cli) fn uptime(ms: u64) -> String {
     if ms == 0 { "0".to_owned() } else { span(ms) }
+}
+
+/// A span in words, for sentences: `40 ms`, `1.5 s`, `12 s`, `3 min`, `2 days`.
+pub(in crate::cli) fn span_in_words(ms: u64) -> String {
+    let counted = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..10_000 if ms % 1_000 >= 100 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        1_000..120_000 => format!("{} s", ms / 1_000),
+        120_000..7_200_000 => format!("{} min", ms / 60_000),
+        7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
+        _ => counted(ms / 86_400_000, "day", "days"),
+    }
 }
 
 /// As PM2 prints it: `0b`, `51.5mb`; 1024-based.
@@ -143,6 +187,30 @@ pub(in crate::cli) fn percent(value: f32) -> String {
     // Not below zero, whatever was measured; NaN as well reads 0.
     let tenths = (f64::from(value) * 10.0).round().max(0.0);
     if tenths % 10.0 == 0.0 { format!("{:.0}%", tenths / 10.0) } else { format!("{:.1}%", tenths / 10.0) }
+}
+
+/// A moment, milliseconds since 1970, in UTC: `2026-11-23T10:40:55.825Z`, as JavaScript's `toISOString` writes it.
+pub(in crate::cli) fn moment(unix_ms: u64) -> String {
+    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    let (year, month, day) = date(days);
+    let mut text = format!("{year:04}-{month:02}-{day:02}T");
+    let (seconds, ms) = (ms / 1_000, ms % 1_000);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    text
+}
+
+/// Year, month and day of so many days after 1970-01-01, in the Gregorian calendar. Years begin in March here, so that the
+/// leap day is the last of its year; 146097 days are 400 years.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + later, month, day)
 }
 
 #[cfg(test)]
@@ -182,6 +250,21 @@ mod tests {
     }
 
     #[test]
+    fn wrapping_loses_nothing() {
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("start failed at chdir", 10), ["start", "failed at", "chdir"]);
+        assert_eq!(wrap("/srv/a/very/long/path", 8), ["/srv/a/v", "ery/long", "/path"]);
+        assert_eq!(wrap("漢字漢字", 5), ["漢字", "漢字"]);
+        assert_eq!(wrap("漢字", 1), ["漢", "字"]);
+        for columns in 0..30 {
+            let text = "node --max-old-space-size=4096 漢字 server.js --port 3000";
+            let lines = wrap(text, columns);
+            assert!(lines.iter().all(|line| width(line) <= columns.max(2)), "{lines:?}");
+            assert_eq!(lines.concat().replace(' ', ""), text.replace(' ', ""));
+        }
+    }
+
+    #[test]
     fn uptime_has_one_unit() {
         for (seconds, text) in [
             (0, "0s"),
@@ -197,6 +280,24 @@ mod tests {
             assert_eq!(uptime(seconds * 1_000 + 1), text);
         }
         assert_eq!(uptime(0), "0");
+    }
+
+    #[test]
+    fn spans_are_read_aloud() {
+        for (ms, text) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_000, "1 s"),
+            (1_099, "1 s"),
+            (1_500, "1.5 s"),
+            (12_900, "12 s"),
+            (119_999, "119 s"),
+            (120_000, "2 min"),
+            (7_200_000, "2 h"),
+            (172_800_000, "2 days"),
+        ] {
+            assert_eq!(span_in_words(ms), text);
+        }
     }
 
     #[test]
@@ -225,6 +326,20 @@ mod tests {
             (f32::NAN, "0%"),
         ] {
             assert_eq!(percent(value), text);
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_calendar() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (1_795_430_455_825, "2026-11-23T10:40:55.825Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_735_689_599_000, "2024-12-31T23:59:59.000Z"),
+        ] {
+            assert_eq!(moment(ms), text);
         }
     }
 }

@@ -1,0 +1,72 @@
+//! `pm3 why`: the history of some apps alone: how their last runs ended, what came of it, and what comes next.
+
+use serde::Serialize;
+
+use super::show::describe;
+use crate::cli::Report;
+use crate::cli::ask::Context;
+use crate::cli::view::{json, why};
+use crate::control::{Detail, Past};
+use crate::sys;
+
+/// Tell why apps ended or did not start, and what comes next
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "Examples:\n  pm3 why web\n  pm3 why web --json")]
+pub(in crate::cli) struct Args {
+    /// Names, namespaces or ids of apps; default: all
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+
+    /// Print a JSON array instead of sentences
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Report {
+    context.ask(|client| {
+        let answer = describe(client, &args.targets, false)?;
+        let out = if args.json {
+            json::pretty(&answer.instances().map(|(_, one)| History::of(one)).collect::<Vec<_>>())
+        } else {
+            let now = sys::clock::unix_ms();
+            let pages = answer.instances().map(|(app, one)| why::page(app, one, now, context.style));
+            pages.collect::<Vec<_>>().join("\n")
+        };
+        Ok(answer.report(out))
+    })
+}
+
+/// What `--json` tells of an instance.
+#[derive(Serialize)]
+struct History<'a> {
+    id: u32,
+    name: &'a str,
+    status: &'a str,
+    reason: &'a str,
+    restarts: u32,
+    /// Short runs in a row.
+    short_runs: u32,
+    /// How its last run ended: n, or 128 + n for a signal.
+    exit_code: Option<u8>,
+    /// From now.
+    next_start_ms: Option<u64>,
+    /// The newest last.
+    runs: &'a [Past],
+}
+
+impl History<'_> {
+    fn of(one: &Detail) -> History<'_> {
+        let row = &one.row;
+        History {
+            id: row.id,
+            name: &row.name,
+            status: &row.status,
+            reason: &row.reason,
+            restarts: row.restarts,
+            short_runs: one.short_runs,
+            exit_code: one.exit_code,
+            next_start_ms: one.next_start_ms,
+            runs: &one.runs,
+        }
+    }
+}
