@@ -2,6 +2,7 @@
 //! mistakes, as `pm3 check` shows them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,12 +11,16 @@ use expect_test::Expect;
 use pm3::config::{self, Facts, Mistake};
 use pm3::supervisor::spec::{AppSpec, Spec};
 
+mod common;
+
 #[path = "config/bad.rs"]
 mod bad;
 #[path = "config/env.rs"]
 mod env;
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/forms.rs"]
+mod forms;
 #[path = "config/good.rs"]
 mod good;
 #[path = "config/keys.rs"]
@@ -34,6 +39,11 @@ fn facts() -> Facts {
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         start_dir: "/srv".into(),
     }
+}
+
+/// For files that are no scripts.
+fn no_node(_: &[&OsStr], _: config::Complete<'_>) -> Result<Vec<u8>, String> {
+    panic!("nothing here is to be evaluated")
 }
 
 fn show(mistakes: &[Mistake]) -> String {

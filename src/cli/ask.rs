@@ -1,6 +1,7 @@
 //! What verbs share when they ask a supervisor: which one is meant, how its answer will be seen, and which exit code a
 //! failure to ask is.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::control::Problem;
 use crate::control::client::{Client, Error, Peer};
 use crate::control::place::{self, Facts};
 use crate::sys;
+use crate::sys::capture::Bounds;
 
 /// In front of every success and every error, as PM2 has it.
 pub(super) const TAG: &str = "[PM3]";
@@ -68,6 +70,12 @@ pub(super) fn exit_of(error: &Error) -> Exit {
             Problem::Garbled | Problem::Version | Problem::TooLong | Problem::Other => Exit::Protocol,
         },
     }
+}
+
+/// Runs the user's node, for a file of apps that is a script.
+pub(super) fn node(words: &[&OsStr], complete: config::Complete<'_>) -> Result<Vec<u8>, String> {
+    let bounds = Bounds { patience: config::NODE_PATIENCE, most: config::OUTPUT_MAX };
+    sys::capture::run("node", words, bounds, complete)
 }
 
 /// What a file's meaning depends on, on this machine and for this caller.

@@ -108,9 +108,15 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     increment(&draft, scope, &mut clashes);
 
     let mut spec = draft.spec;
+    let mut env = scope.own.clone();
+    let is_python = spec.launch.interpreter.first().is_some_and(|program| program.contains("python"));
+    if matches!(scope.dialect, Dialect::Pm2 | Dialect::Options) && is_python {
+        // As PM2: Python would hold its output back until it has a page of it, and logs would stay empty.
+        env.entry("PYTHONUNBUFFERED".into()).or_insert_with(|| "1".into());
+    }
     spec.namespace = spec.namespace.filter(|namespace| &**namespace != "default");
     spec.launch.shell = scope.shell.clone().into();
-    spec.launch.env = scope.own.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+    spec.launch.env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     draft.rare.instance_var = draft.rare.instance_var.filter(|name| &**name != INSTANCE_VAR);
     spec.launch.rare = (draft.rare != Rare::default()).then(|| Box::new(draft.rare));
     (spec, clashes.0)

@@ -86,6 +86,8 @@ fn document<'a>(reader: &mut Reader<'a>, tree: &'a Node, wanted: &Wanted<'_>) ->
                         reader.found.add(at, format!("apps: expected {}", lists(reader.dialect)));
                     }
                     (DEPLOY, _) if reader.dialect == Dialect::Pm2 => drop(reader.passed_over.insert(DEPLOY)),
+                    // Nothing but a place for what aliases refer to, as in Compose files.
+                    (other, _) if reader.dialect == Dialect::Pm2 && other.starts_with("x-") => {}
                     (other, _) => {
                         let why = stranger(reader.dialect, other);
                         reader.found.add(at, format!("{other}: {why}"));

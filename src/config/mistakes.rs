@@ -78,6 +78,12 @@ impl<'a> Mistakes<'a> {
         self.here.push((offset, text.into()));
     }
 
+    /// Of the file as a whole.
+    pub(super) fn add_at_large(&mut self, text: String) {
+        let file = self.origin.file().to_owned();
+        self.elsewhere.push(Mistake { file, place: Place::Nowhere, text });
+    }
+
     pub(super) fn add_elsewhere(&mut self, mistake: Mistake) {
         self.elsewhere.push(mistake);
     }
@@ -112,14 +118,19 @@ impl<'a> Mistakes<'a> {
         let here = self.here.into_iter();
         let here = here.map(|(at, text)| Mistake { file: origin.file().to_owned(), place: origin.place(at), text });
         let mut list: Vec<Mistake> = here.chain(self.elsewhere).take(MISTAKES_MAX).collect();
-        for mistake in &mut list {
-            mistake.text = clean(&mistake.text);
-        }
+        list = list.into_iter().map(Mistake::cleaned).collect();
         if let Some(last) = list.last_mut().filter(|_| all > MISTAKES_MAX) {
             let more = all - MISTAKES_MAX;
             last.text.push_str(&format!(" (and at least {more} more mistakes)"));
         }
         list
+    }
+}
+
+impl Mistake {
+    /// In one line of bounded length that does nothing to a terminal.
+    pub(super) fn cleaned(self) -> Mistake {
+        Mistake { text: clean(&self.text), ..self }
     }
 }
 

@@ -29,7 +29,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use file::{parse, read};
-pub use forms::{Form, is_file_of_apps};
+pub use forms::{Complete, Form, NODE_PATIENCE, OUTPUT_MAX, RunNode, is_file_of_apps};
 pub use options::{Given, Typed, of_options, overlay};
 pub use pack::{pack, unpack};
 pub use plan::plan_text;
@@ -110,11 +110,26 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Where a file is looked for when none is named, in this order; the first is relative to the start directory.
-const PLACES: [&str; 3] = ["pm3.toml", "/etc/pm3/pm3.toml", "/etc/pm3.toml"];
+/// What a file is called that is looked for where pm3 was started, in this order: pm3's own, then what PM2's users have.
+const NAMES: [&str; 10] = [
+    "pm3.toml",
+    "ecosystem.config.js",
+    "ecosystem.config.cjs",
+    "ecosystem.config.mjs",
+    "ecosystem.config.json",
+    "ecosystem.config.yml",
+    "ecosystem.config.yaml",
+    "ecosystem.json",
+    "ecosystem.yml",
+    "ecosystem.yaml",
+];
+
+/// Where it is looked for after that.
+const PLACES: [&str; 2] = ["/etc/pm3/pm3.toml", "/etc/pm3.toml"];
 
 /// The file to read: the one named by argument, else by `$PM3_CONFIG`, else the first that exists of `./pm3.toml`,
-/// `/etc/pm3/pm3.toml` and `/etc/pm3.toml`. A named file is returned even if it does not exist: reading it tells why.
+/// `./ecosystem.config.js` and its like, `/etc/pm3/pm3.toml` and `/etc/pm3.toml`. A named file is returned even if it
+/// does not exist: reading it tells why.
 pub fn find(explicit: Option<&Path>, facts: &Facts) -> Result<PathBuf, String> {
     if let Some(path) = explicit {
         return Ok(path.to_path_buf());
@@ -122,16 +137,20 @@ pub fn find(explicit: Option<&Path>, facts: &Facts) -> Result<PathBuf, String> {
     if let Some(path) = facts.var("PM3_CONFIG").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    // The relative name is kept, so that messages show it as a person would write it.
-    PLACES.iter().find(|place| facts.start_dir.join(place).exists()).map(PathBuf::from).ok_or_else(|| {
-        let [here, etc, fallback] = PLACES;
-        let here = facts.start_dir.join(here);
+    find_here(facts).or_else(|| PLACES.map(PathBuf::from).into_iter().find(|place| place.exists())).ok_or_else(|| {
+        let [etc, fallback] = PLACES;
         format!(
-            "no configuration file: looked for {}, {etc} and {fallback}; write one, or name it: \
-             `pm3 init FILE`, --config FILE or $PM3_CONFIG",
-            here.display()
+            "no configuration file: looked for pm3.toml and ecosystem.config.js (.json, .yml, …) in {}, for {etc} and \
+             for {fallback}; write one, or name it: `pm3 init FILE`, --config FILE or $PM3_CONFIG",
+            facts.start_dir.display()
         )
     })
+}
+
+/// The file that is meant where none is named, in the directory itself: for `pm3 start` without a target.
+pub fn find_here(facts: &Facts) -> Option<PathBuf> {
+    // The relative name is kept, so that messages show it as a person would write it.
+    NAMES.iter().find(|name| facts.start_dir.join(name).exists()).map(PathBuf::from)
 }
 
 /// What of a file is wanted.
@@ -154,11 +173,17 @@ pub struct Loaded {
 }
 
 /// What a file holds, or all that is wrong with it. A relative path starts at `facts.start_dir`, and messages show it as
-/// it is given.
-pub fn load(path: &Path, wanted: &Wanted<'_>, facts: &Facts) -> Result<Loaded, Vec<Mistake>> {
+/// it is given. `node` evaluates a file that is a script, and is not called for any other.
+pub fn load(path: &Path, wanted: &Wanted<'_>, facts: &Facts, node: RunNode<'_>) -> Result<Loaded, Vec<Mistake>> {
     let name = path.display().to_string();
-    let text = mistakes::text(&facts.start_dir.join(path)).map_err(|problem| vec![problem.at(&name)])?;
-    read(&name, Form::of(path), &text, wanted, facts)
+    let full = facts.start_dir.join(path);
+    let form = Form::of(path);
+    // Read in any case: a file that cannot be is told better here than by node.
+    let mut text = mistakes::text(&full).map_err(|problem| vec![problem.at(&name)])?;
+    if form == Form::Script {
+        text = forms::export(&name, &full, node).map_err(|mistake| vec![mistake.cleaned()])?;
+    }
+    read(&name, form, &text, wanted, facts)
 }
 
 /// Makes the directories of apps absolute, that were read in `start_dir`, for a supervisor that stands elsewhere.
@@ -167,4 +192,9 @@ pub fn anchor(apps: &mut [AppSpec], start_dir: &Path) {
         let cwd = app.launch.cwd.as_deref().map_or_else(|| start_dir.to_path_buf(), |cwd| start_dir.join(cwd));
         app.launch.cwd = Some(cwd.to_string_lossy().into());
     }
+}
+
+/// A file for people to begin with, `ecosystem.config.js`: what `pm3 ecosystem` writes.
+pub fn sample() -> &'static str {
+    include_str!("sample.config.js")
 }

@@ -52,6 +52,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("in", launch.cwd.as_deref().map(str::to_owned)),
         ("as", launch.rare.as_deref().and_then(identity)),
         ("with", names(&launch.env)),
+        ("without", launch.rare.as_deref().and_then(without)),
         ("start", (!app.autostart).then(|| "not by itself".to_owned())),
         ("after", waits(app)),
         ("restart", Some(restart(&app.restart))),
@@ -87,6 +88,15 @@ fn names(env: &[(Box<str>, Box<str>)]) -> Option<String> {
     let more = env.len().saturating_sub(NAMES_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
+}
+
+fn without(rare: &Rare) -> Option<String> {
+    let names: Vec<&str> = rare.filter_env.iter().map(|name| &**name).collect();
+    match names.as_slice() {
+        [] => None,
+        all if all.contains(&"") => Some("pm3's own environment".to_owned()),
+        some => Some(format!("{}… of pm3's own environment", some.join("…, "))),
+    }
 }
 
 fn waits(app: &AppSpec) -> Option<String> {

@@ -7,7 +7,7 @@ use super::kinds::{
     Account, Crashes, Cron, ExecMode, FilePath, Instances, LogLevel, Memory, Name, Percent, Period, Program, Umask,
     Variable, Whole,
 };
-use super::several::{Codes, Env, EnvFiles, Limits, Line, Names, ShellEnv, Texts, Watched, Words};
+use super::several::{Codes, Env, EnvFiles, Filter, Limits, Line, Names, ShellEnv, Texts, Watched, Words};
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
@@ -67,6 +67,8 @@ pub(super) static APP: &[Key<Draft>] = &[
     // What is run.
     key!("name", [], Rule("the script's file name without its ending"), Name, |app, v| app.name = Some(v.0),
         "what the app is called; each has its own name"),
+    key!("append_env_to_name", [], Is("false"), bool, |app, v| app.name_with_profile = v,
+        "with a profile chosen, its name follows the app's: web-prod with --env prod"),
     key!("script", ["exec", "cmd"], Unset, FilePath, |app, v| app.script = Some(v.0),
         "the file to run, relative to cwd; without a slash and not in cwd: looked up in $PATH"),
     key!("args", [], Is("[]"), Words, |app, v| app.args = Some(v),
@@ -79,7 +81,7 @@ pub(super) static APP: &[Key<Draft>] = &[
         Rule("by the script's ending: node, python, bash, ruby, php, perl or bun, as PM2; else none"),
         Program, |app, v| app.interpreter = Some(v.0),
         "the program that runs the script; \"none\" executes the script itself"),
-    key!("interpreter_args", ["node_args"], Is("[]"), Words, |app, v| app.interpreter_args = v,
+    key!("interpreter_args", ["node_args", "interpreterArgs"], Is("[]"), Words, |app, v| app.interpreter_args = v,
         "arguments of the interpreter, before the script; as args"),
     key!("cwd", [], Rule("the directory that pm3 was started in"), FilePath, |app, v| app.spec.launch.cwd = Some(v.0),
         "the directory that the app runs in; a relative one starts where pm3 was started"),
@@ -94,6 +96,10 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("env_file", [], Is("[]"), EnvFiles, |app, v| app.env_files = v,
         "files with lines of KEY=VALUE, relative to cwd, below env; a later one wins; -FILE may be missing"),
 
+    key!("port", [], Unset, Whole<0, 65535>, |app, v| app.env.push(("PORT".into(), v.0.to_string())),
+        "a short way to set PORT in env"),
+    key!("filter_env", [], Is("false"), Filter, |app, v| app.rare.filter_env = v.0,
+        "what of pm3's own environment the app does not get: names, or beginnings of names; true: all of it"),
     key!("shell_env", [], Is("{}"), ShellEnv, |app, v| app.shell_env = v.0,
         "as pm3 save writes it: how the environment of the shell that started the app differs from pm3's own; below env"),
 
@@ -157,9 +163,9 @@ pub(super) static APP: &[Key<Draft>] = &[
     // Its output.
     key!("log_mode", [], Is("\"inherit\""), LogMode, |app, v| app.spec.launch.output.mode = v,
         "where output goes that has no file: inherit is pm3's own stdout and stderr, none is nowhere"),
-    key!("out_file", ["output", "out"], Unset, FilePath, |app, v| app.out_file = Some(v.0),
+    key!("out_file", ["output", "out", "out_log"], Unset, FilePath, |app, v| app.out_file = Some(v.0),
         "a file for stdout, appended to, relative to cwd; with several instances -ID comes before its ending"),
-    key!("error_file", ["error", "err_file"], Unset, FilePath, |app, v| app.error_file = Some(v.0),
+    key!("error_file", ["error", "err", "err_file", "err_log"], Unset, FilePath, |app, v| app.error_file = Some(v.0),
         "so too for stderr"),
     key!("log_file", ["log"], Unset, FilePath, |app, v| app.log_file = Some(v.0),
         "one file for both"),
@@ -211,10 +217,14 @@ pub(super) static SETTINGS: &[Key<Settings>] = &[
 
 /// Keys that PM2 knows and pm3 has none for: said so, instead of suggesting something else.
 const PM2_ALONE: &[&str] = &[
-    "append_env_to_name",
     "automation",
+    "deep_monitoring",
+    "disable_source_map_support",
+    "disable_trace",
+    "event_loop_inspector",
+    "execute_command",
+    "install_url",
     "disable_logs",
-    "filter_env",
     "force",
     "io",
     "kill_retry_time",
@@ -222,9 +232,9 @@ const PM2_ALONE: &[&str] = &[
     "log_date_format",
     "log_type",
     "name_prefix",
+    "pid",
     "pid_file",
     "pmx",
-    "port",
     "post_update",
     "shutdown_with_message",
     "source_map_support",
@@ -234,7 +244,9 @@ const PM2_ALONE: &[&str] = &[
     "vizion",
     "wait_ready",
     "watch_options",
+    "username",
     "windowsHide",
+    "write",
 ];
 
 /// The ending of `env_<profile>`.

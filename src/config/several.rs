@@ -50,6 +50,23 @@ impl Value for Texts {
     }
 }
 
+/// Beginnings of names of variables.
+pub(super) struct Filter(pub(super) Box<[Box<str>]>);
+
+impl Value for Filter {
+    fn expects() -> String {
+        "true, false, or the beginnings of names, a text or an array of texts".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<Filter, Wrongs> {
+        match val.scalar().as_deref() {
+            Ok("true") => Ok(Filter(["".into()].into())),
+            Ok("false") => Ok(Filter(Box::default())),
+            Ok(_) | Err(_) => val.each("a text", |item| Ok(item.text()?.into())).map(|names| Filter(names.into())),
+        }
+    }
+}
+
 /// What `watch` looks at.
 #[derive(Default)]
 pub(super) enum Watched {

@@ -51,10 +51,11 @@ fn only_names(only: &str, by_name: &BTreeMap<&str, usize>, found: &mut Mistakes<
     let listed = only.split([',', ' ']).filter(|name| !name.is_empty());
     let names: BTreeSet<Box<str>> = listed.map(Box::from).collect();
     if names.is_empty() {
-        found.add(0, "--only: it names no app");
+        found.add_at_large("--only: it names no app".into());
     }
     for name in names.iter().filter(|name| !by_name.contains_key(&***name)) {
-        found.add(0, format!("--only {name}: there is no such app here{}", one_of(name, by_name.keys().copied())));
+        let hint = one_of(name, by_name.keys().copied());
+        found.add_at_large(format!("--only {name}: there is no such app{hint}"));
     }
     names
 }
@@ -113,7 +114,7 @@ fn profile_is_known(profile: &str, apps: &[App<'_>], found: &mut Mistakes<'_>) {
         near if near.starts_with(',') && known.len() > 1 => format!("{near} there is {}", known.join(", ")),
         hint => hint,
     };
-    found.add(0, format!("profile {profile}: no app has env_{profile}{hint}"));
+    found.add_at_large(format!("profile {profile}: no app has env_{profile}{hint}"));
 }
 
 /// Whom an app waits for, and where that is said.

@@ -153,7 +153,8 @@ fn output(output: &Output, to: &mut Writer) {
 
 fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     let Some(rare) = rare else { return };
-    let Rare { instance_var, increment_var, user, group, umask, nice, oom_score_adj, no_new_privs, limits } = rare;
+    let Rare { instance_var, increment_var, user, group, umask, nice, oom_score_adj, no_new_privs, limits, filter_env } =
+        rare;
     to.some("instance_var", instance_var.as_deref().map(text));
     to.some("increment_var", increment_var.as_deref().map(text));
     to.some("user", user.as_deref().map(text));
@@ -162,6 +163,8 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.some("nice", nice.map(number));
     to.some("oom_score_adj", oom_score_adj.map(number));
     to.some("no_new_privs", no_new_privs.map(Tree::Flag));
+    let all = filter_env.iter().any(|name| name.is_empty());
+    to.unless("filter_env", filter_env.is_empty(), || if all { Tree::Flag(true) } else { texts(filter_env) });
     to.unless("limits", limits.is_empty(), || Tree::Table(limits.iter().map(limit).collect()));
 }
 

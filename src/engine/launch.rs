@@ -139,6 +139,8 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
         }
     }
     let rare = app.launch.rare.as_deref();
+    let unwanted = rare.map(|rare| &*rare.filter_env).unwrap_or_default();
+    env.0.retain(|(name, _)| !unwanted.iter().any(|start| name.as_bytes().starts_with(start.as_bytes())));
     if let Some(user) = rare.and_then(|rare| rare.user.as_deref()) {
         home_of(user).into_iter().for_each(|(name, value)| env.set(name, value));
     }

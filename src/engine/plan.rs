@@ -1,19 +1,24 @@
-//! Reading the configuration file: in a child, because a TOML tree is large and init is small. The child checks the
-//! file, prints its mistakes, and sends the packed plan; init bounds the wait and the size.
+//! Reading the configuration file: in a child, because a tree of text is large and init is small. The child checks the
+//! file, prints its mistakes, and sends the packed plan; init bounds the wait and the size. A file that is a script is
+//! evaluated by node, which is a child of that child and dies with it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, warn};
 
-use crate::config::{self, Facts, Loaded, Wanted};
+use crate::config::{self, Facts, Form, Loaded, Wanted};
 use crate::supervisor::event::Mono;
 use crate::supervisor::spec::Spec;
+use crate::sys::capture::{self, Bounds};
 use crate::sys::fork::{self, Worker};
 use crate::sys::{cgroup, clock, errno};
 
 /// A file on a dead network disk must not keep init from its work for longer than this.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So much more may a file take that node has to evaluate; it is told before that what took so long.
+const PATIENCE_WITH_NODE: Duration = PATIENCE.saturating_add(config::NODE_PATIENCE);
 
 /// The exit code for a file with mistakes (sysexits.h: EX_CONFIG).
 pub const BAD_CONFIG: u8 = 78;
@@ -37,6 +42,7 @@ pub struct Source {
 pub struct Reading {
     pub worker: Worker,
     received: Vec<u8>,
+    patience: Duration,
     pub deadline: Mono,
 }
 
@@ -53,6 +59,9 @@ pub enum Progress {
 /// # Errors
 /// A line that says why the child could not be started.
 pub fn read(source: &Source) -> Result<Reading, String> {
+    // Which file is found where none is named, only the child will know.
+    let is_plain = source.file.as_deref().is_some_and(|file| Form::of(file) != Form::Script);
+    let patience = if is_plain { PATIENCE } else { PATIENCE_WITH_NODE };
     let source = source.clone();
     let worker = fork::compute(move || {
         // A failed chdir shows as a file that is not found.
@@ -72,11 +81,14 @@ pub fn read(source: &Source) -> Result<Reading, String> {
     let worker =
         worker.map_err(|errno| format!("cannot start a child to read the file: {}", errno::why(errno as i32)))?;
     let received = Vec::with_capacity(config::PACKED_MAX);
-    Ok(Reading { worker, received, deadline: clock::now().after(PATIENCE) })
+    Ok(Reading { worker, received, patience, deadline: clock::now().after(patience) })
 }
 
 fn load(file: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<String>> {
-    let loaded = config::load(file, &Wanted { profile, ..Wanted::default() }, facts);
+    let bounds = Bounds { patience: config::NODE_PATIENCE, most: config::OUTPUT_MAX };
+    let loaded = config::load(file, &Wanted { profile, ..Wanted::default() }, facts, &|words, complete| {
+        capture::run("node", words, bounds, complete)
+    });
     let Loaded { spec, warning } =
         loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     warning.iter().for_each(|warning| warn!("{warning}"));
@@ -102,7 +114,7 @@ impl Reading {
             },
             Ok(false) if self.deadline <= now => {
                 fork::give_up(&self.worker);
-                Progress::Failed(Some(format!("reading the file took longer than {} s", PATIENCE.as_secs())))
+                Progress::Failed(Some(format!("reading the file took longer than {} s", self.patience.as_secs())))
             }
             Ok(false) => Progress::Underway,
             Err(errno) => {

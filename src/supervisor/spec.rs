@@ -294,6 +294,9 @@ pub struct Rare {
     pub oom_score_adj: Option<i16>,
     pub no_new_privs: Option<bool>,
     pub limits: Box<[Limit]>,
+    /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
+    /// one of these; an empty one is the beginning of all.
+    pub filter_env: Box<[Box<str>]>,
 }
 
 /// One resource limit (setrlimit(2)).

@@ -51,11 +51,11 @@ fn variables_come_from_files_then_env_then_the_profile() {
         pm3.toml:16:9: x: env_dev.A: NOT_SET_HERE is not set; ${NOT_SET_HERE:-value} gives it a default, $$ is a plain dollar
     "#]].assert_eq(&env(&dir.facts(), Some("dev"), text));
     expect![[r#"
-        pm3.toml:1:1: profile prd: no app has env_prd, did you mean prod? there is dev, prod
+        pm3.toml: profile prd: no app has env_prd, did you mean prod? there is dev, prod
     "#]]
     .assert_eq(&env(&dir.facts(), Some("prd"), text));
     expect![[r#"
-        pm3.toml:1:1: profile prod: no app has env_prod
+        pm3.toml: profile prod: no app has env_prod
     "#]]
     .assert_eq(&env(&dir.facts(), Some("prod"), ""));
 }

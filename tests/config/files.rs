@@ -6,7 +6,7 @@ use std::path::Path;
 use expect_test::expect;
 use pm3::config::{self, Facts, Wanted};
 
-use super::{Scratch, facts, show, toml_files};
+use super::{Scratch, facts, no_node, show, toml_files};
 
 #[test]
 fn a_file_that_cannot_be_read_says_why() {
@@ -15,7 +15,7 @@ fn a_file_that_cannot_be_read_says_why() {
     dir.write("huge.toml", vec![b'#'; (1 << 20) + 1]);
     let mut all = String::new();
     for file in ["none.toml", ".", "latin.toml", "huge.toml"] {
-        all.push_str(&show(&config::load(Path::new(file), &Wanted::default(), &dir.facts()).unwrap_err()));
+        all.push_str(&show(&config::load(Path::new(file), &Wanted::default(), &dir.facts(), &no_node).unwrap_err()));
     }
     expect![[r#"
         none.toml: cannot be read: no such file or directory
@@ -33,7 +33,9 @@ fn a_file_is_found_by_argument_then_variable_then_place() {
     let mut facts = dir.facts();
     dir.write("pm3.toml", "[[apps]]\nscript = 'x'\n");
     assert_eq!(find(None, &facts), Ok("pm3.toml".into()));
-    assert!(config::load(&find(None, &facts).unwrap(), &Wanted::default(), &facts).unwrap().spec.apps.len() == 1);
+    assert!(
+        config::load(&find(None, &facts).unwrap(), &Wanted::default(), &facts, &no_node).unwrap().spec.apps.len() == 1
+    );
     facts.env.push(("PM3_CONFIG".into(), "b.toml".into()));
     assert_eq!(find(None, &facts), Ok("b.toml".into()));
     assert_eq!(find(Some("c.toml"), &facts), Ok("c.toml".into()));
@@ -41,7 +43,7 @@ fn a_file_is_found_by_argument_then_variable_then_place() {
     fs::remove_file(dir.0.join("pm3.toml")).unwrap();
     if !Path::new("/etc/pm3.toml").exists() && !Path::new("/etc/pm3/pm3.toml").exists() {
         let why = dir.neutral(&find(None, &facts).unwrap_err());
-        expect!["no configuration file: looked for DIR/pm3.toml, /etc/pm3/pm3.toml and /etc/pm3.toml; write one, or name it: `pm3 init FILE`, --config FILE or $PM3_CONFIG"].assert_eq(&why);
+        expect!["no configuration file: looked for pm3.toml and ecosystem.config.js (.json, .yml, …) in DIR, for /etc/pm3/pm3.toml and for /etc/pm3.toml; write one, or name it: `pm3 init FILE`, --config FILE or $PM3_CONFIG"].assert_eq(&why);
     }
 }
 
@@ -57,11 +59,11 @@ fn the_shipped_files_are_good() {
         let profile = text.contains("\n[apps.env_prod]").then_some("prod");
         let limit = text.contains("%\"\n").then_some(512 << 20);
         let facts = Facts { memory_limit: limit, ..facts.clone() };
-        config::load(&file, &Wanted { profile, ..Wanted::default() }, &facts)
+        config::load(&file, &Wanted { profile, ..Wanted::default() }, &facts, &no_node)
             .map_err(|mistakes| show(&mistakes))
             .unwrap();
     }
-    let default = config::load(&conf.join("pm3.toml"), &Wanted::default(), &facts).unwrap().spec;
+    let default = config::load(&conf.join("pm3.toml"), &Wanted::default(), &facts, &no_node).unwrap().spec;
     expect![[r#"
         4 apps, 5 instances
 

@@ -10,6 +10,7 @@ use super::{facts, show};
 /// Every key with a good line and a bad one. What a good line changes is in the spec; the bad one is refused.
 pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("name", "'shop'", "'my shop'"),
+    ("append_env_to_name", "true", "'prod'"),
     ("script", "'b.js'", "5"),
     ("args", "'-v'", "{ a = 1 }"),
     ("command", "'a b'", "'  '"),
@@ -21,6 +22,8 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("env", "{ A = 1 }", "[1]"),
     ("env_<profile>", "{ A = 1 }", "{ A = [1] }"),
     ("env_file", "'-none'", "3"),
+    ("port", "3000", "'http'"),
+    ("filter_env", "['AWS_', 'TOKEN']", "{}"),
     ("shell_env", "{ A = 'x', B = false }", "{ A = 1, '=' = '' }"),
     ("instances", "2", "1025"),
     ("exec_mode", "'cluster'", "'clustr'"),
@@ -118,6 +121,7 @@ fn every_key_refuses_what_it_does_not_mean() {
     }
     expect![[r#"
         f:3:1: my shop: name = 'my shop': expected a name without blanks, quotes and / \ = , : (it becomes part of file names)
+        f:3:1: a: append_env_to_name = 'prod': expected true or false
         f:2:1: app 1: script = 5: expected a path
         f:3:1: a: args: expected an array of texts, or one text that is split as a shell would
         f:2:1: app 1: command = '  ': it is empty; nothing would run
@@ -129,6 +133,8 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: env: expected a table of variables, each a text, a number or a boolean
         f:3:14: a: env_prod.A: expected a text, a number or a boolean
         f:3:1: a: env_file: expected a path or an array of paths; a - before one: it may be missing
+        f:3:1: a: port = 'http': expected a whole number from 0 to 65535
+        f:3:1: a: filter_env: expected true, false, or the beginnings of names, a text or an array of texts
         f:3:15: a: shell_env.A: expected a text, or false
         f:3:22: a: shell_env.=: a variable's name is not empty and has no = in it
         f:3:1: a: instances = 1025: expected a number up to 1024, "max" or 0 (one per processor), or -1 (one less)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::ask::{WARN, facts};
+use crate::cli::ask::{WARN, facts, node};
 use crate::cli::{Exit, Report};
 use crate::config::{self, Loaded, Wanted};
 
@@ -37,7 +37,7 @@ pub(super) fn run(args: Args) -> Report {
         Err(why) => return Report::failed(Exit::Config, why),
     };
     let wanted = Wanted { profile: args.env.as_deref(), ..Wanted::default() };
-    match config::load(&file, &wanted, &facts) {
+    match config::load(&file, &wanted, &facts, &node) {
         Ok(Loaded { spec, warning }) => {
             let err = warning.map(|warning| format!("{WARN}{warning}\n")).unwrap_or_default();
             Report { err, ..Report::done(config::plan_text(&spec)) }

@@ -88,6 +88,8 @@ impl<'t> Reader<'t> {
                     "true" => Tree::Flag(true),
                     "false" => Tree::Flag(false),
                     "null" | "undefined" => Tree::Nothing,
+                    // What a script exports may have these in it.
+                    "function" | "symbol" | "bigint" | "NaN" => Tree::Odd,
                     _ => {
                         let why = "JSON holds no expressions; a text is in quotes, and what is to be computed goes into a .js file";
                         return Err((start, format!("expected a value: {why}")));
@@ -237,8 +239,10 @@ pub(super) fn number(sign: &str, digits: &str) -> Option<Number> {
             return Number::whole(&format!("{sign}{digits}"), radix).filter(|_| !digits.starts_with(['+', '-']));
         }
     }
-    if digits.chars().all(|digit| digit.is_ascii_digit()) {
-        return Number::whole(&format!("{sign}{digits}"), 10);
+    if digits.chars().all(|digit| digit.is_ascii_digit())
+        && let Some(whole) = Number::whole(&format!("{sign}{digits}"), 10)
+    {
+        return Some(whole);
     }
     let plain = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.');
     let float = digits.parse::<f64>().ok().filter(|float| plain && float.is_finite())?;

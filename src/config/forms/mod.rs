@@ -2,10 +2,14 @@
 //! text is not of its language; what the values mean is not known here.
 
 mod json;
+mod script;
 mod toml;
 mod yaml;
 
 use std::path::Path;
+
+pub(super) use script::export;
+pub use script::{Complete, NODE_PATIENCE, OUTPUT_MAX, RunNode};
 
 use super::tree::{Broken, Node};
 
