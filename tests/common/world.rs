@@ -89,10 +89,9 @@ impl World {
     /// pm3 is PID 1, with these apps.
     pub fn container_with(apps: &str) -> World {
         let dir = Dir::new();
-        // Containers have a /run of their own; these share one, so each has its socket elsewhere.
-        let own = format!("[pm3]\nexit_policy = \"never\"\nruntime_dir = \"{}\"\n", dir.at("run"));
-        let file = dir.file("container.toml", &(own + apps));
-        let ns = Ns::pid1().unless_given(&["PM3_HOME", "PM3_CONFIG", "DYNO"]).env("HOME", dir.path());
+        let file = dir.file("container.toml", &format!("[pm3]\nexit_policy = \"never\"\n{apps}"));
+        // Containers do not share /run, where the socket of root's pm3 is.
+        let ns = Ns::pid1().with("hide:/run").unless_given(&["PM3_HOME", "PM3_CONFIG", "DYNO"]).env("HOME", dir.path());
         let mut init = ns.start(&[PM3, "init", &file]);
         // Its first line comes once clients can connect.
         let line = init.err_line();
