@@ -11,6 +11,7 @@ use log::{LevelFilter, error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 
+use super::cpu::Looks;
 use super::launch::Origin;
 use super::pipes::Pipes;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
@@ -216,6 +217,7 @@ fn assemble(
         unfinished: false,
         pace: Pace::default(),
         oom: cgroup::OomWatch::new(),
+        looks: Looks::default(),
         events: std::collections::VecDeque::new(),
         untidy: true,
         exit: None,

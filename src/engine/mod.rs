@@ -6,6 +6,7 @@
 //! restart in the same wake-up sees the exit.
 
 pub mod boot;
+mod cpu;
 mod cron;
 mod effects;
 mod launch;
@@ -81,6 +82,8 @@ pub struct Engine {
     unfinished: bool,
     pace: sample::Pace,
     oom: cgroup::OomWatch,
+    /// The last looks at how busy runs are.
+    looks: cpu::Looks,
     /// What happened and the supervisor has not been told yet.
     events: VecDeque<Event>,
     /// Memory has been used since it was last given back.
@@ -338,11 +341,13 @@ impl Engine {
             }
             Request::List => {
                 self.look_around();
-                return self.reply(client, &Reply::List { rows: self.rows() });
+                let rows = self.rows();
+                return self.reply(client, &Reply::List { rows });
             }
             Request::Describe { targets, secrets } => {
                 self.look_around();
-                return self.reply(client, &self.described(&targets, secrets));
+                let described = self.described(&targets, secrets);
+                return self.reply(client, &described);
             }
             Request::Operate { targets, .. } | Request::Signal { targets, .. } if targets.is_empty() => {
                 let failed = vec!["no target; name an app, a namespace, an id or all".into()];

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use log::info;
 
-use super::Engine;
+use super::cpu::Looks;
 use super::launch::{self, Origin};
+use super::{Engine, sample};
 use crate::control::{Described, Detail, MASKED, Past, Reply, Row, is_harmless};
 use crate::supervisor::Supervisor;
 use crate::supervisor::app::App;
-use crate::supervisor::event::{End, Mono, Outcome, Size};
+use crate::supervisor::event::{End, Mono, Outcome, RunId, Size};
 use crate::supervisor::instance::{self, Instance, State};
 use crate::supervisor::spec::AppSpec;
 use crate::sys::clock;
+use crate::sys::proc::{self, Sockets};
 
 /// Both clocks at one moment: what happened is remembered by the one that nobody sets, and told by the other.
 #[derive(Clone, Copy)]
@@ -34,34 +36,49 @@ impl Now {
 
 impl Engine {
     /// A row for each instance, as of the last `look_around`.
-    pub(super) fn rows(&self) -> Vec<Row> {
+    pub(super) fn rows(&mut self) -> Vec<Row> {
         let now = Now::get();
-        self.supervisor.instances().map(|(app, one)| self.measured(app, one, now)).collect()
+        let mut looks = std::mem::take(&mut self.looks);
+        let rows = self.supervisor.instances().map(|(app, one)| self.measured(app, one, now, &mut looks).0).collect();
+        let mut runs: Vec<RunId> = self.supervisor.instances().filter_map(|(_, one)| one.run()).collect();
+        runs.sort_unstable();
+        looks.keep(&runs);
+        self.looks = looks;
+        rows
     }
 
-    /// Memory is measured now: the last sample may be old, or there is none.
-    fn measured(&self, app: &AppSpec, one: &Instance, now: Now) -> Row {
+    /// Memory and processor time are measured now: the last sample may be old, or there is none. Also the processes
+    /// that were measured.
+    fn measured(&self, app: &AppSpec, one: &Instance, now: Now, looks: &mut Looks) -> (Row, Vec<u32>) {
         let mut row = row(app, one, &self.origin, now);
         row.script = text(launch::script(app, self.supervisor.settings()));
-        if let Some(run) = one.run().filter(|_| one.pid() > 0) {
-            row.memory_bytes = self.usage(run, app.memory_limit);
-        }
-        row
+        let Some(life) = one.life().filter(|life| life.main() > 0) else { return (row, Vec::new()) };
+        let tree = self.tree(life.run);
+        row.memory_bytes = sample::usage(&tree, app.memory_limit);
+        row.cpu = Some(looks.percent(life.run, life.since, now.mono, proc::cpu_ms(&tree)));
+        (row, tree)
     }
 
     /// All about the targets' instances, as of the last `look_around`.
-    pub(super) fn described(&self, targets: &[Box<str>], secrets: bool) -> Reply {
+    pub(super) fn described(&mut self, targets: &[Box<str>], secrets: bool) -> Reply {
         let (now, mut outcome) = (Now::get(), Outcome::default());
         let ids = self.supervisor.resolve_all(targets, &mut outcome);
         let is_meant = |one: &&Instance| targets.is_empty() || ids.binary_search(&one.id).is_ok();
+        let (mut looks, mut sockets) = (std::mem::take(&mut self.looks), Sockets::new());
+        let mut detail = |app: &App, one: &Instance| {
+            let (row, tree) = self.measured(&app.spec, one, now, &mut looks);
+            Detail { row, sockets: sockets.of(&tree), ..self.detail(app, one, now) }
+        };
         let apps = self.supervisor.apps().iter().map(|app| {
-            let instances = app.instances.iter().filter(is_meant).map(|one| self.detail(app, one, now)).collect();
+            let instances = app.instances.iter().filter(is_meant).map(|one| detail(app, one)).collect();
             Described { spec: told(&app.spec, secrets), instances }
         });
         let apps = apps.filter(|app| !app.instances.is_empty()).collect();
+        self.looks = looks;
         Reply::Described { apps, failed: outcome.failed }
     }
 
+    /// What is known of an instance without looking at its processes.
     fn detail(&self, app: &App, one: &Instance, now: Now) -> Detail {
         let begun = one.life().map(|life| life.since).or_else(|| one.past.last().map(|past| past.began));
         let next_start = match one.state {
@@ -75,7 +92,6 @@ impl Engine {
         };
         let (out_file, err_file) = launch::files(&app.spec, one, self.supervisor.settings());
         Detail {
-            row: self.measured(&app.spec, one, now),
             started_ms: begun.map_or(0, |at| now.unix(at)),
             short_runs: one.record.unstable,
             next_start_ms: next_start.map(|at| millis(at.since(now.mono))),
@@ -83,8 +99,8 @@ impl Engine {
             cwd: text(launch::directory(&app.spec, self.supervisor.settings())),
             out_file: out_file.map(text),
             err_file: err_file.map(text),
-            sockets: Vec::new(),
             exit_code: one.last_end.map(End::exit_code),
+            ..Detail::default()
         }
     }
 }

@@ -31,13 +31,6 @@ impl Pace {
 }
 
 impl Engine {
-    /// Bytes that the run's tree holds for itself, as of the last `look_around`.
-    pub(super) fn usage(&self, run: RunId, limit: Option<u64>) -> u64 {
-        let tree = self.tree(run);
-        let private = proc::private(&tree);
-        if limit.is_none_or(|limit| private <= limit) { private } else { share(&tree, private) }
-    }
-
     pub(super) fn sample(&mut self, runs: &[RunId]) {
         self.look_around();
         let may_share = self.pace.allows(clock::now());
@@ -60,6 +53,12 @@ impl Engine {
         }
         self.pace.spent(spent, clock::now());
     }
+}
+
+/// Bytes that a run's tree holds for itself.
+pub(super) fn usage(tree: &[u32], limit: Option<u64>) -> u64 {
+    let private = proc::private(tree);
+    if limit.is_none_or(|limit| private <= limit) { private } else { share(tree, private) }
 }
 
 fn share(tree: &[u32], private: u64) -> u64 {

@@ -2,9 +2,11 @@
 //! Asked once a second while an app has a memory limit, so nothing here allocates once its buffers have grown: paths
 //! and texts live on the stack. Everything is a guess by the time it is returned: a process may have ended.
 
+mod cpu;
 mod environ;
 mod file;
 mod memory;
+mod sockets;
 mod stat;
 
 use std::time::Duration;
@@ -14,8 +16,10 @@ use nix::unistd::Pid;
 use super::{clock, kill, place, reap};
 use crate::supervisor::event::Mono;
 
+pub use cpu::cpu_ms;
 pub use environ::MARK_MAX;
 pub use memory::{private, proportional};
+pub use sockets::Sockets;
 
 /// A run, as the kernel sees it.
 #[derive(Clone, Copy, Debug)]

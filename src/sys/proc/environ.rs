@@ -94,20 +94,24 @@ impl Scan {
     }
 }
 
-/// Opens a file of a process that only its owner may read, as that owner if need be (setfsuid(2)).
+/// Opens a file of a process that only its owner may read.
 pub(super) fn open_as_owner(pid: u32, name: &str) -> nix::Result<OwnedFd> {
-    let path = format_args!("/proc/{pid}/{name}");
-    match file::open(path) {
+    as_owner(pid, || file::open(format_args!("/proc/{pid}/{name}")))
+}
+
+/// Looks at what only the owner of a process may look at, as that owner if need be (setfsuid(2)).
+pub(super) fn as_owner<T>(pid: u32, mut look: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    match look() {
         Err(Errno::EACCES | Errno::EPERM) => {}
-        opened => return opened,
+        seen => return seen,
     }
     let owner = file::with_path(format_args!("/proc/{pid}"), nix::sys::stat::stat)?;
     let gid = nix::unistd::setfsgid(Gid::from_raw(owner.st_gid));
     let uid = nix::unistd::setfsuid(Uid::from_raw(owner.st_uid));
-    let opened = file::open(path);
+    let seen = look();
     nix::unistd::setfsuid(uid);
     nix::unistd::setfsgid(gid);
-    opened
+    seen
 }
 
 #[cfg(test)]

@@ -72,7 +72,13 @@ pub(super) fn each_number(path: Arguments, found: &mut impl FnMut(u32)) {
 
 /// Calls `found` with each entry of the directory that is a number.
 pub(super) fn each_entry(path: Arguments, found: &mut impl FnMut(u32)) {
-    let Ok(directory) = open(path) else { return };
+    if let Ok(directory) = open(path) {
+        each_entry_of(&directory, found);
+    }
+}
+
+/// The same of a directory that is open.
+pub(super) fn each_entry_of(directory: &OwnedFd, found: &mut impl FnMut(u32)) {
     let mut entries = Entries([0; CHUNK]);
     loop {
         let room = &raw mut entries;

@@ -11,14 +11,26 @@ pub(super) struct Stat {
     pub(super) is_zombie: bool,
 }
 
-/// Reads the text. The second field, the program's name, may hold anything, closing brackets too: the fields after it
-/// begin at the last one.
+/// The fields after the second, the program's name. That may hold anything, closing brackets too: the others begin at
+/// the last one.
+fn fields(text: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    Some(str::from_utf8(text.get(end + 1..)?).ok()?.split_ascii_whitespace())
+}
+
+/// Processor time in ticks: its own and that of children it has waited for, in user mode and in the kernel.
+pub(super) fn ticks(text: &[u8]) -> Option<u64> {
+    // state … flags, then four counts of page faults
+    let mut times = fields(text)?.skip(11).map(|time| time.parse::<u64>().ok());
+    (0..4).try_fold(0u64, |sum, _| Some(sum.saturating_add(times.next()??)))
+}
+
+/// Reads the text.
 pub(super) fn parse(text: &[u8]) -> Option<Stat> {
     /// From the kernel's sched.h.
     const PF_KTHREAD: u64 = 0x0020_0000;
     const PF_EXITING: u64 = 0x4;
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = str::from_utf8(text.get(end + 1..)?).ok()?.split_ascii_whitespace();
+    let mut fields = fields(text)?;
     // state, parent, group, session, terminal, its foreground group, flags
     let is_zombie = fields.next()? == "Z";
     let parent = fields.next()?.parse().ok()?;
@@ -45,6 +57,14 @@ mod tests {
         check("18 (sh) Z 17 17 17 0 -1 4227084 0 0", Some((17, false)));
         check("19 (sh) X 17 17 17 0 -1 4227084 0 0", Some((17, false)));
         check("9 (kworker/0:1) I 2 0 0 0 -1 69238880 0", Some((2, true)));
+    }
+
+    #[test]
+    fn times_are_summed() {
+        let text = "17 (a b) c) S 1 17 17 0 -1 4194560 1208 5 6 7 100 20 3 4 20 0";
+        assert_eq!(ticks(text.as_bytes()), Some(127));
+        assert_eq!(ticks(b"17 (sh) S 1 17 17 0 -1 4194560 1208 5 6 7 100 20 3"), None);
+        assert_eq!(ticks(b"17 (sh) S 1 17 17 0 -1 4194560 1208 5 6 7 100 x 3 4"), None);
     }
 
     #[test]
