@@ -11,7 +11,9 @@ mod common;
 use std::env;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use common::dir::Dir;
@@ -78,6 +80,32 @@ fn as_a_supervisor_it_needs_little_memory_and_little_more_per_app() {
         let more = with_apps(&path, 310).total - ten.total;
         assert!(more <= 3 * HUNDRED, "{}: {more} kB for 300 more apps, at most 1 each", path.display());
     }
+}
+
+/// Page faults of a verb, which are most of what it costs: each page of the file that it reads, each that it writes.
+const VERB_FAULTS: u64 = 130;
+
+#[test]
+fn a_verb_reads_and_writes_few_pages() {
+    for (path, _) in builds() {
+        // The whole way of every verb but for the answer: the words, the places, the report.
+        let mut verb = Command::new(&path);
+        let verb = verb.args(["list", "--socket", "/no/such/socket"]).stderr(Stdio::null()).spawn().unwrap();
+        let (code, faults) = faults_of(verb);
+        assert_eq!(code, 69);
+        assert!(faults <= VERB_FAULTS, "{}: {faults} page faults, at most {VERB_FAULTS}", path.display());
+    }
+}
+
+/// How a child ended, and its page faults (getrusage(2)): the same on any machine with pages of this size.
+fn faults_of(child: Child) -> (i32, u64) {
+    let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
+    let pid = child.id().try_into().unwrap();
+    // SAFETY: both are valid for writes, and all zero is a valid rusage.
+    assert_eq!(unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) }, pid);
+    // SAFETY: as above, and the kernel has written it.
+    let usage = unsafe { usage.assume_init() };
+    (libc::WEXITSTATUS(status), (usage.ru_minflt + usage.ru_majflt).try_into().unwrap())
 }
 
 fn with_apps(pm3: &Path, count: usize) -> Dirty {
