@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "tests")]
 
+#[path = "control/apps.rs"]
+mod apps;
 mod common;
 #[path = "control/desk.rs"]
 mod desk;

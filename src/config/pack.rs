@@ -2,10 +2,11 @@
 //! thousand plain apps stay small. A field that is missing takes its default and an unknown one is ignored; so an older
 //! and a newer pm3 can read each other's plan, and the version changes only when a field changes its meaning.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::supervisor::spec::{AppSpec, Rare, Settings, Spec};
+use crate::supervisor::packing;
+use crate::supervisor::spec::{Settings, Spec};
 
 /// The version that is written, and the newest that is read.
 const VERSION: u32 = 1;
@@ -35,35 +36,9 @@ pub fn unpack(bytes: &[u8]) -> Result<Spec, String> {
 
 /// The spec as JSON, without what is as the defaults have it.
 fn sparse(spec: &Spec) -> serde_json::Result<Value> {
-    let plain_app = serde_json::to_value(AppSpec::default())?;
-    let plain_rare = serde_json::to_value(Rare::default())?;
-    let apps = spec.apps.iter().map(|app| {
-        let mut value = less(app, &plain_app)?;
-        if let Some(rare) = value.pointer_mut("/launch/rare") {
-            prune(rare, &plain_rare);
-        }
-        Ok(value)
-    });
-    let settings = less(&spec.settings, &serde_json::to_value(Settings::default())?)?;
-    Ok(serde_json::json!({ "apps": apps.collect::<serde_json::Result<Vec<_>>>()?, "settings": settings }))
-}
-
-fn less<T: Serialize>(value: &T, default: &Value) -> serde_json::Result<Value> {
-    let mut value = serde_json::to_value(value)?;
-    prune(&mut value, default);
-    Ok(value)
-}
-
-/// Removes from an object every field that is the same in `default`.
-fn prune(value: &mut Value, default: &Value) {
-    if let (Value::Object(fields), Value::Object(defaults)) = (value, default) {
-        fields.retain(|name, field| defaults.get(name) != Some(field));
-        for (name, field) in fields {
-            if let Some(default) = defaults.get(name) {
-                prune(field, default);
-            }
-        }
-    }
+    let apps = packing::apps(&spec.apps)?;
+    let settings = packing::less(&spec.settings, &Settings::default())?;
+    Ok(serde_json::json!({ "apps": apps, "settings": settings }))
 }
 
 #[cfg(test)]
@@ -72,6 +47,7 @@ mod tests {
 
     use super::*;
     use crate::supervisor::event::{Millis, Sig};
+    use crate::supervisor::spec::{AppSpec, Rare};
     use crate::supervisor::spec::{Kind, Launch, Limit, Resource, RestartPolicy, StopPolicy};
 
     #[test]

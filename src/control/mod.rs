@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::supervisor::event::Count;
 use crate::supervisor::event::{Outcome, Sig, Verb};
+use crate::supervisor::packing;
 use crate::supervisor::spec::{AppSpec, Right};
 
 /// The versions of the protocol that this pm3 speaks, newest first.
@@ -93,6 +94,7 @@ pub enum Request {
     Apply {
         /// `start`, `restart` or `reload`.
         verb: Verb,
+        #[serde(serialize_with = "packing::serialize")]
         apps: Vec<AppSpec>,
         /// The environment that new apps get.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,6 +18,7 @@ pub mod instance;
 pub mod life;
 pub mod near;
 pub mod order;
+pub mod packing;
 pub mod pending;
 pub mod policy;
 pub mod request;

@@ -103,7 +103,8 @@ impl Supervisor {
                 Count::Up(more) => before.checked_add(more),
                 Count::Down(fewer) => before.checked_sub(fewer),
             };
-            let Some(count) = count.filter(|count| total - before.max(1) + (*count).max(1) <= INSTANCES_MAX) else {
+            let others = total - before.max(1);
+            let Some(count) = count.filter(|count| others.saturating_add((*count).max(1)) <= INSTANCES_MAX) else {
                 pending.fail(match to {
                     Count::Down(fewer) => format!("{name}: has {before} instances, {fewer} fewer cannot be"),
                     Count::Exactly(_) | Count::Up(_) => {
@@ -116,7 +117,7 @@ impl Supervisor {
                 pending.say(format!("{name}: has {before} instance{} already", if before == 1 { "" } else { "s" }));
                 continue;
             }
-            total = total - before.max(1) + count.max(1);
+            total = others + count.max(1);
             let (settle, random, last_run, mut next) =
                 (self.settings.settle, self.draw(), self.last_run, self.next_instance);
             let Some(app) = self.apps.get_mut(at) else { continue };
@@ -258,25 +259,32 @@ impl App {
     /// Takes up or gives up instances until there are `count`.
     fn rescale(&mut self, count: u32, last_run: RunId, next_id: &mut u32, pending: &mut Pending, turn: &mut Turn<'_>) {
         let was_none = self.spec.instances == 0;
+        let kept: Vec<(InstanceId, Box<str>)> = self
+            .instances
+            .iter()
+            .filter(|one| one.goal != Goal::Remove)
+            .map(|one| (one.id, one.who(&self.spec)))
+            .collect();
         self.resize(count);
-        let kept: Vec<InstanceId> =
-            self.instances.iter().filter(|one| one.goal != Goal::Remove).map(|one| one.id).collect();
         self.fit(Goal::Run, &Reason::Operator, next_id, turn);
         for one in &mut self.instances {
-            let aim = match (one.goal, kept.contains(&one.id)) {
-                (Goal::Remove, true) => Aim::Gone,
-                (Goal::Remove, false) => continue,
+            // It is called as before if it was there before.
+            let known = kept.iter().find(|(id, _)| *id == one.id).map(|(_, who)| who);
+            let aim = match (one.goal, known) {
+                (Goal::Remove, Some(_)) => Aim::Gone,
+                (Goal::Remove, None) => continue,
                 (Goal::Run | Goal::Idle | Goal::Stop, _) if count == 0 => {
                     one.obey(Verb::Stop, &self.spec, turn);
                     Aim::Down
                 }
-                (Goal::Run | Goal::Idle | Goal::Stop, true) if !was_none => continue,
+                (Goal::Run | Goal::Idle | Goal::Stop, Some(_)) if !was_none => continue,
                 (Goal::Run | Goal::Idle | Goal::Stop, _) => {
                     one.obey(Verb::Start, &self.spec, turn);
                     Aim::Up { after: last_run }
                 }
             };
-            pending.wait(one.id, one.who(&self.spec), aim);
+            let who = known.cloned().unwrap_or_else(|| one.who(&self.spec));
+            pending.wait(one.id, who, aim);
         }
     }
 }

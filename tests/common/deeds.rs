@@ -12,6 +12,7 @@
 //! | `grow:MIB` | takes so much private memory and keeps it |
 //! | `nameless [ … ]` | runs the words without an environment, in a program started anew |
 //! | `group:SIG` | sends a signal to its process group, itself included |
+//! | `bind` | listens at a free TCP port for as long as it lives |
 //! | `switches` | prints `switches N`: how often PID 1 has gone to rest so far |
 //! | `restrict:PID:KIND:N` | sets a soft limit of another process, `nofile` or `nproc`, and prints `was N` |
 //! | `fill` | makes children until no more can be made, then prints `full` |
@@ -57,6 +58,7 @@ impl Gate {
 pub fn run_one(verb: &str, argument: &str, words: &mut &[String]) -> bool {
     match verb {
         "gate" => gate(argument),
+        "bind" => std::mem::forget(std::net::TcpListener::bind("127.0.0.1:0").unwrap()),
         "hold" => hold(argument),
         "first" => {
             let block = take_block(words);

@@ -12,13 +12,15 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::poll::{PollTimeout, poll};
 use pm3::control::Row;
+use pm3::control::client::Client;
+use pm3::control::place::{Address, Candidate};
 use pm3::supervisor::event::Sig;
 
 use crate::common::lines::Lines;
 use crate::common::ns::{Ns, signal};
 use crate::common::tty::Terminal;
 use crate::common::{PATIENCE, PM3, ROLE, this_binary};
-use crate::desk::{Scratch, dial, hear, is_over, say};
+use crate::desk::{Scratch, dial, hear, is_over, peer, say};
 
 /// Two instances of `web`, and `worker` in a namespace of its own. All of them wait for their end.
 fn plan() -> String {
@@ -54,17 +56,17 @@ fn plan() -> String {
 }
 
 /// A pm3 that supervises, as this test's child.
-struct Init {
+pub struct Init {
     child: Child,
     /// What its apps say.
-    out: Lines,
-    /// Kept open: a pm3 that nobody listens to says less.
-    _err: Lines,
+    pub out: Lines,
+    /// What pm3 says. Kept open: a pm3 that nobody listens to says less.
+    err: Lines,
     scratch: Scratch,
 }
 
 impl Init {
-    fn start() -> Init {
+    pub fn start() -> Init {
         Init::with_limit(None)
     }
 
@@ -94,20 +96,37 @@ impl Init {
         for _ in 0..3 {
             while !err.next().expect("pm3 has ended").contains(": online") {}
         }
-        Init { child, out, _err: err, scratch }
+        Init { child, out, err, scratch }
     }
 
     fn socket(&self) -> PathBuf {
         self.scratch.path("socket")
     }
 
-    fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         self.child.id().try_into().unwrap()
     }
 
     /// Runs `pm3 WORDS`.
     fn pm3(&self, words: &[&str]) -> Said {
         said(bare(&self.scratch).args(words).arg("--socket").arg(self.socket()))
+    }
+
+    /// A client as `pm3` itself is one.
+    pub fn client(&self) -> Client {
+        let candidate = Candidate { address: Address::parse(&self.socket()), named: true };
+        Client::connect(&[candidate], pm3::sys::place::uid(), peer).unwrap()
+    }
+
+    /// Lets pm3 read its file again, and waits until it has.
+    pub fn read_again(&mut self) {
+        signal(self.pid(), Sig::HUP);
+        while !self.err.next().expect("pm3 has ended").contains("file read again") {}
+    }
+
+    /// Waits for the end of pm3; its exit code.
+    pub fn ended(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
     }
 
     fn rows(&self) -> Vec<Row> {
