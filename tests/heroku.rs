@@ -201,3 +201,18 @@ fn the_platform_says_how_many_servers_there_are() {
     let (code, log, _) = dyno.end();
     assert_eq!(code, 0, "{log:#?}");
 }
+
+/// A dyno tells its memory in the file of a control group of version 1, whether or not it shows the mount of it; else the
+/// buildpack's variable counts.
+#[test]
+fn a_share_of_memory_is_one_of_the_dynos() {
+    let mut world = World::bare_in(Ns::pid1().with("uid:1000").with("hide:/sys/fs/cgroup"));
+    world.set("PORT", "5000");
+    world.file("pm3.toml", &fs::read_to_string("conf/heroku/pm3.toml").unwrap());
+    world.pm3("check pm3.toml").ends(78).says("$MEMORY_AVAILABLE");
+    world.set("MEMORY_AVAILABLE", "1024");
+    world.pm3("check pm3.toml").ok().says("restarted above 256M");
+    let group = "mkdir /sys/fs/cgroup/memory && echo 536870912 >/sys/fs/cgroup/memory/memory.limit_in_bytes";
+    world.run(&["/bin/sh", "-c", group]).ok();
+    world.pm3("check pm3.toml").ok().says("restarted above 128M");
+}
