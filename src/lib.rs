@@ -24,7 +24,7 @@
 //! - [`engine`]: the loop of init, the effects, the server, the roles; `engine::run` is `pm3 run`.
 //! - [`role`]: what the roles have in common. A role is a helper process that init starts of its own program, for what
 //!   init must not do; it may die at any time and is replaced.
-//! - [`logger`]: the role that moves what apps write.
+//! - [`logger`]: the role that moves what apps write. [`watcher`]: the one that sees that their files change.
 //! - [`cli`]: the command line. [`own_lines`]: pm3's own lines on standard error.
 //!
 //! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; engine →
@@ -65,3 +65,4 @@ pub mod own_lines;
 pub mod role;
 pub mod supervisor;
 pub mod sys;
+pub mod watcher;

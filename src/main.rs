@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use pm3::cli::{self, InitArgs, Next};
 use pm3::engine::boot::{self, Plan};
 use pm3::engine::run;
-use pm3::logger;
 use pm3::sys::signals;
+use pm3::{logger, watcher};
 
 pm3::program!(program);
 
@@ -19,6 +19,9 @@ fn program(words: Vec<OsString>) -> u8 {
     }
     if words.next_if(|word| word == "logger").is_some() {
         return logger::main();
+    }
+    if words.next_if(|word| word == "watcher").is_some() {
+        return watcher::main();
     }
     // PID 1 loses a signal that comes before it cares, and parsing the words takes a while.
     if words.peek().is_none_or(|word| word == "init") {

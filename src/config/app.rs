@@ -309,7 +309,12 @@ fn watch(draft: &mut Draft, scope: &Scope<'_>) {
     let home = home(&draft.spec.launch, scope.facts);
     let absolute = |path: &str| -> Box<str> { home.join(path).to_string_lossy().into() };
     let paths = match std::mem::take(&mut draft.watch) {
-        Watched::Nothing => return,
+        Watched::Nothing if draft.watching == Watch::default() => return,
+        // What was said of it holds when somebody switches it on.
+        Watched::Nothing => {
+            draft.watching.off = true;
+            Box::default()
+        }
         Watched::Here => [home.to_string_lossy().into()].into(),
         Watched::Paths(paths) => paths.iter().map(|path| absolute(path)).collect(),
     };

@@ -58,7 +58,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("restart", Some(restart(&app.restart))),
         ("memory", app.memory_limit.map(|limit| format!("restarted above {}", Size(limit)))),
         ("cron", app.cron.as_deref().map(|cron| format!("restarted at {cron}, local time"))),
-        ("watch", app.watch.as_deref().map(watch)),
+        ("watch", app.watch.as_deref().filter(|watch| !watch.off).map(watch)),
         ("stop", (app.stop != StopPolicy::default()).then(|| stop(&app.stop))),
         ("output", output(&launch.output)),
         ("limits", launch.rare.as_deref().and_then(|rare| limits(&rare.limits))),

@@ -7,7 +7,7 @@ use super::kinds::{
     Account, Crashes, Cron, ExecMode, FilePath, Instances, LogLevel, Memory, Name, Percent, Period, Program, Umask,
     Variable, Whole,
 };
-use super::several::{Codes, Env, EnvFiles, Filter, Limits, Line, Names, ShellEnv, Texts, Watched, Words};
+use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Names, ShellEnv, Watched, Words};
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
@@ -143,8 +143,8 @@ pub(super) static APP: &[Key<Draft>] = &[
         "restart on a schedule, in local time; an app that is not running is started then"),
     key!("watch", [], Is("false"), Watched, |app, v| app.watch = v,
         "restart when files change: true is all below cwd; or paths, relative to cwd"),
-    key!("ignore_watch", [], Is("[]"), Texts, |app, v| app.watching.ignore = v.0,
-        "what watch does not look at: names and globs, on top of .git and node_modules"),
+    key!("ignore_watch", [], Is("[]"), Globs, |app, v| app.watching.ignore = v.0,
+        "what watch does not look at, on top of dotfiles, node_modules, __pycache__ and its logs: *.tmp, logs/**, !.env"),
     key!("watch_delay", [], Is("0"), Millis, |app, v| app.watching.delay = v,
         "restart once nothing has changed for this long; 0: a short usual time"),
 

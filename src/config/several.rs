@@ -37,16 +37,23 @@ impl Value for Names {
     }
 }
 
-/// Texts that are taken as they are.
-pub(super) struct Texts(pub(super) Box<[Box<str>]>);
+/// Globs, as `watcher::ignore` reads them.
+pub(super) struct Globs(pub(super) Box<[Box<str>]>);
 
-impl Value for Texts {
+impl Value for Globs {
     fn expects() -> String {
-        "a text or an array of texts".into()
+        "a name or glob, or an array of them".into()
     }
 
-    fn read(val: &Val<'_>) -> Result<Texts, Wrongs> {
-        val.each("a text", |item| Ok(item.text()?.into())).map(|texts| Texts(texts.into()))
+    fn read(val: &Val<'_>) -> Result<Globs, Wrongs> {
+        let glob = |item: &Val<'_>| {
+            let text = item.text()?;
+            match fast_glob::validate(&text) {
+                Ok(()) => Ok(text.into()),
+                Err(why) => Err(item.wrong(Refused::Because(format!("no glob: {why}")))),
+            }
+        };
+        val.each("a name or glob", glob).map(|globs| Globs(globs.into()))
     }
 }
 

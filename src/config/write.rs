@@ -68,8 +68,10 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
     to.some("max_memory_restart", memory_limit.map(|bytes| text(&show_bytes(bytes))));
     to.some("cron_restart", cron.as_deref().map(text));
     if let Some(watch) = watch {
-        let Watch { paths, ignore, delay } = &**watch;
-        to.put("watch", texts(paths));
+        let Watch { paths, ignore, delay, off } = &**watch;
+        // No path means all below the app's directory, and an empty list means nothing.
+        let all = paths.is_empty();
+        to.unless("watch", *off, || if all { Tree::Flag(true) } else { texts(paths) });
         to.unless("ignore_watch", ignore.is_empty(), || texts(ignore));
         to.unless("watch_delay", *delay == Millis::ZERO, || millis(*delay));
     }

@@ -22,7 +22,7 @@ pub mod role;
 use serde::{Deserialize, Serialize};
 
 pub use crate::supervisor::event::Count;
-use crate::supervisor::event::{Outcome, Sig, Verb};
+use crate::supervisor::event::{Mono, Outcome, Sig, Verb};
 use crate::supervisor::packing;
 use crate::supervisor::spec::{AppSpec, Right};
 
@@ -112,6 +112,13 @@ pub enum Request {
         sig: Sig,
         targets: Vec<Box<str>>,
     },
+    /// The watcher tells: files of this app have changed, `path` among them, the last of them at that moment of
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    Changed {
+        app: Box<str>,
+        path: Box<str>,
+        at: Mono,
+    },
     /// End all apps, then pm3 itself. The answer comes when all are over, just before pm3's exit.
     Quit,
 }
@@ -127,10 +134,10 @@ impl Request {
             // Whoever sets an app's environment decides what it runs (LD_PRELOAD).
             Request::Operate { environ: Some(_), .. } => Right::Admin,
             Request::Operate { verb, .. } => match verb {
-                Verb::Start | Verb::Stop | Verb::Restart | Verb::Reload | Verb::Reset => Right::Operate,
+                Verb::Start | Verb::Stop | Verb::Restart | Verb::Reload | Verb::Reset | Verb::Watch => Right::Operate,
                 Verb::Delete => Right::Admin,
             },
-            Request::Scale { .. } | Request::Signal { .. } => Right::Operate,
+            Request::Scale { .. } | Request::Signal { .. } | Request::Changed { .. } => Right::Operate,
             Request::Describe { secrets: true, .. } | Request::Apply { .. } | Request::Quit => Right::Admin,
         }
     }

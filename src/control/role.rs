@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Reply;
-use crate::supervisor::event::{InstanceId, RunId};
+use crate::supervisor::event::{InstanceId, Millis, RunId};
 use crate::supervisor::spec::{LogMode, Output};
 
 /// Bytes of lines that wait for a role to read them. Room for some hundred of the longest; one that is further behind is
@@ -26,6 +26,23 @@ pub enum Tell {
     /// To the logger: the run has ended. What is in its pipes belongs to it still, and so does what processes that it
     /// left behind may write; but a line that has no end now will hardly get one.
     Over { run: RunId },
+    /// To the watcher: these apps are watched from now on, and no others.
+    Watch { apps: Vec<Watched> },
+}
+
+/// An app that is watched, and what of its files matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watched {
+    pub name: Box<str>,
+    /// The directory that it runs in, absolute. Relative paths and patterns start there.
+    pub cwd: Box<str>,
+    /// As of [`Watch`](crate::supervisor::spec::Watch).
+    pub paths: Box<[Box<str>]>,
+    pub ignore: Box<[Box<str>]>,
+    pub delay: Millis,
+    /// Its own log files, as configured; those of single instances are named after them.
+    pub logs: Box<[Box<str>]>,
 }
 
 /// A run whose output is to be collected.

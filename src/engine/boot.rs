@@ -207,6 +207,7 @@ fn assemble(
         runs: Runs::default(),
         roles: Roles::default(),
         pipes: Pipes::default(),
+        watched: Vec::new(),
         origin,
         source,
         reading: None,

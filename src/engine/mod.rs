@@ -18,6 +18,7 @@ pub mod run;
 mod runs;
 mod sample;
 pub mod server;
+mod watch;
 
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
@@ -27,6 +28,7 @@ use log::{debug, error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::control::role::Watched;
 use crate::control::{Reply, Request};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{ClientId, End, Event, Failure, Oom, Outcome, RunId, Sig, Wish};
@@ -68,6 +70,8 @@ pub struct Engine {
     runs: Runs,
     roles: Roles,
     pipes: Pipes,
+    /// What the watcher has been told, or is to be when it is there.
+    watched: Vec<Watched>,
     origin: Origin,
     /// What SIGHUP reads again; None: the plan came from no file.
     source: Option<Source>,
@@ -190,6 +194,7 @@ impl Engine {
             self.untidy = true;
         }
         self.drop_drained_pipes();
+        self.mind_watched();
     }
 
     fn take_signals(&mut self) {
@@ -364,6 +369,10 @@ impl Engine {
             }
             Request::Scale { target, to } => Wish::Scale { target, to },
             Request::Signal { sig, targets } => Wish::Signal { sig, targets },
+            Request::Changed { app, path, at } => {
+                self.happened(Event::FilesChanged { app, path, at });
+                return self.reply(client, &Reply::Outcome(Outcome::default()));
+            }
             Request::Quit => Wish::Quit,
         };
         self.happened(Event::Request { client, wish });

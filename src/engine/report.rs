@@ -12,7 +12,7 @@ use crate::control::{Described, Detail, MASKED, Past, Reply, Row, is_harmless};
 use crate::supervisor::Supervisor;
 use crate::supervisor::app::App;
 use crate::supervisor::event::{End, Mono, Outcome, RunId, Size};
-use crate::supervisor::instance::{self, Instance, State};
+use crate::supervisor::instance::{self, Goal, Instance, State};
 use crate::supervisor::spec::AppSpec;
 use crate::sys::clock;
 use crate::sys::proc::{self, Sockets};
@@ -157,7 +157,7 @@ fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Now) -> Row {
         memory_bytes: one.usage,
         cpu: None,
         user: launch::user(app, origin).into(),
-        watching: app.watch.is_some(),
+        watching: app.is_watched() && one.goal == Goal::Run,
         reason: reason(one),
         limit: app.memory_limit,
         created_ms: now.unix(one.created),

@@ -42,6 +42,8 @@ const IGNORED: [Sig; 7] = [Sig::TERM, Sig::INT, Sig::HUP, Sig::QUIT, Sig::USR1, 
 pub(super) enum Role {
     /// Moves the output of apps.
     Logger,
+    /// Sees that files of apps change.
+    Watcher,
 }
 
 impl Role {
@@ -49,6 +51,7 @@ impl Role {
     fn word(self) -> &'static str {
         match self {
             Role::Logger => "logger",
+            Role::Watcher => "watcher",
         }
     }
 
@@ -56,6 +59,7 @@ impl Role {
     fn right(self) -> Right {
         match self {
             Role::Logger => Right::View,
+            Role::Watcher => Right::Operate,
         }
     }
 }
@@ -259,6 +263,7 @@ impl Engine {
     fn brief(&mut self, role: Role) {
         match role {
             Role::Logger => self.brief_logger(),
+            Role::Watcher => self.brief_watcher(),
         }
     }
 }

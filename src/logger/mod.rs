@@ -171,6 +171,8 @@ impl Logger {
                 News::Heard(Heard::Told(tell)) => match tell {
                     Tell::Open(opened) => self.open(*opened),
                     Tell::Over { run } => self.over(|source| source.whose.run == run),
+                    // For another role.
+                    Tell::Watch { .. } => {}
                     Tell::Finish => {
                         self.finishing = true;
                         self.over(|_| true);

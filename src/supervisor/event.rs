@@ -160,6 +160,8 @@ pub enum Verb {
     Delete,
     /// Forget restarts and crashes; history stays.
     Reset,
+    /// Watch the apps' files, or do not any more: the other of what is so now.
+    Watch,
 }
 
 /// How many instances an app shall have.
@@ -216,6 +218,8 @@ pub enum Event {
     Planned { spec: Box<Spec> },
     /// The next occurrence of an app's schedule; answers `Effect::Schedule`. None: it never comes.
     Scheduled { app: Box<str>, at: Option<Mono> },
+    /// Files of a watched app have changed, `path` among them, the last of them `at` that moment.
+    FilesChanged { app: Box<str>, path: Box<str>, at: Mono },
     /// The wall clock jumped: schedules are asked for again.
     ClockChanged,
     /// pm3 has no child any more; sent while it sweeps.
@@ -313,6 +317,8 @@ pub enum Reason {
     Cron,
     /// The file changed.
     Changed,
+    /// This file, or others with it, changed.
+    Watched(Box<str>),
     /// pm3 itself is ending.
     Shutdown,
     /// An app that it requires is errored or failed.
@@ -330,6 +336,7 @@ impl fmt::Display for Reason {
             Reason::Operator => f.write_str("operator"),
             Reason::Cron => f.write_str("cron"),
             Reason::Changed => f.write_str("file changed"),
+            Reason::Watched(path) => write!(f, "watch: {path}"),
             Reason::Shutdown => f.write_str("shutdown"),
             Reason::Requires(app) => write!(f, "requires {app}"),
         }

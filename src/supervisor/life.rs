@@ -15,6 +15,8 @@ pub struct Life {
     pub pid: u32,
     /// When its start was ordered, and from then on that its program executes, when it began to.
     pub since: Mono,
+    /// When its start was ordered: what is older, the program has seen.
+    pub ordered: Mono,
     pub phase: Phase,
 }
 
@@ -37,7 +39,7 @@ pub enum Phase {
 
 impl Life {
     pub(super) fn new(run: RunId, now: Mono) -> Life {
-        Life { run, pid: 0, since: now, phase: Phase::Launching }
+        Life { run, pid: 0, since: now, ordered: now, phase: Phase::Launching }
     }
 
     /// It executes or is about to, and nobody has asked it to end.

@@ -28,6 +28,7 @@ pub mod shutdown;
 pub mod signal;
 pub mod spec;
 pub mod time;
+pub mod watch;
 
 use app::{App, Origin};
 use event::{Effect, Event, InstanceId, Mono, Note, Reason, RunId, Sig, What};
@@ -158,6 +159,8 @@ impl Supervisor {
                 }
             }
             Event::Scheduled { .. } => {}
+            Event::FilesChanged { app, path, at } if !self.is_ending() => self.files_changed(&app, &path, at, out),
+            Event::FilesChanged { .. } => {}
             Event::ClockChanged => self.ask_schedules(out),
             Event::Childless => self.childless(out),
             Event::Tick => {}

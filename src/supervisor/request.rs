@@ -85,6 +85,9 @@ impl Supervisor {
             for one in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
                 one.obey(verb, &app.spec, turn);
             }
+            if verb == Verb::Watch {
+                pending.say(app.toggle_watch());
+            }
             if verb == Verb::Delete {
                 app.shrink();
             }
@@ -207,7 +210,7 @@ fn aim(verb: Verb, one: &Instance, last_run: RunId) -> Option<Aim> {
         Verb::Restart | Verb::Reload => Some(Aim::Up { after: last_run }),
         Verb::Stop => Some(Aim::Down),
         Verb::Delete => Some(Aim::Gone),
-        Verb::Reset => None,
+        Verb::Reset | Verb::Watch => None,
     }
 }
 
@@ -237,6 +240,8 @@ impl Instance {
                 self.goal = Goal::Remove;
                 self.stop(Reason::Operator, app, turn);
             }
+            // Of the app, not of an instance.
+            Verb::Watch => {}
             Verb::Reset => {
                 self.restarts = 0;
                 self.record = Record::default();

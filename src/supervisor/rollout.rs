@@ -34,7 +34,11 @@ impl App {
     fn halt(&mut self, turn: &mut Turn<'_>) {
         let mut held = 0u32;
         for one in &mut self.instances {
-            if one.roll.as_deref().is_some_and(|reason| matches!(reason, Reason::Changed | Reason::Operator)) {
+            if one
+                .roll
+                .as_deref()
+                .is_some_and(|reason| matches!(reason, Reason::Changed | Reason::Operator | Reason::Watched(_)))
+            {
                 one.roll = None;
                 held += 1;
             }

@@ -173,12 +173,14 @@ pub enum Restart {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Watch {
-    /// Files, and directories with all that is below them; absolute, at least one.
+    /// Files, and directories with all that is below them, absolute; none: the directory that the app runs in.
     pub paths: Box<[Box<str>]>,
     /// Globs and names of what is not looked at, as they are written, on top of what is never looked at.
     pub ignore: Box<[Box<str>]>,
     /// How long nothing may change any more before the restart; 0: the watcher's usual.
     pub delay: Millis,
+    /// An operator does not want it for now.
+    pub off: bool,
 }
 
 /// When and how fast an ended run is followed by another.

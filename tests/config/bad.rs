@@ -197,6 +197,23 @@ fn apps_that_do_not_go_together() {
 }
 
 #[test]
+fn globs_that_mean_nothing() {
+    check(
+        r#"
+        [[apps]]
+        name = "a"
+        command = "x"
+        watch = true
+        ignore_watch = ["good/**", "logs/[ab", "{x,y"]
+        "#,
+        expect![[r#"
+            pm3.toml:5:28: a: ignore_watch[1]: no glob: unclosed character class at byte 5; missing ']' (to match a literal '[', escape it as '\[' or '[[]')
+            pm3.toml:5:40: a: ignore_watch[2]: no glob: unclosed brace expansion at byte 0; missing '}' (to match a literal '{', escape it as '\{' or '[{]')
+        "#]],
+    );
+}
+
+#[test]
 fn a_file_without_apps() {
     check(
         "",

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use pm3::config::{self, Facts};
-use pm3::supervisor::spec::Restart;
+use pm3::supervisor::spec::{Restart, Watch};
 
 use super::{app, check, facts, show, spec, words};
 
@@ -252,4 +252,14 @@ fn the_memory_that_is_available_counts_where_no_limit_is_known() {
     for strange in ["", "0", "lots", "-1", "512M", "99999999999999999999", "17592186044416"] {
         assert_eq!(limit(None, strange), None, "{strange}");
     }
+}
+
+#[test]
+fn what_is_said_of_watching_is_kept_for_when_it_is_switched_on() {
+    let watch = |keys: &str| app(&format!("command = \"x\"\n{keys}")).watch.map(|watch| *watch);
+    assert_eq!(watch(""), None);
+    assert_eq!(watch("watch = false"), None);
+    let ignoring = Watch { ignore: ["logs".into()].into(), off: true, ..Watch::default() };
+    assert_eq!(watch("ignore_watch = \"logs\""), Some(ignoring));
+    assert_eq!(watch("watch = true").map(|watch| (watch.paths, watch.off)), Some((["/srv".into()].into(), false)));
 }

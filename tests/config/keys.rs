@@ -155,7 +155,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: max_memory_restart = 20: expected a size of at least 64K: bytes, or text as "20M", "1.5G", "80%"
         f:3:1: a: cron_restart = '0 3 * *': expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first; these are 4
         f:3:10: a: watch[0]: expected a path
-        f:3:1: a: ignore_watch = 5: expected a text or an array of texts
+        f:3:1: a: ignore_watch = 5: expected a name or glob, or an array of them
         f:3:1: a: watch_delay = 'soon': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
         f:3:1: a: kill_signal = 'SIGTRM': expected a signal's name or number, as "TERM", "SIGINT", "RTMIN+3" or 15, did you mean TERM?
         f:3:1: a: kill_timeout = 1979-05-27: expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"

@@ -235,7 +235,7 @@ impl Oracle {
                 let there = match ask.verb {
                     Verb::Stop => self.model.is_over(place),
                     Verb::Start => matches!(status, Status::Online | Status::Finished),
-                    Verb::Delete | Verb::Reset => false,
+                    Verb::Delete | Verb::Reset | Verb::Watch => false,
                     Verb::Restart | Verb::Reload => status == Status::Online && new || status == Status::Finished,
                 };
                 let arrival = (*id, place.who());

@@ -13,7 +13,8 @@ use crate::oracle::{Oracle, Verdict, ensure};
 impl Oracle {
     pub(crate) fn hear(&mut self, now: Mono, event: &Event) {
         match event {
-            Event::Boot | Event::Tick => {}
+            // No world has a watcher.
+            Event::Boot | Event::Tick | Event::FilesChanged { .. } => {}
             Event::Spawned { run, pid } => {
                 if let Some(run) = self.model.find(*run).and_then(|place| place.run.as_mut()) {
                     run.pid = *pid;
@@ -128,7 +129,7 @@ impl Oracle {
             match verb {
                 Verb::Stop => place.stop(Goal::Stop),
                 Verb::Start => place.start(),
-                Verb::Delete | Verb::Reset => {}
+                Verb::Delete | Verb::Reset | Verb::Watch => {}
                 Verb::Restart | Verb::Reload => {
                     if place.is_up_or_coming() {
                         place.mark = Some(Mark::Operator);

@@ -7,6 +7,7 @@ mod clients;
 mod corners;
 mod states;
 mod stories;
+mod watch;
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{Effect, End, Event, Mono, Oom, RunId};

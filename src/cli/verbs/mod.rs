@@ -13,6 +13,7 @@ mod ping;
 mod report;
 mod show;
 mod startup;
+mod watch;
 mod why;
 
 use clap::Subcommand;
@@ -36,6 +37,7 @@ pub(super) enum Verb {
     Prettylist(jlist::Prettylist),
     Ping(ping::Args),
     Check(check::Args),
+    Watch(watch::Args),
     Startup(startup::Startup),
     Unstartup(startup::Unstartup),
     Report(report::Args),
@@ -59,6 +61,7 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Report {
         Verb::Prettylist(jlist::Prettylist { secrets }) => jlist::run(secrets, jlist::Form::Pretty, context),
         Verb::Ping(args) => ping::run(&args, context),
         Verb::Check(args) => check::run(args),
+        Verb::Watch(args) => watch::run(&args, context),
         Verb::Startup(args) => startup::startup(&args),
         Verb::Unstartup(args) => startup::unstartup(&args),
         Verb::Report(args) => report::run(&args, context),

@@ -1,0 +1,70 @@
+//! Restarts because files have changed. Which files count is for the watcher; here is what becomes of the app: what runs is
+//! restarted one instance after the other, what has given up or waits to be restarted starts at once, and what an
+//! operator stopped stays stopped, and is not watched.
+
+use super::Supervisor;
+use super::app::App;
+use super::event::{Effect, Mono, Note, Reason, What};
+use super::instance::{Goal, Instance, State};
+use super::spec::{AppSpec, Watch};
+
+impl Supervisor {
+    /// Files of an app have changed, this one among them; the last change was at that moment.
+    pub(super) fn files_changed(&mut self, name: &str, path: &str, at: Mono, out: &mut Vec<Effect>) {
+        // The app may have been stopped or forgotten since the watcher looked.
+        let mut watched = self.apps.iter_mut().filter(|app| app.is_watched());
+        let Some(app) = watched.find(|app| *app.spec.name == *name) else { return };
+        for one in &mut app.instances {
+            one.files_changed(path, at, &app.spec, out);
+        }
+    }
+
+    /// The apps whose files are to be watched.
+    pub fn watched(&self) -> impl Iterator<Item = (&AppSpec, &Watch)> {
+        let apps = self.apps.iter().filter(|app| app.is_watched());
+        apps.filter_map(|app| Some((&app.spec, app.spec.watch.as_deref()?)))
+    }
+}
+
+impl App {
+    /// Its files are watched: somebody asked for that, and not all of it was stopped.
+    pub fn is_watched(&self) -> bool {
+        self.spec.is_watched() && !self.gone && self.instances.iter().any(|one| one.goal == Goal::Run)
+    }
+
+    /// Watches its files from now on, or not any more; returns what there is to say about it.
+    pub(super) fn toggle_watch(&mut self) -> String {
+        match &mut self.spec.watch {
+            Some(watch) => watch.off = !watch.off,
+            unset => *unset = Some(Box::default()),
+        }
+        let now = if self.spec.is_watched() { "is restarted when its files change" } else { "is not watched any more" };
+        format!("{}: {now}", self.spec.name)
+    }
+}
+
+impl AppSpec {
+    /// It is to be restarted when its files change.
+    pub fn is_watched(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.off)
+    }
+}
+
+impl Instance {
+    fn files_changed(&mut self, path: &str, at: Mono, app: &AppSpec, out: &mut Vec<Effect>) {
+        if self.goal != Goal::Run {
+            return;
+        }
+        let reason = Reason::Watched(path.into());
+        match &self.state {
+            // A run that began after the last change has seen it. So what an app writes while it stops does not restart it.
+            State::Alive(life) if life.is_up_or_coming() && life.ordered < at => self.roll = Some(Box::new(reason)),
+            State::Alive(_) | State::Waiting { .. } | State::Stopped => {}
+            State::Errored { .. } | State::Finished { .. } | State::Backoff { .. } | State::Settling { .. } => {
+                self.start();
+                let what = What::Restarting { reason, after: super::event::Millis::ZERO };
+                out.push(Effect::Note(Note { who: self.who(app), what }));
+            }
+        }
+    }
+}
