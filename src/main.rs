@@ -12,6 +12,7 @@ use pm3::{logger, watcher};
 pm3::program!(program);
 
 fn program(words: Vec<OsString>) -> u8 {
+    let may_become_init = cli::may_become_init(&words);
     let mut words = words.into_iter().skip(1).peekable();
     // Before the other verbs are loaded: `run` has to be small, and its command's first instruction near.
     if words.next_if(|word| word == "run").is_some() {
@@ -24,7 +25,7 @@ fn program(words: Vec<OsString>) -> u8 {
         return watcher::main();
     }
     // PID 1 loses a signal that comes before it cares, and parsing the words takes a while.
-    if words.peek().is_none_or(|word| word == "init") {
+    if may_become_init {
         signals::block_all();
     }
     // A container whose whole command is pm3 means: be its init.
@@ -40,7 +41,7 @@ fn boot_args(args: InitArgs) -> boot::Args {
     let plan = match args.packed {
         Some(number) => Plan::Packed(number),
         None if args.background => Plan::Empty,
-        None => Plan::File { file: args.file, profile: args.env },
+        None => Plan::File { file: args.file, profile: args.env, only: args.only },
     };
     boot::Args { plan, socket: args.socket, ready: args.ready_fd }
 }

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use super::verbs::Verb;
-use super::{Exit, Report};
+use super::{Exit, Report, dropped};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -64,14 +64,18 @@ pub struct InitArgs {
 
     /// The same, as an option
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 
     /// Apply the apps' env_PROFILE tables over env
     #[arg(long, value_name = "PROFILE")]
     pub env: Option<String>,
 
+    /// These apps alone, with commas between their names
+    #[arg(long, value_name = "NAMES")]
+    pub only: Option<String>,
+
     /// Begin without apps and never end by itself: the supervisor in the background, as `pm3 start` starts it
-    #[arg(long, hide = true, conflicts_with_all = ["file", "config", "env"])]
+    #[arg(long, hide = true, conflicts_with_all = ["file", "config", "env", "only"])]
     pub background: bool,
 
     /// A descriptor that gets a byte once the supervisor can be asked
@@ -79,7 +83,7 @@ pub struct InitArgs {
     pub ready_fd: Option<RawFd>,
 
     /// A descriptor of a packed plan
-    #[arg(long, hide = true, value_name = "FD", conflicts_with_all = ["file", "config", "env", "background"])]
+    #[arg(long, hide = true, value_name = "FD", conflicts_with_all = ["file", "config", "env", "only", "background"])]
     pub packed: Option<RawFd>,
 
     /// Where the control socket is to be.
@@ -109,7 +113,7 @@ fn plain_init(words: &[OsString]) -> Option<InitArgs> {
     let mut words = words.iter().map(|word| word.to_str().filter(|word| !word.is_empty()));
     words.next().filter(|verb| *verb == Some("init"))?;
     let (mut file, mut background) = (None, false);
-    let mut options = ["--config", "--env", "--socket", "--ready-fd", "--packed"].map(|name| (name, None));
+    let mut options = ["--config", "--env", "--only", "--socket", "--ready-fd", "--packed"].map(|name| (name, None));
     while let Some(word) = words.next() {
         let word = word?;
         let (slot, value) = if word == "--background" && !background {
@@ -127,9 +131,11 @@ fn plain_init(words: &[OsString]) -> Option<InitArgs> {
         }
         *slot = Some(value);
     }
-    let [(_, config), (_, env), (_, socket), (_, ready_fd), (_, packed)] = options;
+    let [(_, config), (_, env), (_, only), (_, socket), (_, ready_fd), (_, packed)] = options;
     let from = [file.is_some(), config.is_some(), background, packed.is_some()];
-    if from.into_iter().filter(|given| *given).count() > 1 || (env.is_some() && (background || packed.is_some())) {
+    if from.into_iter().filter(|given| *given).count() > 1
+        || ((env.is_some() || only.is_some()) && (background || packed.is_some()))
+    {
         return None;
     }
     // A number that is none is for the other parser to complain of.
@@ -138,6 +144,7 @@ fn plain_init(words: &[OsString]) -> Option<InitArgs> {
         file: file.or(config).map(PathBuf::from),
         config: None,
         env: env.map(str::to_owned),
+        only: only.map(str::to_owned),
         background,
         ready_fd: number(ready_fd)?,
         packed: number(packed)?,
@@ -151,9 +158,9 @@ pub(super) fn command() -> clap::Command {
 }
 
 fn parse_any(words: Vec<OsString>) -> Parsed {
-    let line = match Line::try_parse_from([OsString::from("pm3")].into_iter().chain(words)) {
+    let line = match Line::try_parse_from([OsString::from("pm3")].into_iter().chain(words.iter().cloned())) {
         Ok(line) => line,
-        Err(error) => return Parsed::Said(said(&error)),
+        Err(error) => return Parsed::Said(said(&error, &words)),
     };
     if line.version {
         return Parsed::Said(Report::done(concat!(env!("CARGO_PKG_VERSION"), "\n")));
@@ -177,15 +184,30 @@ impl InitArgs {
     }
 }
 
-fn said(error: &clap::Error) -> Report {
-    let mut text = error.render().to_string();
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
+/// What the parser says: help as it is, and a mistake in one line with what to do next.
+fn said(error: &clap::Error, words: &[OsString]) -> Report {
+    let text = error.render().to_string();
     if error.kind() == ErrorKind::DisplayHelp {
-        return Report::done(text);
+        return Report::done(format!("{}\n", text.trim_end()));
     }
-    Report { out: String::new(), err: text, exit: Exit::Usage }
+    let line = <Line as clap::CommandFactory>::command();
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        let verbs: Vec<&str> = line
+            .get_subcommands()
+            .flat_map(|verb| [verb.get_name()].into_iter().chain(verb.get_all_aliases()))
+            .collect();
+        return Report::failed(Exit::Usage, dropped::instead(word, verbs.into_iter()));
+    }
+    let verb = words.iter().filter_map(|word| word.to_str()).find(|word| line.find_subcommand(word).is_some());
+    // The first paragraphs are what is wrong and tips; then usage follows, which `--help` has too.
+    let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
+    let what = what.split(|line| line.is_empty()).map(|lines| lines.join(" ")).filter(|part| !part.is_empty());
+    let what: Vec<String> = what.filter(|part| !part.starts_with("For more")).collect();
+    let what = what.join("; ").replace("error: ", "").replace("tip: ", "");
+    let verb = verb.map(|verb| format!(" {verb}")).unwrap_or_default();
+    Report::failed(Exit::Usage, format_args!("{what}; see `pm3{verb} --help`"))
 }
 
 #[cfg(test)]
@@ -216,7 +238,7 @@ mod tests {
         }
         assert_ne!(verb("ls --json"), verb("ls"));
         assert_eq!(verb("ping --socket @x").1, Some("@x".into()));
-        assert_eq!(verb("--socket /s restart web 3 all"), verb("restart --socket /s -- web 3 all"));
+        assert_eq!(verb("--socket /s restart web 3 all"), verb("restart web 3 all --socket /s"));
         assert_ne!(verb("stop -- -odd"), verb("stop odd"));
     }
 
@@ -289,8 +311,18 @@ mod tests {
     fn mistakes_are_told_with_what_to_do() {
         for (line, part) in [
             ("", "Verbs:"),
-            ("lst", "similar"),
-            ("list --jsn", "--json"),
+            ("lst", "did you mean list? `pm3 --help`"),
+            ("deploy prod", "not in pm3; pm3 copies no code"),
+            ("module:install pm2-logrotate", "no modules"),
+            ("xyzzy", "no such verb; `pm3 --help`"),
+            (
+                "list --jsn",
+                "unexpected argument '--jsn' found; a similar argument exists: '--json'; see `pm3 list --help`",
+            ),
+            ("start app.js --nmae x", "'--name'"),
+            ("scale web", "<N>; see `pm3 scale --help`"),
+            ("scale web abc", "expected a number, +N or -N"),
+            ("sendSignal NOPE web", "expected a signal"),
             ("stop", "<TARGET>"),
             ("init a b", "unexpected argument 'b'"),
             ("init a --config b", "cannot be used with"),
@@ -299,6 +331,8 @@ mod tests {
             let Parsed::Said(Report { out, err, exit }) = parsed(line) else { panic!("{line}: not refused") };
             assert_eq!((out.as_str(), exit), ("", Exit::Usage), "{line}");
             assert!(err.contains(part), "{line}: {err}");
+            // Everything but the list of verbs is one line.
+            assert!(line.is_empty() || err.starts_with("[PM3][ERROR] ") && err.lines().count() == 1, "{line}: {err}");
         }
     }
 

@@ -5,9 +5,16 @@
 
 mod args;
 mod ask;
+mod background;
 mod boot;
+mod dropped;
+mod foreground;
 mod live;
+mod options;
 mod package;
+mod plan;
+mod targets;
+mod telling;
 mod verbs;
 mod view;
 
@@ -17,6 +24,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 pub use args::InitArgs;
 use args::Parsed;
 use ask::{Context, ERROR};
+use verbs::Performed;
 
 use crate::sys;
 
@@ -70,12 +78,29 @@ pub enum Next {
     Init(InitArgs),
 }
 
+/// Whether a command line, the program's name first, may make this process init. It blocks signals then, before it does
+/// anything else; a verb that does not become init after all lets them through again.
+pub fn may_become_init(words: &[OsString]) -> bool {
+    let words = words.get(1..).unwrap_or_default();
+    match words.first().and_then(|verb| verb.to_str()) {
+        None => words.is_empty(),
+        Some("init") => true,
+        Some(verb) if verb.starts_with("start") && verb != "startup" => {
+            foreground::is_needed() || foreground::is_wiser() || words.iter().any(|word| word == "--no-daemon")
+        }
+        Some(_) => false,
+    }
+}
+
 /// Does what the words after the program's name say. `run` is not among them.
 pub fn main(words: Vec<OsString>) -> Next {
     sys::signals::ignore_broken_pipes();
     let report = match args::parse(words) {
         Parsed::Init(init) => return Next::Init(init),
-        Parsed::Verb(verb, socket) => verbs::perform(verb, &Context { socket, style: style() }),
+        Parsed::Verb(verb, socket) => match verbs::perform(verb, &Context { socket, style: style() }) {
+            Performed::Said(report) => report,
+            Performed::Init(init) => return Next::Init(init),
+        },
         Parsed::Said(report) => report,
     };
     Next::Exit(tell(&report) as u8)

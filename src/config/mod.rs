@@ -35,7 +35,7 @@ pub use pack::{pack, unpack};
 pub use plan::plan_text;
 pub use schema::keys;
 pub use units::millis;
-pub use world::{Account, absent};
+pub use world::{Account, absent, is_program};
 pub use write::write;
 
 pub use crate::supervisor::spec::PACKED_MAX;

@@ -60,6 +60,11 @@ fn program(app: &AppSpec, facts: &Facts) -> Option<String> {
     (!there).then(|| format!("script not found: {}", script.display()))
 }
 
+/// Whether a name means a program, by the `PATH` of `facts`.
+pub fn is_program(name: &str, facts: &Facts) -> bool {
+    find(name, &facts.start_dir, facts.var("PATH")).is_some()
+}
+
 /// The program that a name means, as execvp(3) has it.
 pub(super) fn find(program: &str, home: &Path, path: Option<&str>) -> Option<PathBuf> {
     /// What init looks through where there is no PATH.

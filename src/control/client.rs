@@ -54,7 +54,7 @@ impl fmt::Display for Error {
                 for (at, place) in places.iter().enumerate() {
                     write!(f, "{}{place}", if at == 0 { "" } else { ", " })?;
                 }
-                f.write_str("; start one with `pm3 init FILE`, or name its socket with --socket")
+                f.write_str("; `pm3 start APP` or `pm3 init FILE` starts one, --socket names one elsewhere")
             }
             Error::Denied(place, error) => {
                 write!(f, "{place}: {}; ask as root or as the user that pm3 runs as", words(error))
@@ -105,6 +105,8 @@ pub struct Client {
     /// As it calls itself.
     pub release: Box<str>,
     pub pid: u32,
+    /// Who listens, as the caller sees it.
+    pub peer: Peer,
     candidate: Candidate,
     uid: u32,
     peer_of: PeerOf,
@@ -137,8 +139,10 @@ impl Client {
     }
 
     fn try_connect(candidate: &Candidate, uid: u32, peer_of: PeerOf) -> Result<Client, Error> {
+        let (connection, peer) = Connection::open(candidate, uid, peer_of)?;
         let mut client = Client {
-            connection: Connection::open(candidate, uid, peer_of)?,
+            connection,
+            peer,
             address: candidate.address.clone(),
             release: "".into(),
             pid: 0,
@@ -254,7 +258,7 @@ impl Client {
                 other => return other,
             };
             std::thread::sleep(wait);
-            self.connection = Connection::open(&self.candidate, self.uid, self.peer_of)?;
+            (self.connection, self.peer) = Connection::open(&self.candidate, self.uid, self.peer_of)?;
         }
     }
 
@@ -272,7 +276,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(candidate: &Candidate, uid: u32, peer_of: PeerOf) -> Result<Connection, Error> {
+    fn open(candidate: &Candidate, uid: u32, peer_of: PeerOf) -> Result<(Connection, Peer), Error> {
         let address = candidate.address.clone();
         let stream = match dial(&address) {
             Ok(stream) => stream,
@@ -286,7 +290,7 @@ impl Connection {
         if !(candidate.named || known) {
             return Err(Error::Foreign(address, peer));
         }
-        Ok(Connection { stream, address, reader: Reader::of_replies() })
+        Ok((Connection { stream, address, reader: Reader::of_replies() }, peer))
     }
 
     fn ask(&mut self, line: &[u8], patience: Option<Duration>) -> Result<Reply, Error> {

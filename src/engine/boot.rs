@@ -50,6 +50,8 @@ pub enum Plan {
         file: Option<PathBuf>,
         /// The profile whose `env_<profile>` tables apply.
         profile: Option<String>,
+        /// Names of apps, with commas; None: all.
+        only: Option<String>,
     },
     /// Packed in a sealed file in memory, whose descriptor was handed on: `pm3 start --no-daemon`.
     Packed(RawFd),
@@ -59,7 +61,7 @@ pub enum Plan {
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan::File { file: None, profile: None }
+        Plan::File { file: None, profile: None, only: None }
     }
 }
 
@@ -89,8 +91,8 @@ pub fn init(args: Args) -> u8 {
     let start_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let must_listen = matches!(args.plan, Plan::Empty);
     let (spec, source) = match args.plan {
-        Plan::File { file, profile } => {
-            let source = Source { file, profile, start_dir };
+        Plan::File { file, profile, only } => {
+            let source = Source { file, profile, only, start_dir };
             (read(&source), Some(source))
         }
         Plan::Packed(_) => (unpack(packed), None),

@@ -33,6 +33,8 @@ pub struct Source {
     pub file: Option<PathBuf>,
     /// The profile whose `env_<profile>` tables apply.
     pub profile: Option<String>,
+    /// Names of apps, where not all of the file's are wanted.
+    pub only: Option<String>,
     /// Where pm3 was started.
     pub start_dir: PathBuf,
 }
@@ -69,7 +71,7 @@ pub fn read(source: &Source) -> Result<Reading, String> {
         let facts = facts(&source.start_dir);
         let loaded = config::find(source.file.as_deref(), &facts)
             .map_err(|why| why.lines().map(str::to_owned).collect::<Vec<_>>())
-            .and_then(|file| load(&file, source.profile.as_deref(), &facts));
+            .and_then(|file| load(&file, &source, &facts));
         match loaded {
             Ok(spec) => config::pack(&spec),
             Err(mistakes) => {
@@ -84,11 +86,10 @@ pub fn read(source: &Source) -> Result<Reading, String> {
     Ok(Reading { worker, received, patience, deadline: clock::now().after(patience) })
 }
 
-fn load(file: &Path, profile: Option<&str>, facts: &Facts) -> Result<Spec, Vec<String>> {
+fn load(file: &Path, source: &Source, facts: &Facts) -> Result<Spec, Vec<String>> {
+    let wanted = Wanted { profile: source.profile.as_deref(), only: source.only.as_deref(), travels: false };
     let bounds = Bounds { patience: config::NODE_PATIENCE, most: config::OUTPUT_MAX };
-    let loaded = config::load(file, &Wanted { profile, ..Wanted::default() }, facts, &|words, complete| {
-        capture::run("node", words, bounds, complete)
-    });
+    let loaded = config::load(file, &wanted, facts, &|words, complete| capture::run("node", words, bounds, complete));
     let Loaded { spec, warning } =
         loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     warning.iter().for_each(|warning| warn!("{warning}"));

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -32,6 +32,7 @@ pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = nix::sys::memfd::memfd_create(c"pm3-plan", MFdFlags::MFD_ALLOW_SEALING)?;
     let mut file = File::from(fd);
     file.write_all(bytes)?;
+    file.rewind()?;
     let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     nix::fcntl::fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file.into())
@@ -61,7 +62,7 @@ pub fn take_name(name: &CStr) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::io::{Read, Seek};
+    use std::io::Read;
     use std::os::fd::{AsRawFd, IntoRawFd};
 
     use super::*;
@@ -69,11 +70,10 @@ mod tests {
     #[test]
     fn what_is_sealed_can_be_read_and_not_changed() {
         let mut file = File::from(sealed(b"plan").unwrap());
-        assert!(file.write_all(b"more").is_err() && file.set_len(1).is_err());
-        file.rewind().unwrap();
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "plan");
+        assert!(file.write_all(b"more").is_err() && file.set_len(1).is_err());
     }
 
     #[test]

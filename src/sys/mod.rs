@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod clock;
 pub mod early;
+pub mod ending;
 pub mod entry;
 pub mod errno;
 pub mod fds;

@@ -100,6 +100,11 @@ pub fn block_all() {
     dispose(Sig::CHLD, false);
 }
 
+/// Takes [`block_all`] back: what was blocked when pm3 was executed is blocked again, and nothing else.
+pub fn unblock() {
+    set_mask(inherited().mask);
+}
+
 /// For verbs, which write to sockets and pipes that others may close: that is an error then, and no sudden death.
 pub fn ignore_broken_pipes() {
     dispose(Sig::PIPE, true);

@@ -147,8 +147,8 @@ fn nobody_anywhere_is_said_with_where() {
     let error = Client::connect(&places, geteuid().as_raw(), peer).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no pm3 is running here: nobody listens at /proc/none, @pm3-test/none; start one with `pm3 init FILE`, \
-         or name its socket with --socket"
+        "no pm3 is running here: nobody listens at /proc/none, @pm3-test/none; `pm3 start APP` or \
+         `pm3 init FILE` starts one, --socket names one elsewhere"
     );
 }
 

@@ -58,8 +58,12 @@ fn page(args: &Args, client: &mut Client, style: Style) -> Result<String, Error>
 }
 
 /// The table as it follows a change, if somebody can still be asked: without apps to run pm3 may have ended since.
-pub(super) fn after_change(client: &mut Client, style: Style) -> String {
-    rows(client, style).map(|rows| list::table(&Sort::default().of(&rows), style)).unwrap_or_default()
+pub(in crate::cli) fn after_change(client: &mut Client, style: Style, mini: bool) -> String {
+    let shown = |rows: Vec<Row>| {
+        let rows = Sort::default().of(&rows);
+        if mini { list::mini(&rows, style) } else { list::table(&rows, style) }
+    };
+    rows(client, style).map(shown).unwrap_or_default()
 }
 
 /// All instances, with the versions of their programs where these can be seen.

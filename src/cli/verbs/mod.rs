@@ -4,29 +4,38 @@
 
 mod check;
 mod completion;
+mod ecosystem;
 mod env;
 mod jlist;
-mod list;
+mod kill;
+mod later;
+pub(super) mod list;
 mod operate;
 mod pid;
 mod ping;
 mod report;
+mod scale;
 mod show;
+mod signal;
+mod start;
 mod startup;
 mod watch;
 mod why;
 
 use clap::Subcommand;
 
-use crate::cli::Report;
 use crate::cli::ask::Context;
+use crate::cli::{InitArgs, Report};
 
 /// The verbs that this process performs itself, in the order of the help.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum Verb {
-    Start(operate::Start),
+    Start(start::Args),
     Stop(operate::Stop),
     Restart(operate::Restart),
+    Reload(operate::Reload),
+    Delete(operate::Delete),
+    Scale(scale::Args),
     List(list::Args),
     Show(show::Args),
     Why(why::Args),
@@ -35,9 +44,21 @@ pub(super) enum Verb {
     Id(pid::Id),
     Jlist(jlist::Jlist),
     Prettylist(jlist::Prettylist),
+    Reset(operate::Reset),
+    #[command(name = "sendSignal")]
+    SendSignal(signal::Args),
+    #[command(name = "startOrRestart")]
+    StartOrRestart(start::OrRestart),
+    #[command(name = "startOrReload")]
+    StartOrReload(start::OrReload),
+    Kill(kill::Args),
     Ping(ping::Args),
+    Monit(later::Monit),
+    Web(later::Web),
+    Update(later::Update),
     Check(check::Args),
     Watch(watch::Args),
+    Ecosystem(ecosystem::Args),
     Startup(startup::Startup),
     Unstartup(startup::Unstartup),
     Report(report::Args),
@@ -45,12 +66,30 @@ pub(super) enum Verb {
     Man(completion::Man),
 }
 
+/// What came of a verb.
+pub(super) enum Performed {
+    Said(Report),
+    /// This process is to become init.
+    Init(InitArgs),
+}
+
 /// Does what the verb says.
-pub(super) fn perform(verb: Verb, context: &Context) -> Report {
-    match verb {
-        Verb::Start(args) => operate::start(&args, context),
+pub(super) fn perform(verb: Verb, context: &Context) -> Performed {
+    Performed::Said(match verb {
+        Verb::Start(args) => return start::start(&args, context),
+        Verb::StartOrRestart(args) => return start::or_restart(&args, context),
+        Verb::StartOrReload(args) => return start::or_reload(&args, context),
         Verb::Stop(args) => operate::stop(&args, context),
         Verb::Restart(args) => operate::restart(&args, context),
+        Verb::Reload(args) => operate::reload(&args, context),
+        Verb::Delete(args) => operate::delete(&args, context),
+        Verb::Reset(args) => operate::reset(&args, context),
+        Verb::Scale(args) => scale::run(&args, context),
+        Verb::SendSignal(args) => signal::run(&args, context),
+        Verb::Kill(args) => kill::run(&args, context),
+        Verb::Monit(args) => later::monit(&args),
+        Verb::Web(args) => later::web(&args),
+        Verb::Update(args) => later::update(&args),
         Verb::List(args) => list::run(&args, context),
         Verb::Show(args) => show::run(&args, context),
         Verb::Why(args) => why::run(&args, context),
@@ -62,10 +101,11 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Report {
         Verb::Ping(args) => ping::run(&args, context),
         Verb::Check(args) => check::run(args),
         Verb::Watch(args) => watch::run(&args, context),
+        Verb::Ecosystem(args) => ecosystem::run(&args),
         Verb::Startup(args) => startup::startup(&args),
         Verb::Unstartup(args) => startup::unstartup(&args),
         Verb::Report(args) => report::run(&args, context),
         Verb::Completion(args) => completion::completion(&args),
         Verb::Man(args) => completion::man(&args),
-    }
+    })
 }

@@ -1,60 +1,323 @@
-//! `pm3 start`, `stop`, `restart` of apps that are in the list: asks, says what came of it in PM2's words, and shows the
-//! table, as PM2's users expect after every change.
+//! `pm3 stop`, `restart`, `reload`, `delete`, `reset`: something is done with apps that are named, or that a file holds. With a file, `restart` and `reload` bring what the file says now, and
+//! start what is missing; with options, they change the apps that are named.
 
-use crate::cli::ask::{Context, ERROR, TAG};
+use crate::cli::ask::{self, Context, exit_of};
+use crate::cli::options::Options;
+use crate::cli::plan::{self, Part, Plan};
+use crate::cli::targets::{self, Target};
+use crate::cli::telling::{Show, Telling};
 use crate::cli::{Exit, Report};
+use crate::config::Facts;
+use crate::control::Environ;
+use crate::control::client::Client;
 use crate::supervisor::event::Verb;
+use crate::supervisor::spec::AppSpec;
 
-/// Start apps that are stopped
+/// Stop apps; they stay in the list
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(after_help = "Example:\n  pm3 start web worker")]
-pub(in crate::cli) struct Start {
+#[command(after_help = "Examples:\n  pm3 stop web\n  pm3 stop all\n  pm3 stop ecosystem.config.js --only web,worker")]
+pub(in crate::cli) struct Stop {
     #[command(flatten)]
     of: Targets,
 }
 
-/// Stop apps; they stay in the list
+/// Stop apps and take them off the list
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(after_help = "Examples:\n  pm3 stop web\n  pm3 stop all")]
-pub(in crate::cli) struct Stop {
+#[command(visible_alias = "del", after_help = "Examples:\n  pm3 delete web\n  pm3 delete '/^test-/'")]
+pub(in crate::cli) struct Delete {
+    #[command(flatten)]
+    of: Targets,
+}
+
+/// Set the counters of restarts to zero
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "Example:\n  pm3 reset all")]
+pub(in crate::cli) struct Reset {
     #[command(flatten)]
     of: Targets,
 }
 
 /// Stop and start apps
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(after_help = "Examples:\n  pm3 restart web\n  pm3 restart 0 1")]
+#[command(
+    after_help = "Examples:\n  pm3 restart web\n  pm3 restart ecosystem.config.js --env prod\n  pm3 restart web --max-memory-restart 30M"
+)]
 pub(in crate::cli) struct Restart {
     #[command(flatten)]
     of: Targets,
+    #[command(flatten)]
+    change: Change,
+
+    /// As in PM2; pm3 has no lock that could be in the way
+    #[arg(short, long, hide = true)]
+    force: bool,
+}
+
+/// Restart apps so that a new process is online before the old one ends, where both can be at once
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = "Examples:\n  pm3 reload web\n  pm3 reload all --update-env")]
+pub(in crate::cli) struct Reload {
+    #[command(flatten)]
+    of: Targets,
+    #[command(flatten)]
+    change: Change,
+
+    /// As in PM2; pm3 has no lock that could be in the way
+    #[arg(short, long, hide = true)]
+    force: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 struct Targets {
-    /// Names, namespaces or ids of apps, or all
-    #[arg(required = true, value_name = "TARGET")]
+    /// Names, namespaces or ids of apps, all, /REGEX/, files of apps, or - for JSON on stdin
+    #[arg(required = true, value_name = "TARGET", allow_negative_numbers = true)]
     targets: Vec<String>,
+    #[command(flatten)]
+    part: Part,
+    #[command(flatten)]
+    show: Show,
 }
 
-pub(super) fn start(args: &Start, context: &Context) -> Report {
-    operate(Verb::Start, &args.of, context)
+/// What `restart` and `reload` may change at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub(super) struct Change {
+    /// Give apps that are there the environment of this shell
+    #[arg(short = 'a', long)]
+    pub(super) update_env: bool,
+
+    /// As in PM2; pm3 restarts all apps at once, and the instances of one app one after the other
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    parallel: Option<u32>,
+
+    /// Variables of this shell that the apps do not get: whose names begin so; several with commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    filter_env: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) options: Options,
+
+    /// Arguments of the app, in place of those that it has
+    #[arg(last = true, value_name = "ARG")]
+    pub(super) args: Vec<String>,
+}
+
+impl Change {
+    /// The environment that new apps get.
+    pub(super) fn environ(&self, facts: &Facts) -> Environ {
+        plan::environ(facts, &self.filter_env)
+    }
+
+    /// The environment that apps get which are there.
+    pub(super) fn renewal(&self, facts: &Facts) -> Option<Environ> {
+        self.update_env.then(|| self.environ(facts))
+    }
+
+    /// The names of this shell's variables that the apps do not get.
+    pub(super) fn hidden<'a>(&'a self, facts: &'a Facts) -> impl Iterator<Item = &'a str> {
+        let names = facts.env.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| plan::is_hidden(name, &self.filter_env))
+    }
+
+    /// Nothing of what the apps are is to be changed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.options.given.is_empty() && self.args.is_empty()
+    }
 }
 
 pub(super) fn stop(args: &Stop, context: &Context) -> Report {
     operate(Verb::Stop, &args.of, context)
 }
 
-pub(super) fn restart(args: &Restart, context: &Context) -> Report {
-    operate(Verb::Restart, &args.of, context)
+pub(super) fn delete(args: &Delete, context: &Context) -> Report {
+    operate(Verb::Delete, &args.of, context)
 }
 
+pub(super) fn reset(args: &Reset, context: &Context) -> Report {
+    operate(Verb::Reset, &args.of, context)
+}
+
+pub(super) fn restart(args: &Restart, context: &Context) -> Report {
+    change(Verb::Restart, &args.of, &args.change, context)
+}
+
+pub(super) fn reload(args: &Reload, context: &Context) -> Report {
+    change(Verb::Reload, &args.of, &args.change, context)
+}
+
+/// Does something with apps that are there. Of a file the names alone count, so what else is in it is not looked at.
 fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
     context.ask(|client| {
-        let outcome = client.operate(verb, of.targets.iter().map(|target| target.as_str().into()).collect(), None)?;
-        let done: String = outcome.done.iter().map(|who| format!("{TAG} [{who}] ✓\n")).collect();
-        let err: String = outcome.failed.iter().map(|why| format!("{ERROR}{why}\n")).collect();
-        let exit = if outcome.failed.is_empty() { Exit::Done } else { Exit::Failed };
-        let table = super::list::after_change(client, context.style);
-        Ok(Report { out: done + &table, err, exit })
+        let mut telling = Telling::new(client.list()?);
+        let facts = ask::facts();
+        let mut words: Vec<String> = Vec::new();
+        let mut has_file = false;
+        for word in &of.targets {
+            match Target::of(word, telling.rows()) {
+                Target::Word(word) => words.push(word.to_owned()),
+                file @ (Target::File(_) | Target::Stdin) => {
+                    has_file = true;
+                    match plan::names_of_file(&file, &of.part, &facts) {
+                        Ok(plan) => words.extend(plan.apps.iter().map(|app| app.name.to_string())),
+                        Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
+                    }
+                }
+            }
+        }
+        if let Some(why) = of.part.without_file().filter(|_| !has_file) {
+            return Ok(Report::failed(Exit::Usage, why));
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        send(verb, &words, None, client, &mut telling);
+        Ok(telling.with_table(client, &of.show, context))
     })
+}
+
+/// Sends a request for apps by their names, and says what came of it.
+pub(super) fn send(verb: Verb, words: &[&str], environ: Option<Environ>, client: &mut Client, telling: &mut Telling) {
+    let mut failed = Vec::new();
+    let targets = targets::for_supervisor(words.iter().copied(), telling.rows(), &mut failed);
+    for word in words {
+        announce(verb, word, telling);
+    }
+    failed.iter().for_each(|why| telling.fail(Exit::Failed, why));
+    if !targets.is_empty() {
+        telling.ask(client, |client| client.operate(verb, targets, environ));
+    }
+}
+
+/// PM2's line before it does something.
+fn announce(verb: Verb, word: &str, telling: &mut Telling) {
+    let ids: Vec<String> =
+        targets::resolve(word, telling.rows()).unwrap_or_default().iter().map(|row| row.id.to_string()).collect();
+    if !ids.is_empty() {
+        telling.say(format_args!("Applying action {} on app [{word}](ids: [ {} ])", name_of(verb), ids.join(", ")));
+    }
+}
+
+/// A verb as it is typed.
+fn name_of(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Start => "start",
+        Verb::Stop => "stop",
+        Verb::Restart => "restart",
+        Verb::Reload => "reload",
+        Verb::Delete => "delete",
+        Verb::Reset => "reset",
+        Verb::Watch => "watch",
+    }
+}
+
+/// Restarts or reloads: named apps as they are or with options over what they are, and the apps of files.
+fn change(verb: Verb, of: &Targets, change: &Change, context: &Context) -> Report {
+    context.ask(|client| Ok(changed(verb, of, change, client, context)))
+}
+
+fn changed(verb: Verb, of: &Targets, change: &Change, client: &mut Client, context: &Context) -> Report {
+    let mut telling = match client.list() {
+        Ok(rows) => Telling::new(rows),
+        Err(error) => return Report::failed(exit_of(&error), error),
+    };
+    let facts = ask::facts();
+    plan::idle(&change.options).iter().for_each(|line| telling.warn(line));
+    let (mut words, mut files) = (Vec::new(), Vec::new());
+    for word in &of.targets {
+        match Target::of(word, telling.rows()) {
+            Target::Word(word) => words.push(word),
+            file @ (Target::File(_) | Target::Stdin) => files.push(file),
+        }
+    }
+    if let Some(why) = of.part.without_file().filter(|_| files.is_empty()) {
+        return Report::failed(Exit::Usage, why);
+    }
+    if change.is_empty() {
+        if !words.is_empty() && !change.update_env {
+            telling.say("Use --update-env to update environment variables");
+        }
+        send(verb, &words, change.renewal(&facts), client, &mut telling);
+    } else if !words.is_empty() {
+        reshape(verb, &words, change, &facts, client, &mut telling);
+    }
+    for file in files {
+        match plan::of_file(&file, &of.part, &change.options, &change.args, &facts) {
+            Ok(plan) => bring(verb, plan, change.environ(&facts), change.update_env, client, &mut telling),
+            Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
+        }
+    }
+    telling.with_table(client, &of.show, context)
+}
+
+/// Makes it so that the apps of a plan are there, in one request: all of them, or none.
+pub(super) fn bring(verb: Verb, plan: Plan, environ: Environ, renew: bool, client: &mut Client, telling: &mut Telling) {
+    plan.warnings.iter().for_each(|line| telling.warn(line));
+    let is_known = |app: &&AppSpec| telling.rows().iter().any(|row| row.name == app.name);
+    let (known, new): (Vec<&AppSpec>, Vec<&AppSpec>) = plan.apps.iter().partition(is_known);
+    if verb != Verb::Start && !new.is_empty() {
+        let names: Vec<&str> = new.iter().map(|app| &*app.name).collect();
+        telling.warn(format_args!("Applications {} not running, starting...", names.join(", ")));
+    }
+    for app in known {
+        announce(verb, &app.name, telling);
+    }
+    for app in new {
+        let (script, many) = (&app.launch.script, app.instances);
+        let plural = if many == 1 { "" } else { "s" };
+        telling.say(format_args!("Starting {script} in fork_mode ({many} instance{plural})"));
+    }
+    telling.ask(client, |client| client.apply(verb, plan.apps, Some(environ), renew));
+}
+
+/// Gives named apps other settings, which their next runs have.
+pub(super) fn reshape(
+    verb: Verb,
+    words: &[&str],
+    change: &Change,
+    facts: &Facts,
+    client: &mut Client,
+    telling: &mut Telling,
+) {
+    let mut failed = Vec::new();
+    let targets = targets::for_supervisor(words.iter().copied(), telling.rows(), &mut failed);
+    failed.iter().for_each(|why| telling.fail(Exit::Failed, why));
+    if targets.is_empty() {
+        return;
+    }
+    // With the values of variables: what is not changed has to stay.
+    let (described, unknown) = match client.describe(targets, true) {
+        Ok(found) => found,
+        Err(error) => return telling.fail(exit_of(&error), error),
+    };
+    unknown.iter().for_each(|why| telling.fail(Exit::Failed, why));
+    let mut apps = Vec::new();
+    let mut renamed = Vec::new();
+    for old in described.into_iter().map(|one| one.spec) {
+        match plan::overlaid(&old, &change.options, &change.args, facts) {
+            Ok(new) if new.name != old.name => renamed.push((old.name, new)),
+            Ok(new) => apps.push(new),
+            Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
+        }
+    }
+    if telling.has_failed() && apps.is_empty() && renamed.is_empty() {
+        return;
+    }
+    let environ = change.renewal(facts);
+    if renamed.len() > 1 || !renamed.is_empty() && !apps.is_empty() {
+        return telling.fail(Exit::Usage, "--name: several apps are meant, and each needs a name of its own");
+    }
+    for (old, new) in renamed {
+        if telling.rows().iter().any(|row| row.name == new.name) {
+            telling.fail(Exit::Failed, format_args!("--name {}: another app has that name", new.name));
+            continue;
+        }
+        // The same port or file may be in use, so the one goes before the other comes.
+        let name = new.name.clone();
+        telling.ask(client, |client| client.operate(Verb::Delete, vec![old.clone()], None));
+        telling.ask(client, |client| client.apply(Verb::Start, vec![new], environ.clone(), change.update_env));
+        telling.say(format_args!("[{old}] is called {name} now"));
+    }
+    if !apps.is_empty() {
+        for app in &apps {
+            announce(verb, &app.name, telling);
+        }
+        telling.ask(client, |client| client.apply(verb, apps, environ, change.update_env));
+    }
 }

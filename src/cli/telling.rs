@@ -1,0 +1,122 @@
+//! What a verb says of what it did, in PM2's words: a line for each thing done, one for each that was not, the notes of the
+//! supervisor, and at the end the table, as PM2's users expect after every change.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use super::ask::{Context, ERROR, TAG, exit_of};
+use super::{Exit, Report, verbs};
+use crate::control::Row;
+use crate::control::client::{Client, Error};
+use crate::supervisor::event::Outcome;
+
+/// How much is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(super) struct Show {
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub(super) silent: bool,
+
+    /// A list of a few lines for each app in place of the table
+    #[arg(short, long = "mini-list")]
+    pub(super) mini_list: bool,
+}
+
+/// What has been said so far.
+#[derive(Debug)]
+pub(super) struct Telling {
+    out: String,
+    err: String,
+    exit: Exit,
+    /// The instances that there were and are: an answer tells names, and PM2 shows ids too.
+    rows: Vec<Row>,
+}
+
+impl Telling {
+    /// `rows` are the instances that there are.
+    pub(super) fn new(rows: Vec<Row>) -> Telling {
+        Telling { out: String::new(), err: String::new(), exit: Exit::Done, rows }
+    }
+
+    /// The instances that there were at first, and those that came since.
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// A line of success, or about what is done now.
+    pub(super) fn say(&mut self, text: impl Display) {
+        self.out.push_str(&format!("{TAG} {text}\n"));
+    }
+
+    /// A line that is no failure and must not be missed.
+    pub(super) fn warn(&mut self, text: impl Display) {
+        self.err.push_str(&format!("{TAG}[WARN] {text}\n"));
+    }
+
+    /// A failure; the first one decides the exit code.
+    pub(super) fn fail(&mut self, exit: Exit, why: impl Display) {
+        self.err.push_str(&format!("{ERROR}{why}\n"));
+        if self.exit == Exit::Done {
+            self.exit = exit;
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.exit != Exit::Done
+    }
+
+    /// Asks, and says what came of it.
+    pub(super) fn ask(&mut self, client: &mut Client, ask: impl FnOnce(&mut Client) -> Result<Outcome, Error>) {
+        match ask(client) {
+            Ok(outcome) => self.outcome(&outcome, client),
+            Err(error) => self.fail(exit_of(&error), error),
+        }
+    }
+
+    fn outcome(&mut self, outcome: &Outcome, client: &mut Client) {
+        if outcome.done.iter().any(|who| row_of(who, &self.rows).is_none()) {
+            // Some are new. pm3 may have ended since; then they are told without their ids.
+            self.rows = client.list().unwrap_or_default().into_iter().chain(self.rows.drain(..)).collect();
+        }
+        // They come in the order in which they were done, which is anybody's guess.
+        let mut done: Vec<(Option<u32>, String)> = Vec::new();
+        for who in &outcome.done {
+            done.push(match row_of(who, &self.rows) {
+                Some(row) => (Some(row.id), format!("[{}]({}) ✓", row.name, row.id)),
+                None => (None, format!("[{who}] ✓")),
+            });
+        }
+        done.sort();
+        done.iter().for_each(|(_, line)| self.say(line));
+        outcome.said.iter().for_each(|note| self.say(note));
+        outcome.failed.iter().for_each(|why| self.fail(Exit::Failed, why));
+    }
+
+    /// Writes what is no success and not written yet, before this process becomes another.
+    pub(super) fn tell_warnings(&mut self) {
+        let _ = std::io::stderr().write_all(std::mem::take(&mut self.err).as_bytes());
+    }
+
+    /// Ends with the table of what there is now.
+    pub(super) fn with_table(mut self, client: &mut Client, show: &Show, context: &Context) -> Report {
+        if !show.silent {
+            self.out += &verbs::list::after_change(client, context.style, show.mini_list);
+        }
+        self.report(show)
+    }
+
+    pub(super) fn report(self, show: &Show) -> Report {
+        let out = if show.silent { String::new() } else { self.out };
+        Report { out, err: self.err, exit: self.exit }
+    }
+}
+
+/// The instance that is called `web`, or `web-1` where there are several.
+fn row_of<'a>(who: &str, rows: &'a [Row]) -> Option<&'a Row> {
+    let numbered = || {
+        let (name, index) = who.rsplit_once('-')?;
+        let index: u32 = index.parse().ok()?;
+        rows.iter().find(|row| *row.name == *name && row.index == index)
+    };
+    rows.iter().find(|row| *row.name == *who).or_else(numbered)
+}

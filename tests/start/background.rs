@@ -1,0 +1,111 @@
+//! The supervisor in the background: there once, when the first client that needs it returns, and away from all that the
+//! client stood in.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::common::PM3;
+use crate::{bare, rows, statuses};
+
+#[test]
+fn the_first_start_brings_a_supervisor_that_stays() {
+    let mut world = bare();
+    let said = world.pm3("start app.sh").ok();
+    let home = world.home("home/");
+    let home = home.trim_end_matches('/');
+    let expected = format!(
+        "[PM3] Spawning PM3 daemon with pm3_home={home}\n[PM3] PM3 Successfully daemonized\n\
+         [PM3] Starting app.sh in fork_mode (1 instance)\n[PM3] [app](0) ✓\n┌"
+    );
+    assert!(said.out.starts_with(&expected), "{said:#?}");
+    // Nobody sat at a terminal: that is how entrypoints go wrong.
+    said.says("`pm3 init FILE`").says("--no-daemon");
+    world.told("up app");
+    let again = world.pm3("start other.sh").ok().lacks("Spawning").lacks("--no-daemon");
+    assert!(again.out.starts_with("[PM3] Starting other.sh"), "{again:#?}");
+    assert_eq!(statuses(&world), ["app online", "other online"]);
+    let log = fs::read_to_string(world.home("home/pm3.log")).unwrap();
+    assert!(log.contains("app: online, pid "), "{log}");
+    world.end();
+}
+
+#[test]
+fn it_stands_where_nothing_can_pull_it_along() {
+    let world = bare();
+    world.pm3("start app.sh").ok();
+    let found = world.processes().into_iter().find(|process| process.line.contains("init --background")).unwrap();
+    let proc = |name: &str| format!("/proc/{}/{name}", found.outside);
+    let stat = fs::read_to_string(proc("stat")).unwrap();
+    // state ppid pgrp session tty
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let parent = fs::read_to_string(format!("/proc/{}/status", fields[1])).unwrap();
+    assert!(parent.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1")), "adopted: {parent}");
+    assert_eq!(fields[4], "0", "without a terminal: {stat}");
+    assert!(fields[2] == fields[3] && stat.contains("(pm3)"), "leads a session: {stat}");
+    assert_eq!(fs::read_link(proc("cwd")).unwrap().to_str(), Some("/"));
+    assert_eq!(fs::read_link(proc("fd/0")).unwrap().to_str(), Some("/dev/null"));
+    for fd in ["fd/1", "fd/2"] {
+        assert!(fs::read_link(proc(fd)).unwrap().ends_with("home/pm3.log"), "{fd}");
+    }
+    world.end();
+}
+
+#[test]
+fn those_who_only_look_start_nothing() {
+    let world = bare();
+    for line in ["list", "ping", "stop all", "restart all", "reload app.sh", "delete 0", "reset all", "scale x 2"] {
+        world.pm3(line).ends(69).says("no pm3 is running here").says("`pm3 start APP`");
+    }
+    world.pm3("--version").ok();
+    // What cannot be started starts no supervisor either.
+    world.pm3("start nobody").ends(1).says("nobody: no app, namespace or id, and no script");
+    world.pm3("start all").ends(1);
+    assert!(world.processes().is_empty() && !fs::exists(world.home("home/pm3.log")).unwrap());
+    world.pm3("kill").ok();
+}
+
+#[test]
+fn two_at_the_same_moment_get_one() {
+    let world = bare();
+    let scripts = ["app.sh", "other.sh"];
+    let clients = scripts.map(|script| {
+        let mut command = world.command(&[PM3, "start", script]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for client in clients {
+        let output = client.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let supervisors = world.processes().into_iter().filter(|process| process.line.contains("init --background"));
+    assert_eq!(supervisors.filter(|process| !process.is_gone()).count(), 1);
+    let mut names: Vec<String> = rows(&world).iter().map(|row| row.name.to_string()).collect();
+    names.sort();
+    assert_eq!(names, ["app", "other"]);
+    world.end();
+}
+
+#[test]
+fn one_that_cannot_work_says_why() {
+    let world = bare();
+    let home = world.home("home/");
+    fs::create_dir_all(format!("{home}control.sock")).unwrap();
+    let said = world.pm3("start app.sh").ends(69);
+    let said = said.says("pm3 could not work in the background, and said:").says("there is a file that is no socket");
+    said.says("no control socket could be made");
+    fs::remove_dir_all(&home).unwrap();
+    assert!(world.processes().iter().all(|process| process.is_gone()));
+    fs::write(home.trim_end_matches('/'), "").unwrap();
+    world.pm3("start app.sh").ends(69).says("cannot make pm3's home");
+    assert!(world.processes().is_empty());
+}
+
+#[test]
+fn a_new_one_comes_after_the_last_was_ended() {
+    let mut world = bare();
+    for _ in 0..3 {
+        world.pm3("start app.sh").ok().says("Spawning");
+        world.told("up app");
+        world.pm3("kill").ok().says("PM3 Daemon Stopped");
+    }
+    assert!(world.processes().is_empty());
+}

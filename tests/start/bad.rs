@@ -1,0 +1,75 @@
+//! Bad input: one line each, with what to do next, and the documented exit code.
+
+use std::os::unix::net::UnixListener;
+
+use crate::bare;
+
+#[test]
+fn verbs_of_pm2_that_are_not_here_name_another_way() {
+    let world = bare();
+    for (line, part) in [
+        ("deploy production setup", "use git"),
+        ("install pm2-logrotate", "no modules"),
+        ("set pm2:x y", "pm3 check --keys"),
+        ("link a b", "pm3 monit"),
+        ("serve . 8080", "web server"),
+        ("profile:cpu 10", "profiler"),
+        ("statr app", "did you mean start?"),
+    ] {
+        let said = world.pm3(line).ends(64);
+        assert_eq!(said.err.lines().count(), 1, "{said:#?}");
+        said.says(part);
+    }
+    for line in ["monit", "plus", "web", "update"] {
+        let said = world.pm3(line).ends(1).says("not in this release");
+        assert_eq!(said.err.lines().count(), 1, "{said:#?}");
+    }
+}
+
+#[test]
+fn options_are_strict() {
+    let world = bare();
+    for (line, code, part) in [
+        ("start app.sh -i abc", 64, "--instances"),
+        ("start app.sh --instnaces 2", 64, "--instances"),
+        ("start app.sh --max-memory-restart 20X", 64, "--max-memory-restart"),
+        ("start app.sh --cron never", 64, "--cron"),
+        ("start app.sh --kill-timeout soon", 64, "--kill-timeout"),
+        ("start app.sh --only a", 64, "--only chooses from a file"),
+        ("start app.sh --env prod", 64, "--env chooses from a file"),
+        ("start app.sh --interpreter nope", 1, "nope"),
+        ("start app.sh --user nope", 1, "no user nope"),
+        ("start app.sh --cwd /none", 1, "/none"),
+        ("start none.sh", 1, "none.sh"),
+        ("start none.json", 78, "none.json"),
+        ("start app.sh other.sh --name both", 64, "--name"),
+    ] {
+        let said = world.pm3(line).ends(code).says(part);
+        assert_eq!(said.err.lines().count(), 1, "{said:#?}");
+        assert!(said.err.starts_with("[PM3][ERROR] "), "{said:#?}");
+    }
+    assert!(world.processes().is_empty());
+}
+
+#[test]
+fn a_supervisor_of_another_version_is_told() {
+    use std::io::{Read, Write};
+    let world = bare();
+    std::fs::create_dir_all(world.home("home/")).unwrap();
+    let listener = UnixListener::bind(world.home("home/control.sock")).unwrap();
+    let serving = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = [0; 4096];
+            let read = stream.read(&mut line).unwrap();
+            assert!(line[..read].ends_with(b"\n"));
+            stream.write_all(b"{\"version\":9,\"reply\":\"pong\",\"release\":\"9.0\",\"pid\":1}\n").unwrap();
+        }
+    });
+    for line in ["list", "start app.sh"] {
+        let said = world.pm3(line).ends(76).says("version 9 of the protocol is not spoken here");
+        assert_eq!(said.err.lines().count(), 1, "{said:#?}");
+        said.says("use the client of the release that is running");
+    }
+    serving.join().unwrap();
+}

@@ -1,0 +1,109 @@
+//! The verbs that follow a start: restart with other options, scale, signals, delete, kill.
+
+use crate::{bare, container, rows, statuses, write};
+
+#[test]
+fn a_restart_may_change_what_the_app_is() {
+    let mut world = container();
+    world.pm3("start app.sh --name web -- one").ok();
+    world.told("up web one");
+    world.pm3("restart web --max-memory-restart 30M").ok().says("Applying action restart on app [web](ids: [ 0 ])");
+    assert_eq!(world.told("up web"), "up web one");
+    assert_eq!(rows(&world)[0].limit, Some(30 << 20));
+    world.pm3("restart web -- two").ok();
+    world.told("up web two");
+    world.pm3("restart web --name shop").ok().says("[web] is called shop now");
+    assert_eq!(world.told("up shop"), "up shop two");
+    assert_eq!((statuses(&world), rows(&world)[0].limit), (vec!["shop online".to_owned()], Some(30 << 20)));
+    world.pm3("start other.sh").ok();
+    world.pm3("restart shop --name other").ends(1).says("another app has that name");
+    world.pm3("restart all --name x").ends(64).says("several apps");
+    world.pm3("restart shop -i abc").ends(64).says("--instances");
+    world.pm3("restart nobody -i 2").ends(1).says("nobody");
+    assert_eq!(statuses(&world), ["shop online", "other online"]);
+    world.end();
+}
+
+#[test]
+fn scale_goes_up_and_down_and_to_nothing() {
+    let world = container();
+    world.pm3("start app.sh --name web").ok();
+    world.pm3("scale web 3").ok().says("[web](1) ✓").says("[web](2) ✓");
+    world.pm3("scale web +1").ok();
+    assert_eq!(rows(&world).len(), 4);
+    world.pm3("scale web -2").ok();
+    assert_eq!(rows(&world).len(), 2);
+    world.pm3("scale web 0").ok();
+    assert_eq!(world.pm3("list").ok().out.matches("online").count(), 0);
+    world.pm3("scale web 2").ok();
+    assert_eq!(statuses(&world), ["web online", "web online"]);
+    world.pm3("scale nobody 2").ends(1).says("nobody");
+    world.pm3("scale web two").ends(64).says("expected a number, +N or -N");
+    world.end();
+}
+
+#[test]
+fn a_signal_reaches_the_app() {
+    let mut world = container();
+    let app = "trap 'echo heard > \"$TELL\"' USR2\necho up > \"$TELL\"\nwhile :; do sleep 1000 & wait; done";
+    write(&world, "hear.sh", app);
+    world.pm3("start hear.sh").ok();
+    world.told("up");
+    for line in ["sendSignal SIGUSR2 hear", "send-signal usr2 0", "signal 12 /ear/"] {
+        world.pm3(line).ok().says("[hear](0) ✓");
+        world.told("heard");
+    }
+    world.pm3("sendSignal USR2 nobody").ends(1);
+    world.pm3("sendSignal USR2 /nobody/").ends(1).says("no app's name matches");
+    world.end();
+}
+
+#[test]
+fn delete_and_reset_take_what_restart_takes() {
+    let world = container();
+    world.pm3("start app.sh other.sh").ok();
+    world.pm3("restart app").ok();
+    assert_eq!(rows(&world)[0].restarts, 1);
+    world.pm3("reset all").ok();
+    assert_eq!(rows(&world)[0].restarts, 0);
+    world.pm3("del /^ap/ nobody").ends(1).says("[app](0) ✓").says("nobody");
+    assert_eq!(statuses(&world), ["other online"]);
+    world.end();
+}
+
+#[test]
+fn a_restart_of_a_file_starts_what_is_missing() {
+    let mut world = container();
+    let entry = |name: &str| format!("[[apps]]\nname = '{name}'\nscript = './app.sh'\n");
+    world.file("shop.toml", &entry("a"));
+    world.pm3("start shop.toml").ok();
+    world.told("up a");
+    world.file("shop.toml", &(entry("a") + "args = 'new'\n" + &entry("b")));
+    world.pm3("restart shop.toml").ok().says("[PM3][WARN] Applications b not running, starting...");
+    world.told("up a new");
+    world.told("up b");
+    world.pm3("startOrRestart shop.toml").ok();
+    world.pm3("startOrReload shop.toml").ok();
+    world.pm3("startOrGracefulReload shop.toml --only b").ok();
+    assert_eq!(statuses(&world), ["a online", "b online"]);
+    world.end();
+}
+
+#[test]
+fn silence_is_silent_and_a_short_list_short() {
+    let world = container();
+    let said = world.pm3("start app.sh -s").ok();
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    world.pm3("restart app -m").ok().lacks("┌").says("app");
+    world.pm3("restart nobody -s").ends(1).says("nobody");
+    world.end();
+}
+
+#[test]
+fn start_or_restart_starts_a_supervisor_too() {
+    let mut world = bare();
+    world.file("shop.json", r#"[{"name": "a", "script": "./app.sh"}]"#);
+    world.pm3("startOrRestart shop.json").ok().says("Spawning");
+    world.told("up a");
+    world.end();
+}
