@@ -29,6 +29,8 @@ mod keys;
 mod options;
 #[path = "config/strange.rs"]
 mod strange;
+#[path = "config/write.rs"]
+mod write;
 
 /// A machine with four processors and 1000 MiB.
 fn facts() -> Facts {
@@ -78,6 +80,22 @@ fn words(text: &str) -> Vec<String> {
 fn wrong(text: &str) -> String {
     let mistakes = config::parse("pm3.toml", &format!("[[apps]]\n{text}"), None, &facts()).expect_err(text);
     mistakes.iter().map(|mistake| format!("{}\n", mistake.text)).collect()
+}
+
+/// xorshift64: the same numbers for the same seed, everywhere.
+struct Rng(u64);
+
+impl Rng {
+    fn new(seed: u64) -> Rng {
+        Rng(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed))
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound.max(1) as u64) as usize
+    }
 }
 
 /// A directory that is gone after the test.

@@ -7,6 +7,8 @@ mod common;
 
 #[path = "init/crowds.rs"]
 mod crowds;
+#[path = "init/ecosystem.rs"]
+mod ecosystem;
 #[path = "init/endings.rs"]
 mod endings;
 #[path = "init/faults.rs"]

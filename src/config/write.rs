@@ -13,7 +13,7 @@ use crate::supervisor::spec::{
     Watch,
 };
 
-/// A file with these apps, in TOML, as `pm3 init` takes it. Where an app's directory is not absolute, the file means the
+/// A file with these apps, in TOML, as `pm3 init` takes it; it is read as the same specs. Where an app's directory is not absolute, the file means the
 /// same only in the directory where the app was read.
 pub fn write(apps: &[AppSpec]) -> String {
     let mut text = String::new();
@@ -59,9 +59,10 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
     to.some("namespace", namespace.as_deref().map(text));
     program(launch, &mut to);
     to.unless("kind", *kind == usual.kind, || word(*kind));
-    // The app named web may have another number, from the environment.
-    to.unless("instances", *instances == 1 && &**name != "web", || number(*instances));
-    to.unless("autostart", *autostart == usual.autostart, || Tree::Flag(*autostart));
+    // A file has no word for none: the app comes back stopped. The app named web may have another number than one, from
+    // the environment.
+    to.unless("instances", *instances <= 1 && &**name != "web", || number((*instances).max(1)));
+    to.unless("autostart", *autostart && *instances > 0, || Tree::Flag(false));
     to.unless("after", after.is_empty(), || texts(after));
     to.unless("requires", requires.is_empty(), || texts(requires));
     restarts(restart, *kind, &mut to);
@@ -173,7 +174,8 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
 fn limit(limit: &Limit) -> Entry {
     let Limit { resource, soft, hard } = limit;
     let bound = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
-    entry(spelled::<Resource>(*resource), text(&format!("{}:{}", bound(*soft), bound(*hard))))
+    let both = if soft == hard { bound(*soft) } else { format!("{}:{}", bound(*soft), bound(*hard)) };
+    entry(spelled::<Resource>(*resource), text(&both))
 }
 
 // ---- values

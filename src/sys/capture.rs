@@ -105,7 +105,8 @@ fn read(output: &OwnedFd, end: Instant, bounds: Bounds, complete: &dyn Fn(&[u8])
     let mut piece = [0; 16 << 10];
     loop {
         match nix::unistd::read(output.as_fd(), &mut piece) {
-            Ok(0) => return Err(Trouble::Closed),
+            // The last words and the end may come in one.
+            Ok(0) => return if complete(&all) { Ok(all) } else { Err(Trouble::Closed) },
             Ok(got) => all.extend_from_slice(piece.get(..got).unwrap_or_default()),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {

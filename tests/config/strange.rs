@@ -6,19 +6,7 @@ use std::path::Path;
 use pm3::config::{self, Place};
 
 use super::keys::{KEYS, with_key};
-use super::{facts, toml_files};
-
-/// xorshift64: the same bytes for the same seed, everywhere.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
-}
+use super::{Rng, facts, toml_files};
 
 /// A file with a bit of everything, mangled.
 fn mangled(rng: &mut Rng, good: &str) -> String {
@@ -95,7 +83,7 @@ fn no_text_is_too_strange() {
     good.push(KEYS.iter().map(|(key, _, value)| with_key(key, value)).collect());
     let (mut read, mut refused) = (0, 0);
     for seed in 1..=3000 {
-        let mut rng = Rng(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let mut rng = Rng::new(seed);
         let text = {
             let one = rng.below(good.len());
             mangled(&mut rng, &good[one])

@@ -70,13 +70,17 @@ impl World {
 
     /// `pm3 init` with more words on its command line.
     pub(crate) fn boot_with(&self, ns: Ns, words: &[&str]) -> Init {
+        self.boot_from(ns, &[&[&*self.path("pm3.toml")], words].concat())
+    }
+
+    /// `pm3 init` with these words alone.
+    pub(crate) fn boot_from(&self, ns: Ns, words: &[&str]) -> Init {
         let ns = ns.env("PM3_HOME", self.dir.to_str().unwrap());
         let ns = ns.unless_given(&["PM3_LOG", "RUST_LOG", "PORT", "WEB_CONCURRENCY"]);
         // A copy that others can execute is taken where there is one.
         let copy = self.path("pm3");
         let pm3 = if fs::exists(&copy).unwrap() { copy } else { PM3.to_owned() };
-        let file = self.path("pm3.toml");
-        let proc = ns.start(&[&[&*pm3, "init", &file], words].concat());
+        let proc = ns.start(&[&[&*pm3, "init"], words].concat());
         Init { home: self.path(""), pm3, proc }
     }
 }

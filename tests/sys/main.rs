@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "tests")]
 
 mod alone;
+mod capture;
 #[path = "../common/mod.rs"]
 mod common;
 mod failures;
@@ -45,6 +46,6 @@ fn allocations() -> usize {
 }
 
 fn main() -> std::process::ExitCode {
-    let tests = [start::TESTS, failures::TESTS, signals::TESTS, trees::TESTS, ourselves::TESTS];
+    let tests = [start::TESTS, failures::TESTS, signals::TESTS, trees::TESTS, ourselves::TESTS, capture::TESTS];
     alone::run(&tests, &[trees::PARTS, ourselves::PARTS])
 }
