@@ -43,7 +43,7 @@ pub mod limits {
     /// Bytes in a line of a client with the right to `admin`, which may bring a thousand apps.
     pub const ADMIN_REQUEST_MAX: usize = crate::supervisor::spec::PACKED_MAX;
 
-    /// Bytes in a line that pm3 sends. A row takes about 250, so this lists some 16,000 instances. No client holds
+    /// Bytes in a line that pm3 sends. A row takes about 350, so this lists some 12,000 instances. No client holds
     /// more than one reply: the next request is not read before the last reply is.
     pub const REPLY_MAX: usize = 4 << 20;
 

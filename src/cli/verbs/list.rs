@@ -15,8 +15,7 @@ use crate::control::client::{Client, Error};
     after_help = "Examples:\n  pm3 list\n  pm3 ls --sort memory:desc\n  pm3 ls --json"
 )]
 pub(in crate::cli) struct Args {
-    /// In this order: a field, and asc or desc after a colon. Fields: name (the default), namespace, pid, id, cpu, memory,
-    /// uptime, status, restarts
+    /// By name, namespace, pid, id, cpu, memory, uptime, status or restarts; :desc turns it round
     #[arg(long, value_name = "FIELD[:ORDER]", value_parser = Sort::parse)]
     sort: Option<Sort>,
 

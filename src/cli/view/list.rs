@@ -84,6 +84,25 @@ impl Column {
         }
     }
 
+    /// So wide it is at least: what changes from second to second must not move the rest of a table that is watched.
+    fn least(self) -> usize {
+        match self {
+            Column::Pid | Column::Cpu => 5,
+            Column::Memory => 6,
+            Column::Restarts => 2,
+            Column::Id
+            | Column::Name
+            | Column::Namespace
+            | Column::Version
+            | Column::Mode
+            | Column::Uptime
+            | Column::Status
+            | Column::User
+            | Column::Watching
+            | Column::Reason => 0,
+        }
+    }
+
     fn cell(self, row: &Row) -> Cell {
         match self {
             Column::Id => Cell::new(row.id.to_string(), Paint::Title),
@@ -146,7 +165,7 @@ impl Drawn {
     fn new(column: Column, rows: &[&Row]) -> Drawn {
         let title = Cell::new(column.title(), Paint::Title);
         let cells: Vec<Cell> = rows.iter().map(|row| column.cell(row)).collect();
-        let width = cells.iter().map(Cell::width).max().unwrap_or(0).max(title.width());
+        let width = cells.iter().map(Cell::width).max().unwrap_or(0).max(title.width()).max(column.least());
         Drawn { column, width, title, cells }
     }
 }
@@ -159,7 +178,9 @@ fn fit(columns: &mut Vec<Drawn>, room: usize) {
         }
         columns.retain(|drawn| drawn.column != gone);
     }
-    shrink(columns, room, &[(Column::Name, 1)]);
+    if !shrink(columns, room, &[(Column::Name, 1)]) {
+        columns.iter_mut().filter(|drawn| drawn.column == Column::Name).for_each(|drawn| drawn.width = 1);
+    }
 }
 
 /// Takes what is too much from these columns in turn, each down to its least. True: the table fits. False: nothing was
@@ -454,14 +475,14 @@ mod tests {
         let names = ["漢字", "\x1b[2Jweb\n", "größe", "👍"];
         let rows: Vec<Row> = names.iter().map(|name| Row { name: (*name).into(), ..Row::default() }).collect();
         expect![[r#"
-            ┌────┬──────────┬────────┬─────┬─────┐
-            │ id │ name     │ status │ cpu │ mem │
-            ├────┼──────────┼────────┼─────┼─────┤
-            │ 0  │ �[2Jweb� │        │ 0%  │ 0b  │
-            │ 0  │ größe    │        │ 0%  │ 0b  │
-            │ 0  │ 漢字     │        │ 0%  │ 0b  │
-            │ 0  │ 👍       │        │ 0%  │ 0b  │
-            └────┴──────────┴────────┴─────┴─────┘
+            ┌────┬──────────┬────────┬───────┐
+            │ id │ name     │ status │ cpu   │
+            ├────┼──────────┼────────┼───────┤
+            │ 0  │ �[2Jweb� │        │ 0%    │
+            │ 0  │ größe    │        │ 0%    │
+            │ 0  │ 漢字     │        │ 0%    │
+            │ 0  │ 👍       │        │ 0%    │
+            └────┴──────────┴────────┴───────┘
         "#]]
         .assert_eq(&by_name(&rows, Style { width: Some(40), color: false }));
     }
@@ -469,9 +490,9 @@ mod tests {
     #[test]
     fn an_empty_list_is_a_table_too() {
         expect![[r#"
-            ┌────┬──────┬───────────┬─────────┬──────┬─────┬────────┬───┬────────┬─────┬─────┬──────┬──────────┐
-            │ id │ name │ namespace │ version │ mode │ pid │ uptime │ ↺ │ status │ cpu │ mem │ user │ watching │
-            └────┴──────┴───────────┴─────────┴──────┴─────┴────────┴───┴────────┴─────┴─────┴──────┴──────────┘
+            ┌────┬──────┬───────────┬─────────┬──────┬───────┬────────┬────┬────────┬───────┬────────┬──────┬──────────┐
+            │ id │ name │ namespace │ version │ mode │ pid   │ uptime │ ↺  │ status │ cpu   │ mem    │ user │ watching │
+            └────┴──────┴───────────┴─────────┴──────┴───────┴────────┴────┴────────┴───────┴────────┴──────┴──────────┘
         "#]]
         .assert_eq(&by_name(&[], Style::default()));
     }
@@ -479,10 +500,11 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal_and_no_name_moves_the_cursor() {
         for rows in [rows(), strange_rows(), vec![]] {
-            for width in 18..260 {
+            for width in 0..260 {
                 let style = Style { width: Some(width), color: false };
                 for text in [by_name(&rows, style), mini(&Sort::BY_ID.of(&rows), style)] {
-                    let wide = text.lines().find(|line| text::width(line) > width);
+                    // Narrower is no terminal; a table is one even there.
+                    let wide = text.lines().find(|line| text::width(line) > width.max(18));
                     assert_eq!(wide, None, "at {width}:\n{text}");
                     assert!(!text.contains(|letter| letter != '\n' && text::is_unruly(letter)), "{text:?}");
                 }
