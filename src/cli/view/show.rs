@@ -108,6 +108,11 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     }
     add("node env", known(variable(spec, "NODE_ENV").unwrap_or_default()));
     add("watch & reload", if row.watching { "✔" } else { "✘" }.to_owned());
+    if let Some(watch) = &spec.watch {
+        let paths = if watch.paths.is_empty() { one.cwd.to_string() } else { watch.paths.join(", ") };
+        let but = if watch.ignore.is_empty() { String::new() } else { format!(", but {}", watch.ignore.join(", ")) };
+        add("watched paths", paths + &but);
+    }
     add("unstable restarts", one.short_runs.to_string());
     add("created at", text::moment(row.created_ms));
 
@@ -302,6 +307,7 @@ mod tests {
                 │ node.js version   │ 22.1.0                   │
                 │ node env          │ production               │
                 │ watch & reload    │ ✔                        │
+                │ watched paths     │ /srv/web/src, but *.tmp  │
                 │ unstable restarts │ 0                        │
                 │ created at        │ 2026-11-23T10:37:45.725Z │
                 │ pid               │ 12345                    │

@@ -192,6 +192,7 @@ pub(super) mod tests {
         let spec = serde_json::json!({
             "instances": 2,
             "requires": ["migrate"],
+            "watch": { "paths": ["/srv/web/src"], "ignore": ["*.tmp"] },
             "launch": {
                 "interpreter": ["node", "--max-old-space-size=4096"],
                 "script": "server.js",
