@@ -47,7 +47,7 @@ fn at_terminal(world: &World, words: &str, columns: u16, rows: u16) -> (Terminal
     let argv: Vec<&str> = [PM3].into_iter().chain(words.split_whitespace()).collect();
     let mut command = world.command(&argv);
     command.stdin(Stdio::from(other.try_clone().unwrap())).stderr(Stdio::from(other.try_clone().unwrap()));
-    let child = command.env("TERM", "xterm").stdout(Stdio::from(other)).spawn().unwrap();
+    let child = command.stdout(Stdio::from(other)).spawn().unwrap();
     (terminal, child)
 }
 
@@ -100,6 +100,10 @@ fn colors_are_for_terminals_whose_owner_wants_them() {
     for words in ["list", "show all", "why", "env web", "ls -m"] {
         world.pm3(words).ok().lacks("\x1b");
     }
+    world.set("TERM", "dumb");
+    assert!(!seen(&world, "list", 120).contains('\x1b'));
+    world.set("TERM", "xterm");
+    assert!(seen(&world, "list", 120).contains('\x1b'));
     world.set("NO_COLOR", "1");
     for words in ["list", "show all", "why", "env web"] {
         assert!(!seen(&world, words, 120).contains('\x1b'), "{words}");

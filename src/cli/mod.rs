@@ -110,9 +110,12 @@ pub fn main(words: Vec<OsString>) -> Next {
 
 fn style() -> view::Style {
     let terminal = io::stdout().is_terminal();
+    let is_set = |name| std::env::var_os(name).is_some_and(|set| !set.is_empty());
+    // A terminal that calls itself dumb shows colours as garbage.
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     view::Style {
         width: if terminal { sys::tty::size(io::stdout()).map(|(columns, _)| columns.into()) } else { None },
-        color: terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
+        color: terminal && !dumb && !is_set("NO_COLOR"),
     }
 }
 

@@ -1,7 +1,8 @@
 //! `pm3 list`: PM2's columns and words, as many of them as fit, in the order that was asked for.
 //!
 //! PM2 has three tables, for wide, narrow and very narrow terminals. Here the columns leave one by one as room gets
-//! scarce, and pass through PM2's sets on the way: so at 100 columns there are still pids.
+//! scarce, and pass through PM2's sets on the way: so at 100 columns there are still pids. PM2's last line, of the host's
+//! processors, disks and networks, is left out: it tells nothing of apps, and in a container nothing of the container.
 
 use super::grid::{self, Cell, Grid};
 use super::text::{self, printable};
