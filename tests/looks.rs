@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use common::tty::Terminal;
 use common::world::World;
 use common::{PM3, ROLE, this_binary};
-use pm3::control::Row;
+use pm3::control::{Described, Row};
 use pm3::supervisor::event::Sig;
 
 const SECRET: &str = "hunter2-is-a-secret";
@@ -242,6 +242,9 @@ fn a_target_that_names_nothing_is_an_error_beside_the_others() {
     for verb in ["show", "why", "env", "pid", "id"] {
         world.pm3(&format!("{verb} wbe")).ends(1).says("[PM3][ERROR] wbe: ").says("did you mean web?");
     }
+    world.pm3("id /^(web|crash)$/").ok().says("[ 0, 1, 2 ]\n");
+    world.pm3("show /^we/ --json").ok().says("web").lacks("crash");
+    world.pm3("why /nobody/").ends(1).says("/nobody/: no app's name matches").lacks("web");
     world.pm3("id wbe web 99").ends(1).says("[ 0, 1 ]\n").says("99: ");
     world.end();
 }
@@ -278,5 +281,26 @@ fn a_list_that_is_watched_follows_until_interrupted() {
 fn without_a_terminal_nothing_is_watched() {
     let world = world();
     world.pm3("list --watch").ends(64).says("--watch needs a terminal");
+    world.end();
+}
+
+#[test]
+fn what_does_not_fit_into_one_answer_comes_in_parts() {
+    // Each says several times that this is missing.
+    let path = format!("/{}", "not-there-at-all".repeat(15)).repeat(16);
+    let entry = |name: &str, more: &str| {
+        format!("[[apps]]\nname = \"{name}\"\nscript = \"/nothing\"\nautostart = false\n{more}\n")
+    };
+    let many = entry("many", &format!("cwd = \"{path}\"\ninstances = 600"));
+    let world = World::container_with(&(many + &entry("one", "")));
+    // It is answered when every one of them has failed.
+    world.run(&["/bin/sh", "-c", &format!("{PM3} start all -s 2>/dev/null")]).ends(1);
+    let told = world.pm3("show all --json").ok().out;
+    assert!(told.len() > 4 << 20, "{} bytes fit into an answer", told.len());
+    let apps: Vec<Described> = serde_json::from_str(&told).unwrap();
+    let counts: Vec<(&str, usize)> = apps.iter().map(|app| (&*app.spec.name, app.instances.len())).collect();
+    assert_eq!(counts, [("many", 600), ("one", 1)]);
+    let said = world.pm3("id many nobody one").ends(1).says("nobody: ");
+    assert!(said.out.starts_with("[ 0, 1, 2, ") && said.out.ends_with(", 599, 600 ]\n"), "{}", said.out);
     world.end();
 }

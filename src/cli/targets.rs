@@ -71,6 +71,11 @@ fn regex_of(word: &str) -> Option<&str> {
     word.strip_prefix('/')?.strip_suffix('/').filter(|pattern| !pattern.is_empty())
 }
 
+/// Whether a word is one that only [`for_supervisor`] can resolve, with the rows that there are.
+pub(super) fn is_regex(word: &str) -> bool {
+    regex_of(word).is_some()
+}
+
 /// The words as the supervisor takes them: a regex becomes the ids of those that it matches. What is wrong with a word
 /// goes to `failed`.
 pub(super) fn for_supervisor<'a>(

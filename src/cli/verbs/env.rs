@@ -18,7 +18,7 @@ use crate::control::{Described, Detail, MASKED, is_harmless};
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 env 0\n  pm3 env web --secrets")]
 pub(in crate::cli) struct Args {
-    /// Ids, names or namespaces of apps
+    /// Ids, names or namespaces of apps, all, or /REGEX/
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
 

@@ -8,7 +8,7 @@ use crate::cli::ask::Context;
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 pid web\n  kill -USR2 $(pm3 pid web)")]
 pub(in crate::cli) struct Pid {
-    /// Names, namespaces or ids of apps; default: all
+    /// Names, namespaces or ids of apps, or /REGEX/; default: all
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
 }
@@ -17,7 +17,7 @@ pub(in crate::cli) struct Pid {
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Example:\n  pm3 id web")]
 pub(in crate::cli) struct Id {
-    /// Names or namespaces of apps
+    /// Names or namespaces of apps, all, or /REGEX/
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
 }

@@ -4,9 +4,9 @@
 use crate::cli::ask::{Context, ERROR};
 use crate::cli::package::{self, Versions};
 use crate::cli::view::{json, show};
-use crate::cli::{Exit, Report};
+use crate::cli::{Exit, Report, targets};
 use crate::control::client::{Client, Error};
-use crate::control::{Described, Detail};
+use crate::control::{Described, Detail, Problem};
 use crate::sys;
 
 /// Show all about apps: settings, sockets, last runs, output
@@ -16,7 +16,7 @@ use crate::sys;
     after_help = "Examples:\n  pm3 show web\n  pm3 show 0 --json"
 )]
 pub(in crate::cli) struct Args {
-    /// Names, namespaces or ids of apps, or all
+    /// Names, namespaces or ids of apps, all, or /REGEX/
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
 
@@ -50,27 +50,73 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
 }
 
 /// What the supervisor says of some targets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) apps: Vec<Described>,
-    /// Targets that name nothing, a line each.
+    /// What is wrong with a target, a line each.
     failed: Vec<Box<str>>,
 }
 
+/// So many instances are described at once where all together do not fit into an answer.
+const PART: usize = 100;
+
 /// Asks for all about these targets, or about all apps if there are none; versions are looked up.
-pub(super) fn describe(client: &mut Client, targets: &[String], secrets: bool) -> Result<Answer, Error> {
-    let targets = targets.iter().map(|target| target.as_str().into()).collect();
-    let (mut apps, failed) = client.describe(targets, secrets)?;
+pub(super) fn describe(client: &mut Client, words: &[String], secrets: bool) -> Result<Answer, Error> {
+    let mut failed = Vec::new();
+    let rows = if words.iter().any(|word| targets::is_regex(word)) { client.list()? } else { Vec::new() };
+    let targets = targets::for_supervisor(words.iter().map(String::as_str), &rows, &mut failed);
+    let mut answer = Answer { failed: failed.into_iter().map(Into::into).collect(), ..Answer::default() };
+    // No target at all would mean everything.
+    if !targets.is_empty() || words.is_empty() {
+        match client.describe(targets.clone(), secrets) {
+            Ok(told) => answer.take(told),
+            Err(Error::Refused(refusal)) if refusal.problem == Problem::TooLong => {
+                answer.take_in_parts(client, &targets, secrets)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let mut versions = Versions::default();
-    for one in apps.iter_mut().flat_map(|app| &mut app.instances) {
+    for one in answer.apps.iter_mut().flat_map(|app| &mut app.instances) {
         if let Some(version) = versions.of(&one.row.script) {
             one.row.version = version.into();
         }
     }
-    Ok(Answer { apps, failed })
+    Ok(answer)
 }
 
 impl Answer {
+    /// More of the same.
+    fn take(&mut self, (apps, failed): (Vec<Described>, Vec<Box<str>>)) {
+        for app in apps {
+            match self.apps.last_mut().filter(|last| last.spec.name == app.spec.name) {
+                Some(last) => last.instances.extend(app.instances),
+                None => self.apps.push(app),
+            }
+        }
+        self.failed.extend(failed);
+    }
+
+    /// Asks for some instances at a time.
+    fn take_in_parts(&mut self, client: &mut Client, words: &[Box<str>], secrets: bool) -> Result<(), Error> {
+        let rows = client.list()?;
+        let mut ids: Vec<u32> = if words.is_empty() { rows.iter().map(|row| row.id).collect() } else { Vec::new() };
+        for word in words {
+            let found = targets::resolve(word, &rows).unwrap_or_default();
+            if found.is_empty() {
+                // The supervisor finds the words for it.
+                self.take(client.describe(vec![word.clone()], secrets)?);
+            }
+            ids.extend(found.iter().map(|row| row.id));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        for part in ids.chunks(PART) {
+            self.take(client.describe(part.iter().map(|id| id.to_string().into()).collect(), secrets)?);
+        }
+        Ok(())
+    }
+
     /// All instances with their apps.
     pub(super) fn instances(&self) -> impl Iterator<Item = (&Described, &Detail)> {
         self.apps.iter().flat_map(|app| app.instances.iter().map(move |one| (app, one)))

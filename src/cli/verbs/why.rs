@@ -13,7 +13,7 @@ use crate::sys;
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 why web\n  pm3 why web --json")]
 pub(in crate::cli) struct Args {
-    /// Names, namespaces or ids of apps; default: all
+    /// Names, namespaces or ids of apps, or /REGEX/; default: all
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
 
