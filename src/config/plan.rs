@@ -58,6 +58,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("restart", Some(restart(&app.restart))),
         ("memory", app.memory_limit.map(|limit| format!("restarted above {}", Size(limit)))),
         ("cron", app.cron.as_deref().map(|cron| format!("restarted at {cron}, local time"))),
+        ("overlap", app.overlap.map(|may| if may { "always" } else { "never" }.to_owned())),
         ("watch", app.watch.as_deref().filter(|watch| !watch.off).map(watch)),
         ("stop", (app.stop != StopPolicy::default()).then(|| stop(&app.stop))),
         ("output", output(&launch.output)),

@@ -38,7 +38,7 @@ module.exports = {
     },
     {
       name: 'report',
-      script: 'echo "the daily report" | cat', // with blanks in it, it is a command line
+      script: 'echo "the daily report" | cat', // with blanks in it, it is a line for the shell
       // Once a day at three, and not before.
       autostart: false,
       autorestart: false,

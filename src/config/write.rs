@@ -51,6 +51,7 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
         exit_on_error,
         memory_limit,
         cron,
+        overlap,
         watch,
         launch,
     } = app;
@@ -68,6 +69,7 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
     restarts(restart, *kind, &mut to);
     to.some("max_memory_restart", memory_limit.map(|bytes| text(&show_bytes(bytes))));
     to.some("cron_restart", cron.as_deref().map(text));
+    to.some("overlap", overlap.map(Tree::Flag));
     if let Some(watch) = watch {
         let Watch { paths, ignore, delay, off } = &**watch;
         // No path means all below the app's directory, and an empty list means nothing.

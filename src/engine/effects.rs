@@ -8,7 +8,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::runs::{Entry, Order, Stage};
-use super::{Engine, cron, launch, pipes, report, start_token};
+use super::{Engine, cron, launch, pipes, report, start_token, survey};
 use crate::control::Reply;
 use crate::supervisor::event::{
     self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
@@ -19,7 +19,8 @@ use crate::sys::{clock, errno, say, spawn, why};
 impl Engine {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { run, instance } => self.runs.order(Order { run, instance }),
+            Effect::Spawn { run, instance, half } => self.runs.order(Order { run, instance, half }),
+            Effect::Survey { run } => self.survey(run),
             Effect::Signal { run, sig, scope } => self.signal(run, sig, scope),
             Effect::Sweep { sig } => self.sweep(sig),
             Effect::Sample { runs } => self.sample(&runs),
@@ -45,7 +46,7 @@ impl Engine {
 
     /// Starts what has been ordered, as far as there is room.
     pub(super) fn start_ordered(&mut self) {
-        while let Some(Order { run, instance }) = self.runs.next_order() {
+        while let Some(Order { run, instance, half: _ }) = self.runs.next_order() {
             match self.start(run, instance) {
                 Ok((pid, watched)) => {
                     self.happened(Event::Spawned { run, pid });
@@ -107,6 +108,13 @@ impl Engine {
         }
     }
 
+    /// Looks what keeps another run from starting beside this one.
+    fn survey(&mut self, run: RunId) {
+        self.look_around();
+        let obstacle = survey::obstacle(&self.tree(run));
+        self.happened(Event::Surveyed { run, obstacle });
+    }
+
     /// Signals all that is left, whoever started it.
     fn sweep(&mut self, sig: Sig) {
         let count = self.signal_everything(sig);
@@ -160,10 +168,13 @@ fn vanished() -> Failure {
 fn tell(note: &Note) {
     match note.what {
         What::Errored { .. } | What::Fault(_) => error!("{note}"),
-        What::Restarting { .. } | What::Killing => warn!("{note}"),
+        What::Restarting { .. } | What::Killing | What::ReloadFailed { .. } => warn!("{note}"),
         What::Waiting { .. }
         | What::Online { .. }
         | What::Finished { .. }
+        | What::Reloading { .. }
+        | What::OnTrial { .. }
+        | What::Succeeded { .. }
         | What::Stopped
         | What::Stopping { .. }
         | What::Leftovers { .. }

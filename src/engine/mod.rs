@@ -18,6 +18,7 @@ pub mod run;
 mod runs;
 mod sample;
 pub mod server;
+mod survey;
 mod watch;
 
 use std::collections::VecDeque;
@@ -365,7 +366,6 @@ impl Engine {
                 if let Some(shell) = environ.map(launch::shell) {
                     apps.iter_mut().for_each(|app| app.launch.shell = shell.clone());
                 }
-                launch::share_shells(&mut apps);
                 Wish::Apply { verb, apps, renew }
             }
             Request::Scale { target, to } => Wish::Scale { target, to },

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use crate::supervisor::event::{Failure, InstanceId, RunId};
+use crate::supervisor::event::{Failure, Half, InstanceId, RunId};
 
 /// Starts under way at once. More would gain nothing: each waits for a processor or the disk, and each holds a
 /// descriptor meanwhile.
@@ -37,6 +37,7 @@ pub(super) enum Stage {
 pub(super) struct Order {
     pub(super) run: RunId,
     pub(super) instance: InstanceId,
+    pub(super) half: Half,
 }
 
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{InstanceId, Mono, Reason};
 use super::instance::{Goal, Instance, State, Turn};
+use super::policy;
 use super::spec::{AppSpec, Kind};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -93,11 +94,12 @@ impl App {
 
     /// Takes over a changed entry of the file. Only a changed launch needs new processes; those come one instance at
     /// a time. What had failed for good is tried again, what an operator stopped stays stopped.
-    pub fn change(&mut self, spec: AppSpec) {
+    pub fn change(&mut self, spec: AppSpec, now: Mono) {
         let relaunch = self.spec.launch != spec.launch || self.spec.kind != spec.kind;
         let rescheduled = self.spec.cron != spec.cron;
         let started = spec.autostart && !self.spec.autostart;
         let revived = self.spec.instances == 0 && spec.instances > 0;
+        let manner = policy::manner(&spec, &Reason::Changed);
         self.spec = spec;
         self.gone = false;
         if rescheduled {
@@ -110,7 +112,7 @@ impl App {
                 (Goal::Idle, _) if started => instance.start(),
                 (Goal::Stop, _) if revived => instance.start(),
                 (Goal::Run, _) if relaunch && instance.is_up_or_coming() => {
-                    instance.roll = Some(Box::new(Reason::Changed));
+                    instance.mark(Reason::Changed, manner, &self.spec, now);
                 }
                 (Goal::Run | Goal::Idle | Goal::Stop | Goal::Remove, _) => {}
             }
@@ -159,6 +161,6 @@ impl App {
 
     /// Some process of it may still be there.
     pub fn has_processes(&self) -> bool {
-        self.instances.iter().any(|instance| instance.run().is_some())
+        self.instances.iter().any(Instance::has_processes)
     }
 }

@@ -113,8 +113,9 @@ impl App {
     fn take(&mut self, verb: Verb, entry: AppSpec, pending: &mut Pending, turn: &mut Turn<'_>) {
         let same = self.spec == entry && !self.gone;
         if !same {
-            self.change(entry);
+            self.change(entry, turn.now);
         }
+        self.warn_of_gap(verb, |_| true, pending);
         let mut left_alone = same && verb == Verb::Start;
         for one in &mut self.instances {
             match one.goal {

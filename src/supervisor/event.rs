@@ -24,6 +24,14 @@ impl fmt::Display for InstanceId {
     }
 }
 
+/// One half of an instance's pair of log pipes. Two runs of an instance never share one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Half {
+    #[default]
+    First,
+    Second,
+}
+
 /// A client's connection that waits for a reply. Chosen by the engine, never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientId(pub u64);
@@ -206,6 +214,8 @@ pub enum Event {
     Exited { run: RunId, end: End, oom: Oom, leftovers: bool },
     /// No process of the ended run's tree is left; follows an `Exited` with leftovers.
     Cleared { run: RunId },
+    /// What keeps another run from starting beside this one; answers `Effect::Survey`.
+    Surveyed { run: RunId, obstacle: Option<Obstacle> },
     /// Private memory of the run's whole tree, in bytes; answers `Effect::Sample`.
     Usage { run: RunId, bytes: u64 },
     /// A client asks; answered by exactly one `Effect::Reply`.
@@ -255,6 +265,11 @@ pub enum Effect {
     Spawn {
         run: RunId,
         instance: InstanceId,
+        half: Half,
+    },
+    /// Look whether another run can start beside this one; answered by `Surveyed`, unless the run is gone.
+    Survey {
+        run: RunId,
     },
     Signal {
         run: RunId,
@@ -302,6 +317,27 @@ pub struct Outcome {
     pub said: Vec<Box<str>>,
 }
 
+/// What keeps a second run of a program from starting beside the first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Obstacle {
+    /// The program listens on this TCP or UDP port, which only one process can own.
+    Port(u16),
+    /// It listens on the Unix socket of this name, `@` before an abstract one.
+    Socket(Box<str>),
+    /// Nobody can tell: the kernel does not let pm3 look, for this reason.
+    Unseen(Box<str>),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::Port(port) => write!(f, "it owns port {port}"),
+            Obstacle::Socket(name) => write!(f, "it owns the socket {name}"),
+            Obstacle::Unseen(why) => write!(f, "what it listens on cannot be seen ({why})"),
+        }
+    }
+}
+
 /// Why a run was ended or did not start: the last reason that `list` shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reason {
@@ -323,6 +359,18 @@ pub enum Reason {
     Shutdown,
     /// An app that it requires is errored or failed.
     Requires(Box<str>),
+    /// A new run beside the old one failed, for this reason, and the old one goes on.
+    Reload(Box<Reason>),
+}
+
+impl Reason {
+    /// Of a run that ended by itself.
+    pub(super) fn of_end(end: End, oom: Oom) -> Reason {
+        match oom {
+            Oom::No => Reason::Ended(end),
+            Oom::Yes | Oom::Probably => Reason::Oom(oom),
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -339,6 +387,7 @@ impl fmt::Display for Reason {
             Reason::Watched(path) => write!(f, "watch: {path}"),
             Reason::Shutdown => f.write_str("shutdown"),
             Reason::Requires(app) => write!(f, "requires {app}"),
+            Reason::Reload(why) => write!(f, "reload failed: {why}"),
         }
     }
 }
@@ -380,6 +429,25 @@ pub enum What {
     Finished {
         end: End,
     },
+    /// A second run starts beside the one with this pid.
+    Reloading {
+        pid: u32,
+        reason: Reason,
+    },
+    /// The second run executes, and has to live for so long.
+    OnTrial {
+        pid: u32,
+        span: Millis,
+    },
+    /// The run ended while its successor was on its way.
+    Succeeded {
+        reason: Reason,
+    },
+    /// The second run failed; the one with this pid goes on.
+    ReloadFailed {
+        why: Reason,
+        pid: u32,
+    },
     Stopped,
     Stopping {
         sig: Sig,
@@ -412,6 +480,12 @@ impl fmt::Display for Note {
             What::Waiting { on } => write!(f, "{who}: waiting for {on}"),
             What::Online { pid } => write!(f, "{who}: online, pid {pid}"),
             What::Finished { end } => write!(f, "{who}: finished, {end}"),
+            What::Reloading { pid, reason } => write!(f, "{who}: starting a new process beside pid {pid}: {reason}"),
+            What::OnTrial { pid, span } => {
+                write!(f, "{who}: the new process, pid {pid}, takes over if it lives for {} ms", span.0)
+            }
+            What::Succeeded { reason } => write!(f, "{who}: {reason}, its new process takes over at once"),
+            What::ReloadFailed { why, pid } => write!(f, "{who}: the new process failed, pid {pid} goes on: {why}"),
             What::Stopped => write!(f, "{who}: stopped"),
             What::Stopping { sig, reason } => write!(f, "{who}: stopping with {sig}: {reason}"),
             What::Killing => write!(f, "{who}: still there after its grace, sending SIGKILL"),

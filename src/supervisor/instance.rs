@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Effect, End, Failure, InstanceId, Millis, Mono, Note, Oom, Reason, RunId, What};
+use super::event::{Effect, End, Failure, Half, InstanceId, Millis, Mono, Note, Oom, Reason, RunId, What};
 use super::life::{Life, Phase};
 use super::policy::{self, Ended, Record, Verdict};
+use super::reload::{Roll, Second, Survey};
 use super::spec::AppSpec;
 
 /// What is wanted of an instance. The state follows as fast as processes allow.
@@ -57,6 +58,14 @@ pub enum Next {
     Judge { ended: Ended, at: Mono },
 }
 
+/// How a main process ended, and whether it left others of its tree behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub end: End,
+    pub oom: Oom,
+    pub leftovers: bool,
+}
+
 /// To be started in this step, unless another app has to come first.
 const READY: State = State::Waiting { on: None };
 
@@ -76,6 +85,12 @@ pub struct Instance {
     pub index: u32,
     pub goal: Goal,
     pub state: State,
+    /// Which half of its pair `state` is about; the next run starts there.
+    #[serde(default)]
+    pub half: Half,
+    /// The run on the other half, while there is one.
+    #[serde(default)]
+    pub second: Option<Box<Second>>,
     /// How often a run followed another without an operator stopping it in between (PM2's ↺).
     pub restarts: u32,
     pub record: Record,
@@ -83,8 +98,8 @@ pub struct Instance {
     pub reason: Option<Box<Reason>>,
     /// The last run's end, for the exit code.
     pub last_end: Option<End>,
-    /// To be restarted for this reason as soon as it is this instance's turn.
-    pub roll: Option<Box<Reason>>,
+    /// To get a new run as soon as it is this instance's turn.
+    pub roll: Option<Box<Roll>>,
     /// Bytes at the last sample.
     pub usage: u64,
     pub created: Mono,
@@ -113,6 +128,8 @@ impl Instance {
             index,
             goal,
             state,
+            half: Half::default(),
+            second: None,
             restarts: 0,
             record: Record::default(),
             reason: None,
@@ -142,9 +159,19 @@ impl Instance {
         }
     }
 
-    /// The run that has, or is about to have, a process.
+    /// The instance's run, which has a process or is about to. A second one is not meant.
     pub fn run(&self) -> Option<RunId> {
         self.life().map(|life| life.run)
+    }
+
+    /// This run is on either half.
+    pub fn has_run(&self, run: RunId) -> bool {
+        self.run() == Some(run) || self.second.as_deref().is_some_and(|second| second.life.run == run)
+    }
+
+    /// Some process of it may still be there.
+    pub fn has_processes(&self) -> bool {
+        self.life().is_some() || self.second.is_some()
     }
 
     /// The pid of the main process, 0 without one.
@@ -180,6 +207,12 @@ impl Instance {
 
     /// The moment at which time itself changes something here.
     pub fn deadline(&self) -> Option<Mono> {
+        let roll = self.roll.as_deref().filter(|_| self.is_online());
+        let others = [self.second.as_deref().and_then(Second::deadline), roll.and_then(Roll::deadline)];
+        self.own_deadline().into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    fn own_deadline(&self) -> Option<Mono> {
         match self.state {
             State::Alive(life) => life.deadline(),
             State::Settling { until, .. } | State::Backoff { until } => Some(until),
@@ -190,8 +223,16 @@ impl Instance {
     /// It neither runs nor will run again by itself.
     pub fn is_over(&self) -> bool {
         match self.state {
-            State::Stopped | State::Errored { .. } | State::Finished { .. } => true,
+            State::Stopped | State::Errored { .. } | State::Finished { .. } => self.second.is_none(),
             State::Waiting { .. } | State::Alive(_) | State::Settling { .. } | State::Backoff { .. } => false,
+        }
+    }
+
+    /// It has no run and would get one by itself.
+    pub fn is_between_runs(&self) -> bool {
+        match self.state {
+            State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => true,
+            State::Alive(_) | State::Stopped | State::Errored { .. } | State::Finished { .. } => false,
         }
     }
 
@@ -200,7 +241,7 @@ impl Instance {
         matches!((&self.state, self.reason.as_deref()), (State::Errored { .. }, Some(Reason::Requires(_))))
     }
 
-    fn note(&self, app: &AppSpec, turn: &mut Turn<'_>, what: What) {
+    pub(super) fn note(&self, app: &AppSpec, turn: &mut Turn<'_>, what: What) {
         turn.out.push(Effect::Note(Note { who: self.who(app), what }));
     }
 
@@ -211,7 +252,7 @@ impl Instance {
         self.state = State::Alive(Life::new(run, turn.now));
         self.roll = None;
         self.usage = 0;
-        turn.out.push(Effect::Spawn { run, instance: self.id });
+        turn.out.push(Effect::Spawn { run, instance: self.id, half: self.half });
     }
 
     /// It may not start before that app is up.
@@ -263,49 +304,65 @@ impl Instance {
             State::Alive(life) => {
                 if life.stop(&app.stop, turn) {
                     self.note(app, turn, What::Stopping { sig: app.stop.signal, reason: reason.clone() });
-                    self.reason = Some(Box::new(reason));
+                    self.reason = Some(Box::new(reason.clone()));
                 }
                 // The processes of a run that has ended are on their way out already; then the goal decides.
                 self.forgive();
             }
             State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => {
-                self.state = State::Stopped;
-                self.reason = Some(Box::new(reason));
-                self.note(app, turn, What::Stopped);
+                self.reason = Some(Box::new(reason.clone()));
+                if !self.fall_back() {
+                    self.state = State::Stopped;
+                    self.note(app, turn, What::Stopped);
+                }
             }
             // Its own end says more than that it was stopped afterwards; only the word changes.
-            State::Errored { .. } | State::Finished { .. } => self.state = State::Stopped,
+            State::Errored { .. } | State::Finished { .. } => {
+                if !self.fall_back() {
+                    self.state = State::Stopped;
+                }
+            }
             State::Stopped => {}
         }
+        self.stop_second(reason, app, turn);
     }
 
     /// End it now, without grace.
     pub fn kill(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
-        if let State::Alive(life) = &mut self.state
-            && life.kill(&app.stop, turn)
-        {
+        let second = self.second.as_deref_mut().map(|second| &mut second.life);
+        let lives = if let State::Alive(life) = &mut self.state { [Some(life), second] } else { [None, second] };
+        let mut killed = false;
+        lives.into_iter().flatten().for_each(|life| killed |= life.kill(&app.stop, turn));
+        if killed {
             self.note(app, turn, What::Killing);
         }
     }
 
     // What happens to it.
 
-    pub fn spawned(&mut self, pid: u32) {
-        if let State::Alive(life) = &mut self.state {
+    pub fn spawned(&mut self, run: RunId, pid: u32) {
+        if let Some(second) = self.second_mut(run) {
+            second.life.spawned(pid);
+        } else if let State::Alive(life) = &mut self.state {
             life.spawned(pid);
         }
     }
 
-    pub fn executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
-        if let State::Alive(life) = &mut self.state
+    pub fn executed(&mut self, run: RunId, app: &AppSpec, turn: &mut Turn<'_>) {
+        if self.second_mut(run).is_some() {
+            self.second_executed(app, turn);
+        } else if let State::Alive(life) = &mut self.state
             && life.executed(turn.now)
         {
-            let pid = life.pid;
-            self.note(app, turn, What::Online { pid });
+            self.tell_online(app, turn);
+            self.mark_anew(app, turn.now);
         }
     }
 
-    pub fn spawn_failed(&mut self, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
+    pub fn spawn_failed(&mut self, run: RunId, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
+        if self.second_mut(run).is_some() {
+            return self.second_failed(failure, app, turn);
+        }
         let (passing, code) = (failure.passing, failure.exit_code());
         self.last_end = Some(End::Code(code));
         if let Some(life) = self.life().copied().filter(Life::is_up_or_coming) {
@@ -327,7 +384,7 @@ impl Instance {
     }
 
     /// Writes the end of a run into the history.
-    fn remember(&mut self, life: &Life, reason: Reason, now: Mono) {
+    pub(super) fn remember(&mut self, life: &Life, reason: Reason, now: Mono) {
         let mut past = std::mem::take(&mut self.past).into_vec();
         past.drain(..past.len().saturating_sub(PAST_MAX - 1));
         past.reserve_exact(1);
@@ -342,12 +399,19 @@ impl Instance {
         }
     }
 
-    pub fn exited(&mut self, end: End, oom: Oom, leftovers: bool, app: &AppSpec, turn: &mut Turn<'_>) {
-        let Some(life) = self.life().copied() else { return };
+    pub fn exited(&mut self, run: RunId, exit: Exit, app: &AppSpec, turn: &mut Turn<'_>) {
+        let Exit { end, oom, leftovers } = exit;
+        if self.second_mut(run).is_some() {
+            return self.second_exited(exit, app, turn);
+        }
         self.last_end = Some(end);
         self.usage = 0;
+        if self.succeed(exit, app, turn) {
+            return;
+        }
+        let Some(life) = self.life().copied() else { return };
         let next = if life.is_up_or_coming() {
-            self.remember(&life, cause(end, oom), turn.now);
+            self.remember(&life, Reason::of_end(end, oom), turn.now);
             let ran = Millis::between(life.since, turn.now);
             let at = if policy::may_be_a_stop(app, end) { turn.now.after(turn.settle.span()) } else { turn.now };
             Next::Judge { ended: Ended { end, oom, ran }, at }
@@ -364,8 +428,10 @@ impl Instance {
     }
 
     /// The last process of the run is gone.
-    pub fn cleared(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
-        if let State::Alive(Life { phase: Phase::Clearing { next, .. }, .. }) = self.state {
+    pub fn cleared(&mut self, run: RunId, app: &AppSpec, turn: &mut Turn<'_>) {
+        if self.second_mut(run).is_some() {
+            self.second = None;
+        } else if let State::Alive(Life { phase: Phase::Clearing { next, .. }, .. }) = self.state {
             self.follow(next, app, turn);
         }
     }
@@ -380,16 +446,34 @@ impl Instance {
 
     /// Time has come for what `deadline` named.
     pub fn due(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
-        match self.state {
-            State::Alive(_) => self.kill(app, turn),
-            State::Settling { ended, .. } => self.judge(ended, app, turn),
+        let now = turn.now;
+        let is_due = |at: Option<Mono>| at.is_some_and(|at| at <= now);
+        if let Some(roll) = self.roll.as_deref_mut().filter(|roll| is_due(roll.deadline())) {
+            roll.survey = Survey::Due;
+        }
+        if is_due(self.second.as_deref().and_then(Second::deadline)) {
+            self.second_due(app, turn);
+        }
+        if !is_due(self.own_deadline()) {
+            return;
+        }
+        match &mut self.state {
+            State::Alive(life) => {
+                if life.kill(&app.stop, turn) {
+                    self.note(app, turn, What::Killing);
+                }
+            }
+            State::Settling { ended, .. } => {
+                let ended = *ended;
+                self.judge(ended, app, turn);
+            }
             State::Backoff { .. } => self.state = READY,
             State::Waiting { .. } | State::Stopped | State::Errored { .. } | State::Finished { .. } => {}
         }
     }
 
     fn judge(&mut self, ended: Ended, app: &AppSpec, turn: &mut Turn<'_>) {
-        self.reason = Some(Box::new(cause(ended.end, ended.oom)));
+        self.reason = Some(Box::new(Reason::of_end(ended.end, ended.oom)));
         match policy::judge(app, &mut self.record, ended, turn.random) {
             Verdict::Restart { after } => {
                 self.restarts = self.restarts.saturating_add(1);
@@ -419,6 +503,10 @@ impl Instance {
     }
 
     fn follow_goal(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        // What is left on the other half was asked to end, too, and what follows waits for both.
+        if self.fall_back() {
+            return;
+        }
         match self.goal {
             Goal::Run => {
                 self.restarts = self.restarts.saturating_add(1);
@@ -429,13 +517,5 @@ impl Instance {
                 self.note(app, turn, What::Stopped);
             }
         }
-    }
-}
-
-/// Why a run ended that nobody asked to.
-fn cause(end: End, oom: Oom) -> Reason {
-    match oom {
-        Oom::No => Reason::Ended(end),
-        Oom::Yes | Oom::Probably => Reason::Oom(oom),
     }
 }

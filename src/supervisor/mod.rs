@@ -21,6 +21,7 @@ pub mod order;
 pub mod packing;
 pub mod pending;
 pub mod policy;
+pub mod reload;
 pub mod request;
 pub mod rollout;
 pub mod schedule;
@@ -31,8 +32,8 @@ pub mod time;
 pub mod watch;
 
 use app::{App, Origin};
-use event::{Effect, Event, InstanceId, Mono, Note, Reason, RunId, Sig, What};
-use instance::{Goal, Instance, State, Turn};
+use event::{Effect, Event, InstanceId, Mono, Note, Obstacle, Reason, RunId, Sig, What};
+use instance::{Exit, Goal, Instance, State, Turn};
 use order::Readiness;
 use pending::Pending;
 use shutdown::Ending;
@@ -135,18 +136,20 @@ impl Supervisor {
                 self.fit(now, out);
                 self.ask_schedules(out);
             }
-            Event::Spawned { run, pid } => self.with_run(run, now, out, |one, _, _| one.spawned(pid)),
-            Event::Executed { run } => self.with_run(run, now, out, Instance::executed),
+            Event::Spawned { run, pid } => self.with_run(run, now, out, |one, _, _| one.spawned(run, pid)),
+            Event::Executed { run } => self.with_run(run, now, out, |one, app, turn| one.executed(run, app, turn)),
             Event::SpawnFailed { run, failure } => {
-                self.with_run(run, now, out, |one, app, turn| one.spawn_failed(failure, app, turn));
+                self.with_run(run, now, out, |one, app, turn| one.spawn_failed(run, failure, app, turn));
             }
             Event::Exited { run, end, oom, leftovers } => {
-                self.with_run(run, now, out, |one, app, turn| one.exited(end, oom, leftovers, app, turn));
+                let exit = Exit { end, oom, leftovers };
+                self.with_run(run, now, out, |one, app, turn| one.exited(run, exit, app, turn));
             }
             // Nobody waits for what outlived a run without `tree`.
-            Event::Cleared { run } if self.instances().all(|(_, one)| one.run() != Some(run)) => {}
-            Event::Cleared { run } => self.with_run(run, now, out, Instance::cleared),
-            Event::Usage { run, bytes } => self.usage(run, bytes),
+            Event::Cleared { run } if self.instances().all(|(_, one)| !one.has_run(run)) => {}
+            Event::Cleared { run } => self.with_run(run, now, out, |one, app, turn| one.cleared(run, app, turn)),
+            Event::Surveyed { run, obstacle } => self.surveyed(run, obstacle),
+            Event::Usage { run, bytes } => self.usage(run, bytes, now),
             Event::Request { client, wish } => self.request(client, wish, now, out),
             Event::ClientGone { client } => self.forget_client(client),
             Event::Signal { sig, by_kernel } => self.signal(sig, by_kernel, now, out),
@@ -159,7 +162,7 @@ impl Supervisor {
                 }
             }
             Event::Scheduled { .. } => {}
-            Event::FilesChanged { app, path, at } if !self.is_ending() => self.files_changed(&app, &path, at, out),
+            Event::FilesChanged { app, path, at } if !self.is_ending() => self.files_changed(&app, &path, at, now, out),
             Event::FilesChanged { .. } => {}
             Event::ClockChanged => self.ask_schedules(out),
             Event::Childless => self.childless(out),
@@ -211,7 +214,7 @@ impl Supervisor {
             if app.spec == entry && !app.gone {
                 same += 1;
             } else {
-                app.change(entry);
+                app.change(entry, now);
                 changed += 1;
             }
         }
@@ -231,14 +234,32 @@ impl Supervisor {
         self.next_instance = next;
     }
 
-    fn usage(&mut self, run: RunId, bytes: u64) {
+    /// What stands in the way of a second run is told to those who asked for it, as an answer to their request.
+    fn surveyed(&mut self, run: RunId, obstacle: Option<Obstacle>) {
+        let mut instances =
+            self.apps.iter_mut().flat_map(|app| app.instances.iter_mut().map(|one| (&app.spec.name, one)));
+        let Some((name, one)) = instances.find(|(_, one)| one.run() == Some(run)) else { return };
+        let said = obstacle
+            .as_ref()
+            .map(|why| format!("{name}: {why}, so the old process was ended first; clustering will lift this"));
+        if one.surveyed(obstacle)
+            && let Some(said) = said
+        {
+            let id = one.id;
+            self.say(id, &said);
+        }
+    }
+
+    fn usage(&mut self, run: RunId, bytes: u64, now: Mono) {
         for app in &mut self.apps {
             let limit = app.spec.memory_limit;
             for one in app.instances.iter_mut().filter(|one| one.run() == Some(run)) {
                 one.usage = bytes;
-                let may_roll = one.is_up_or_coming() && one.roll.is_none();
-                if let Some(limit) = limit.filter(|limit| bytes > *limit && may_roll) {
-                    one.roll = Some(Box::new(Reason::Memory { used: bytes, limit }));
+                let may_roll = one.is_up_or_coming() && one.roll.is_none() && one.second.is_none();
+                if let Some(limit) = limit.filter(|limit| bytes > *limit && may_roll && one.may_retry(now)) {
+                    let reason = Reason::Memory { used: bytes, limit };
+                    let manner = policy::manner(&app.spec, &reason);
+                    one.mark(reason, manner, &app.spec, now);
                 }
             }
         }
@@ -294,10 +315,11 @@ impl Supervisor {
         }
         for at in 0..self.apps.len() {
             let ready = self.apps.get(at).is_some_and(|app| app.rolls() && self.may_roll(app));
-            let (settle, random) = (self.settings.settle, self.draw());
+            let (settle, random, mut last_run) = (self.settings.settle, self.draw(), self.last_run);
             if let Some(app) = self.apps.get_mut(at) {
-                changed |= app.roll(ready, &mut Turn { now, settle, random, out });
+                changed |= app.roll(ready, &mut last_run, &mut Turn { now, settle, random, out });
             }
+            self.last_run = last_run;
         }
         if changed {
             return true;
@@ -368,7 +390,7 @@ impl Supervisor {
     ) {
         let (settle, random) = (self.settings.settle, self.draw());
         for app in &mut self.apps {
-            if let Some(one) = app.instances.iter_mut().find(|one| one.run() == Some(run)) {
+            if let Some(one) = app.instances.iter_mut().find(|one| one.has_run(run)) {
                 return act(one, &app.spec, &mut Turn { now, settle, random, out });
             }
         }

@@ -108,9 +108,18 @@ impl Supervisor {
 
     /// A restart that was said to have failed does not come later as a surprise.
     fn call_off(&mut self, id: InstanceId) {
+        let is_asked = |one: &Instance| one.roll.as_deref().is_some_and(|roll| roll.reason == Reason::Operator);
         let mut instances = self.apps.iter_mut().flat_map(|app| &mut app.instances);
-        if let Some(one) = instances.find(|one| one.id == id && one.roll.as_deref() == Some(&Reason::Operator)) {
+        if let Some(one) = instances.find(|one| one.id == id && is_asked(one)) {
             one.roll = None;
+        }
+    }
+
+    /// Something that everybody should know who waits for this instance.
+    pub(super) fn say(&mut self, id: InstanceId, what: &str) {
+        let waiting = self.pending.iter_mut().filter(|request| request.waits.iter().any(|wait| wait.instance == id));
+        for request in waiting.filter(|request| request.outcome.said.iter().all(|said| **said != *what)) {
+            request.say(what);
         }
     }
 
@@ -154,8 +163,13 @@ impl Supervisor {
             Aim::Down => Progress::Underway,
             Aim::Up { .. } if one.goal != Goal::Run => Progress::Failed("was stopped meanwhile".into()),
             Aim::Up { after } => match &one.state {
+                // A reload is done when the old process is gone, too.
+                State::Alive(life) if one.is_online() && life.run > after && one.has_leaver() => Progress::Underway,
                 State::Alive(life) if one.is_online() && life.run > after => Progress::Done,
                 State::Finished { .. } if app.spec.kind == Kind::Oneshot => Progress::Done,
+                State::Alive(_) if one.is_online() && one.has_failed_to_reload() => {
+                    Progress::Failed(format!("{}; pid {} goes on", told(one, "reload failed"), one.pid()).into())
+                }
                 State::Alive(_) if one.is_online() && !app.is_rolling(one.id) => {
                     Progress::Failed("keeps running as it is, another instance failed to restart".into())
                 }

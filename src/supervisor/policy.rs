@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{End, Millis, Oom, Sig};
+use super::event::{End, Millis, Mono, Oom, Reason, Sig, Verb};
+use super::reload::Manner;
 use super::spec::{AppSpec, Kind, Restart};
 
 /// PM2's ceiling of the exponential back-off.
@@ -19,6 +20,9 @@ const REFUSED_BACKOFF: Millis = Millis(100);
 
 /// A role that worked for this long is replaced at once: apps may wait for it.
 const ROLE_PROVEN: Duration = Duration::from_secs(1);
+
+/// The longest trial of a new run beside the old one: as long as PM2 waits for one (`listen_timeout`).
+const TRIAL_MAX: Millis = Millis(3_000);
 
 /// A run that ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,8 @@ pub struct Record {
     pub unstable: u32,
     /// The last wait of the back-off; zero before the first.
     pub wait: Millis,
+    /// After a reload that failed: none is begun by itself before this moment.
+    pub retry_at: Mono,
 }
 
 /// What comes next for the instance.
@@ -108,6 +114,53 @@ pub fn refused(app: &AppSpec, record: &mut Record, random: u32) -> Millis {
 /// its work for a while.
 pub fn of_role(last: Millis, ran: Duration) -> Millis {
     if ran >= ROLE_PROVEN { Millis::ZERO } else { grown(last, REFUSED_BACKOFF) }
+}
+
+/// How long a new run has to live beside the old one before it takes over: longer than a short run, which is what
+/// the crash limit counts, too.
+pub fn trial(app: &AppSpec) -> Millis {
+    app.restart.min_uptime.min(TRIAL_MAX)
+}
+
+/// How an instance gets a new run that this verb asks for. `restart` keeps PM2's meaning.
+pub fn asked_manner(app: &AppSpec, verb: Verb) -> Manner {
+    match verb {
+        Verb::Reload if bars_overlap(app).is_none() => Manner::NewFirst,
+        Verb::Reload | Verb::Start | Verb::Stop | Verb::Restart | Verb::Delete | Verb::Reset | Verb::Watch => {
+            Manner::OldFirst
+        }
+    }
+}
+
+/// How an instance gets a new run that no verb asks for.
+///
+/// A change of the file must not take down what works: there the new run comes first, as for a reload. The others keep
+/// PM2's order for an app without a shared port. Nobody is connected to it, so nothing is lost between two runs, while
+/// two at a time may do the same work twice; and an app above its memory limit is the last to be given a second copy.
+/// With `overlap` the new run comes first for these, too.
+pub fn manner(app: &AppSpec, reason: &Reason) -> Manner {
+    let new_first = match reason {
+        Reason::Changed => true,
+        Reason::Cron | Reason::Watched(_) | Reason::Memory { .. } => app.overlap == Some(true),
+        Reason::Operator
+        | Reason::Ended(_)
+        | Reason::Oom(_)
+        | Reason::StartFailed(_)
+        | Reason::Shutdown
+        | Reason::Requires(_)
+        | Reason::Reload(_) => false,
+    };
+    if new_first && bars_overlap(app).is_none() { Manner::NewFirst } else { Manner::OldFirst }
+}
+
+/// Why two runs of an instance may not be there at once, as far as its entry says.
+pub fn bars_overlap(app: &AppSpec) -> Option<&'static str> {
+    match (app.overlap, app.kind, app.restart.when) {
+        (Some(false), _, _) => Some("overlap is off"),
+        // A job would be done twice.
+        (_, Kind::Oneshot, _) | (_, Kind::Service, Restart::Never) => Some("it runs to its end"),
+        (Some(true) | None, Kind::Service, Restart::Always | Restart::OnFailure) => None,
+    }
 }
 
 /// ×1.5 each time, rounded down as PM2 does: 100, 150, 225, 337, …

@@ -10,7 +10,7 @@ use super::event::{
 };
 use super::instance::{Goal, Instance, Turn};
 use super::pending::{Aim, Pending};
-use super::policy::Record;
+use super::policy::{self, Record};
 use super::spec::{AppSpec, INSTANCES_MAX, Shell};
 
 /// Requests under way at once. Each waits for processes; a script that asks for more than this is not reading.
@@ -82,6 +82,7 @@ impl Supervisor {
             if matches!(verb, Verb::Start | Verb::Restart | Verb::Reload) {
                 app.revive();
             }
+            app.warn_of_gap(verb, |one| ids.binary_search(&one.id).is_ok(), pending);
             for one in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
                 one.obey(verb, &app.spec, turn);
             }
@@ -229,7 +230,7 @@ impl Instance {
                 let runs = self.is_up_or_coming();
                 self.start();
                 if runs {
-                    self.roll = Some(Box::new(Reason::Operator));
+                    self.mark(Reason::Operator, policy::asked_manner(app, verb), app, turn.now);
                 }
             }
             Verb::Stop => {
@@ -251,6 +252,14 @@ impl Instance {
 }
 
 impl App {
+    /// A reload that is none, because the entry does not let two runs be at once.
+    pub(super) fn warn_of_gap(&self, verb: Verb, is_meant: impl Fn(&Instance) -> bool, pending: &mut Pending) {
+        let runs = self.instances.iter().any(|one| is_meant(one) && one.is_up_or_coming());
+        if let Some(why) = policy::bars_overlap(&self.spec).filter(|_| verb == Verb::Reload && runs) {
+            pending.say(format!("{}: {why}, so the old process is ended first", self.spec.name));
+        }
+    }
+
     /// Some instances are on their way out for good: the others are as many as there shall be.
     fn shrink(&mut self) {
         let kept = self.instances.iter().filter(|one| one.goal != Goal::Remove).count();

@@ -1,44 +1,44 @@
-//! Restarts that go one instance of an app at a time: memory, schedule, a changed file, an operator.
+//! New runs that come one instance of an app at a time: reload, restart, memory, schedule, a changed file.
 //!
 //! An instance is marked with the reason (`Instance::roll`) and waits for its turn. The turn is over when its new run
-//! is online, or when it is clear that none comes. If a new launch fails for good, the others keep running as they
-//! are: a broken change must not take down what works. Nor does a turn begin while an app that this one waits for is
-//! away: the new run could not start. So a restart of everything goes in the order of starting.
+//! is online and its old one gone, or when it is clear that no new one comes. If that failed for good, the others keep
+//! running as they are: a broken change must not take down what works. Nor does a turn begin while an app that this one
+//! waits for is away: the new run could not start. So a restart of everything goes in the order of starting.
 
 use super::app::App;
-use super::event::{Effect, InstanceId, Note, Reason, What};
+use super::event::{Effect, InstanceId, Note, Reason, RunId, What};
 use super::instance::{Goal, Instance, State, Turn};
+use super::reload::{Manner, Roll, Survey};
+use super::spec::AppSpec;
 
 impl App {
     /// Moves the rollout on; true if anything changed. `ready`: a new run could start now.
-    pub(super) fn roll(&mut self, ready: bool, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn roll(&mut self, ready: bool, last_run: &mut RunId, turn: &mut Turn<'_>) -> bool {
         let before = self.rolling;
-        if let Some(id) = self.rolling {
-            if self.instances.iter().any(|one| one.id == id && is_in_transit(one)) {
+        if let Some(one) = self.instances.iter_mut().find(|one| Some(one.id) == before) {
+            if one.has_failed_to_reload() || matches!(one.state, State::Errored { .. }) {
+                self.halt(turn);
+            } else if ready && goes_on(one, &self.spec, last_run, turn) {
+                return true;
+            } else if is_in_transit(one) {
                 return false;
             }
-            self.rolling = None;
-            if self.instances.iter().any(|one| one.id == id && matches!(one.state, State::Errored { .. })) {
-                self.halt(turn);
-            }
         }
-        let Some(next) = self.instances.iter_mut().find(|one| ready && one.roll.is_some() && can_roll(one)) else {
+        self.rolling = None;
+        let Some(next) = self.instances.iter_mut().find(|one| ready && can_roll(one)) else {
             return self.rolling != before;
         };
-        let reason = next.roll.take().map_or(Reason::Operator, |reason| *reason);
-        next.stop(reason, &self.spec, turn);
         self.rolling = Some(next.id);
+        begin(next, &self.spec, last_run, turn);
         true
     }
 
     fn halt(&mut self, turn: &mut Turn<'_>) {
         let mut held = 0u32;
         for one in &mut self.instances {
-            if one
-                .roll
-                .as_deref()
-                .is_some_and(|reason| matches!(reason, Reason::Changed | Reason::Operator | Reason::Watched(_)))
-            {
+            let is_of_the_roll =
+                |roll: &Roll| matches!(roll.reason, Reason::Changed | Reason::Operator | Reason::Watched(_));
+            if one.roll.as_deref().is_some_and(is_of_the_roll) {
                 one.roll = None;
                 held += 1;
             }
@@ -61,15 +61,60 @@ impl App {
 }
 
 fn can_roll(one: &Instance) -> bool {
-    one.goal == Goal::Run && one.is_online()
+    let is_free = |roll: &Roll| match roll.manner {
+        // Whatever is on the other half ends with it.
+        Manner::OldFirst => true,
+        Manner::NewFirst => one.second.is_none() && roll.survey == Survey::Due,
+    };
+    one.goal == Goal::Run && one.is_online() && one.roll.as_deref().is_some_and(is_free)
 }
 
-/// Neither back nor given up.
+/// Its turn begins.
+fn begin(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) {
+    match one.roll.as_deref() {
+        // Whoever wrote that knows what the program can do.
+        Some(Roll { manner: Manner::NewFirst, .. }) if app.overlap == Some(true) => {
+            start_second(one, app, last_run, turn)
+        }
+        Some(Roll { manner: Manner::NewFirst, .. }) => one.survey(turn),
+        Some(Roll { manner: Manner::OldFirst, .. }) | None => replace(one, app, turn),
+    }
+}
+
+/// Acts on what has become known, or has been asked for, since its turn began; true if anything was done.
+fn goes_on(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) -> bool {
+    if one.goal != Goal::Run || !one.is_online() {
+        return false;
+    }
+    match one.roll.as_deref() {
+        // A restart that was asked for in the middle of a reload ends both runs.
+        Some(Roll { manner: Manner::OldFirst, .. }) => replace(one, app, turn),
+        Some(Roll { survey: Survey::Known(Some(_)), .. }) => replace(one, app, turn),
+        Some(Roll { survey: Survey::Known(None), .. }) => start_second(one, app, last_run, turn),
+        Some(Roll { survey: Survey::Early { .. } | Survey::Due | Survey::Asked, .. }) | None => return false,
+    }
+    true
+}
+
+fn replace(one: &mut Instance, app: &AppSpec, turn: &mut Turn<'_>) {
+    let reason = one.roll.take().map_or(Reason::Operator, |roll| roll.reason);
+    one.stop(reason, app, turn);
+}
+
+fn start_second(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) {
+    let reason = one.roll.take().map_or(Reason::Operator, |roll| roll.reason);
+    *last_run = RunId(last_run.0.saturating_add(1));
+    one.launch_second(*last_run, reason, app, turn);
+}
+
+/// Neither back nor given up, or with two runs.
 fn is_in_transit(one: &Instance) -> bool {
     one.goal == Goal::Run
         && match one.state {
-            State::Alive(_) => !one.is_online(),
-            State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => true,
+            State::Alive(_) if one.is_online() => {
+                one.second.is_some() || one.roll.as_deref().is_some_and(Roll::is_surveyed)
+            }
+            State::Alive(_) | State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => true,
             State::Stopped | State::Errored { .. } | State::Finished { .. } => false,
         }
 }

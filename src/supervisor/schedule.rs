@@ -4,6 +4,7 @@
 use super::Supervisor;
 use super::event::{Effect, Mono, Reason};
 use super::instance::{Goal, Instance, State};
+use super::policy;
 
 impl Supervisor {
     /// Asks when each schedule comes next.
@@ -34,8 +35,11 @@ impl Supervisor {
                     (Goal::Run | Goal::Idle, State::Stopped | State::Errored { .. } | State::Finished { .. }) => {
                         instance.start();
                     }
+                    // Who is about to get a new run is about to have what a schedule is for.
+                    (Goal::Run | Goal::Idle, _) if instance.roll.is_some() || instance.second.is_some() => {}
                     (Goal::Run | Goal::Idle, _) if instance.is_up_or_coming() => {
-                        instance.roll = Some(Box::new(Reason::Cron));
+                        let manner = policy::manner(&app.spec, &Reason::Cron);
+                        instance.mark(Reason::Cron, manner, &app.spec, now);
                     }
                     // It is on its way already.
                     (Goal::Run | Goal::Idle, _) => {}

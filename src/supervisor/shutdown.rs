@@ -127,6 +127,8 @@ impl Supervisor {
                 }
             }
         }
+        // Nobody takes over any more; the old runs serve those who need them until their turn comes.
+        self.each(now, out, |one, app, turn| one.stop_second(Reason::Shutdown, app, turn));
         let budget_end = now.after(self.settings.stop_budget.span());
         let reason = reason.into();
         self.ending = Some(Ending { decided, reason, budget_end, signals: 1, over_budget: false, sweep: None });
@@ -173,8 +175,7 @@ impl Supervisor {
         self.each_app(now, out, |app, turn| {
             let free = !needed.next().unwrap_or(false);
             for one in &mut app.instances {
-                let idle = one.run().is_none() && !one.is_over();
-                if idle || free && one.is_up_or_coming() {
+                if one.is_between_runs() || free && one.is_up_or_coming() {
                     one.stop(Reason::Shutdown, &app.spec, turn);
                     changed = true;
                 }

@@ -124,6 +124,8 @@ pub struct AppSpec {
     /// Private memory of a run's tree above which it is restarted, in bytes.
     pub memory_limit: Option<u64>,
     pub cron: Option<Box<str>>,
+    /// Whether two runs of an instance may be there for a moment; None: as `policy::manner` has it.
+    pub overlap: Option<bool>,
     /// Restart it when files change; None: nobody looks.
     pub watch: Option<Box<Watch>>,
     pub launch: Launch,
@@ -145,6 +147,7 @@ impl Default for AppSpec {
             exit_on_error: false,
             memory_limit: None,
             cron: None,
+            overlap: None,
             watch: None,
             launch: Launch::default(),
         }

@@ -6,16 +6,17 @@ use super::Supervisor;
 use super::app::App;
 use super::event::{Effect, Mono, Note, Reason, What};
 use super::instance::{Goal, Instance, State};
+use super::policy;
 use super::spec::{AppSpec, Watch};
 
 impl Supervisor {
     /// Files of an app have changed, this one among them; the last change was at that moment.
-    pub(super) fn files_changed(&mut self, name: &str, path: &str, at: Mono, out: &mut Vec<Effect>) {
+    pub(super) fn files_changed(&mut self, name: &str, path: &str, at: Mono, now: Mono, out: &mut Vec<Effect>) {
         // The app may have been stopped or forgotten since the watcher looked.
         let mut watched = self.apps.iter_mut().filter(|app| app.is_watched());
         let Some(app) = watched.find(|app| *app.spec.name == *name) else { return };
         for one in &mut app.instances {
-            one.files_changed(path, at, &app.spec, out);
+            one.files_changed(path, at, &app.spec, now, out);
         }
     }
 
@@ -51,14 +52,18 @@ impl AppSpec {
 }
 
 impl Instance {
-    fn files_changed(&mut self, path: &str, at: Mono, app: &AppSpec, out: &mut Vec<Effect>) {
+    fn files_changed(&mut self, path: &str, at: Mono, app: &AppSpec, now: Mono, out: &mut Vec<Effect>) {
         if self.goal != Goal::Run {
             return;
         }
         let reason = Reason::Watched(path.into());
+        let newest = |life| self.successor().map_or(life, |second| &second.life);
         match &self.state {
             // A run that began after the last change has seen it. So what an app writes while it stops does not restart it.
-            State::Alive(life) if life.is_up_or_coming() && life.ordered < at => self.roll = Some(Box::new(reason)),
+            State::Alive(life) if life.is_up_or_coming() && newest(life).ordered < at => {
+                let manner = policy::manner(app, &reason);
+                self.mark(reason, manner, app, now);
+            }
             State::Alive(_) | State::Waiting { .. } | State::Stopped => {}
             State::Errored { .. } | State::Finished { .. } | State::Backoff { .. } | State::Settling { .. } => {
                 self.start();

@@ -19,7 +19,7 @@ use crate::supervisor::event::Mono;
 pub use cpu::cpu_ms;
 pub use environ::MARK_MAX;
 pub use memory::{private, proportional};
-pub use sockets::Sockets;
+pub use sockets::{Sockets, ephemeral_ports};
 
 /// A run, as the kernel sees it.
 #[derive(Clone, Copy, Debug)]

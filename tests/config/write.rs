@@ -98,6 +98,7 @@ impl Maker {
             exit_on_error: self.chance(),
             memory_limit: self.maybe(|maker| maker.one(&[64 << 10, 65_537, 20 << 20, 3 << 30, 1 << 50, u64::MAX])),
             cron: self.maybe(|maker| maker.one(&["0 3 * * *", "*/5 * * * * *", "@daily"]).into()),
+            overlap: self.maybe(|maker| maker.one(&[true, false])),
             watch: self.maybe(|maker| {
                 // What is off keeps no paths, and is not kept itself if it says nothing.
                 let off = maker.chance();
@@ -179,7 +180,7 @@ impl Maker {
 #[test]
 fn what_is_written_is_read_as_it_was() {
     let mut seen = BTreeSet::new();
-    for seed in 1..=1000 {
+    for seed in 1..=3000 {
         let mut maker = Maker { rng: Rng::new(seed) };
         let mut apps = Vec::new();
         for index in 0..1 + maker.rng.below(4) {

@@ -65,17 +65,18 @@ fn a_file_with_mistakes_changes_nothing() {
 }
 
 #[test]
-fn a_change_that_does_not_start_leaves_the_others_running() {
+fn a_change_that_does_not_start_leaves_everybody_running() {
     let world = World::new();
     world.plan(&idle("web", "instances = 3"));
     let mut init = world.boot(Ns::pid1());
     init.lines(3);
-    let before = [1, 2].map(|id| init.pid(id));
+    let before = [0, 1, 2].map(|id| init.pid(id));
     world.plan(&idle("web", "instances = 3\ncwd = \"/nowhere\""));
     init.signal(Sig::HUP);
-    init.told("web-0: errored: start failed at chdir /nowhere: no such file or directory");
+    init.told("web-0: the new process failed, pid");
     init.told("web: the first restarted instance failed, 2 more keep running as they are");
-    assert_eq!([1, 2].map(|id| init.pid(id)), before);
+    assert_eq!([0, 1, 2].map(|id| init.pid(id)), before);
+    assert_eq!(init.row(0)["reason"], "reload failed: start failed at chdir /nowhere: no such file or directory");
     init.stop(0);
 }
 

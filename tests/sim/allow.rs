@@ -2,17 +2,18 @@
 //! was done.
 
 use pm3::supervisor::event::{
-    ClientId, Effect, Event, InstanceId, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, What,
+    ClientId, Effect, Event, Half, InstanceId, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, What,
 };
 
 use crate::kernel::{OVERSLEPT_MS, millis};
-use crate::model::{Ending, Gate, Goal, Mark, Place, Run, Status};
+use crate::model::{Ending, First, Gate, Goal, Mark, Place, Run, Status, Why};
 use crate::oracle::{Oracle, Sample, Verdict, ensure};
 
 impl Oracle {
     pub(crate) fn allow(&mut self, now: Mono, event: &Event, effect: &Effect) -> Verdict {
         match effect {
-            Effect::Spawn { run, instance } => self.allow_spawn(now, *run, *instance),
+            Effect::Spawn { run, instance, half } => self.allow_spawn(now, *run, *instance, *half),
+            Effect::Survey { run } => self.allow_survey(now, *run),
             Effect::Signal { run, sig, scope } => self.allow_signal(now, *run, *sig, *scope),
             Effect::Sweep { sig } => self.allow_sweep(now, *sig),
             Effect::Sample { runs } => {
@@ -72,14 +73,81 @@ impl Oracle {
         Ok(())
     }
 
-    fn allow_spawn(&mut self, now: Mono, run: RunId, instance: InstanceId) -> Verdict {
+    /// Asked once a turn, about a run that has had the time to bind what it listens on.
+    fn allow_survey(&mut self, now: Mono, run: RunId) -> Verdict {
+        ensure!(self.model.ending.is_none(), "a survey while pm3 ends");
+        let Some(place) = self.model.find(run).cloned() else { return Err(format!("a survey of {run:?}")) };
+        let who = place.who();
+        let mark = place.mark.filter(|mark| mark.first == First::New && !mark.asked && mark.from.is_none());
+        ensure!(mark.is_some(), "{who}: a survey without a reason: {:?}", place.mark);
+        ensure!(place.spec.overlap != Some(true), "{who}: a survey, although it may overlap whatever it listens on");
+        self.begin_turn(&place)?;
+        if let Some(place) = self.model.find(run) {
+            place.turn = true;
+            place.mark.iter_mut().for_each(|mark| mark.asked = true);
+        }
+        let fits = place.run.as_ref().is_some_and(|known| known.id == run && known.online_since.is_some());
+        ensure!(fits && place.second.is_none(), "{who}: a survey of {run:?}");
+        ensure!(
+            self.model
+                .find(run)
+                .is_some_and(|place| place.mark.is_some_and(|mark| mark.from.is_none_or(|at| at <= now))),
+            "too early"
+        );
+        Ok(())
+    }
+
+    /// Whether a new run may be brought about in this place now, old or new first: it is wanted, one at a time, and
+    /// nobody is away or about to be whom it waits for.
+    fn begin_turn(&self, place: &Place) -> Verdict {
+        let who = place.who();
+        ensure!(place.goal == Goal::Run, "{who}: its goal is {:?}", place.goal);
+        ensure!(place.mark.is_some(), "{who}: a new run without a reason");
+        let others = self.model.of(&place.spec.name).filter(|other| other.id != place.id);
+        let other = others.filter(|other| self.model.has_turn(other)).map(Place::who).next();
+        ensure!(other.is_none(), "{who}: a new run for {:?} while {} gets one", place.mark, other.unwrap_or_default());
+        let awaited = self.model.awaited(&place.spec);
+        ensure!(awaited.is_none(), "{who}: a new run without {}, which it waits for", awaited.unwrap_or_default());
+        // One whose own turn cannot go on is not waited for.
+        let names = place.spec.after.iter().chain(&place.spec.requires);
+        let apps = names.filter_map(|name| self.model.app(name));
+        let moving = apps.filter(|app| self.model.awaited(app).is_none());
+        let mut earlier = moving.flat_map(|app| self.model.of(&app.name));
+        let busy = earlier.find(|earlier| self.model.has_turn(earlier)).map(Place::who);
+        ensure!(busy.is_none(), "{who}: a new run while {}, which it waits for, gets one", busy.unwrap_or_default());
+        Ok(())
+    }
+
+    /// The second run of an instance: beside a first one that is well, and where nothing is in the way.
+    fn allow_second(&mut self, now: Mono, run: RunId, place: &Place, half: Half) -> Verdict {
+        let who = place.who();
+        ensure!(place.second.is_none(), "{who}: a third run beside {:?} and {:?}", place.run, place.second);
+        let online = place.run.as_ref().is_some_and(|run| run.is_up_or_coming() && run.online_since.is_some());
+        ensure!(online, "{who}: a second run beside {:?}", place.run);
+        ensure!(half == place.half.other(), "{who}: two runs on one half of its pair");
+        self.begin_turn(place)?;
+        let is_free = |mark: Mark| mark.first == First::New && mark.answer == Some(false);
+        let sure = place.spec.overlap == Some(true) && place.mark.is_some_and(|mark| mark.first == First::New);
+        ensure!(sure || place.mark.is_some_and(is_free), "{who}: a second run for {:?}", place.mark);
+        self.model.last_run = run;
+        if let Some(place) = self.model.places.iter_mut().find(|other| other.id == place.id) {
+            (place.mark, place.turn) = (None, true);
+            place.second = Some(Run::new(run, now));
+        }
+        Ok(())
+    }
+
+    fn allow_spawn(&mut self, now: Mono, run: RunId, instance: InstanceId, half: Half) -> Verdict {
         // Who decides is seen after everybody has had his turn.
         let decided_now = |ending: &Ending| ending.codes.is_some() && ending.begun == now;
         ensure!(self.model.ending.as_ref().is_none_or(decided_now), "spawns while pm3 ends");
         ensure!(run > self.model.last_run, "{run:?} was used before");
         let Some(place) = self.model.place(instance) else { return Err(format!("no instance {instance}")) };
         let who = place.who();
-        ensure!(place.run.is_none(), "{who}: a second run beside {:?}", place.run);
+        if place.run.is_some() {
+            return self.allow_second(now, run, &place.clone(), half);
+        }
+        ensure!(half == place.half, "{who}: on the wrong half of its pair");
         ensure!(place.goal == Goal::Run, "{who}: spawned although its goal is {:?}", place.goal);
         match place.gate {
             Gate::Open => {}
@@ -104,7 +172,9 @@ impl Oracle {
             return Err(format!("{sig} to {run:?}, which has no process"));
         };
         let (who, policy) = (place.who(), &place.spec.stop);
-        let Some(mut live) = place.run.clone() else { return Err("unreachable".into()) };
+        let is_second = place.second.as_ref().is_some_and(|second| second.id == run);
+        let found = place.run.iter().chain(&place.second).find(|known| known.id == run);
+        let Some(mut live) = found.cloned() else { return Err("unreachable".into()) };
         let (mut mark, mut turn) = (place.mark, place.turn);
         if let Some(leftovers) = &mut live.leftovers {
             ensure!(scope == Scope::Tree, "{who}: a signal to a main process that was reaped");
@@ -131,7 +201,7 @@ impl Oracle {
             ensure!(sig == policy.signal, "{who}: {sig} instead of {}", policy.signal);
             ensure!(scope == Scope::Process, "{who}: a stop signal to the whole tree");
             ensure!(!live.asked, "{who}: asked to stop twice");
-            if let Some(ending) = &ending {
+            if let Some(ending) = ending.as_ref().filter(|_| !is_second) {
                 // Who is not wanted was stopped before the end came, if in the same step.
                 let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
                 let blocker = self.model.dependant_alive(&place.spec.name).map(Place::who);
@@ -140,37 +210,31 @@ impl Oracle {
                     "{who}: stopped before {}, which waits for it",
                     blocker.unwrap_or_default()
                 );
-            } else if place.goal == Goal::Run {
-                ensure!(mark.is_some(), "{who}: stopped without a reason");
-                let other = self.model.of(&place.spec.name).find(|other| self.model.has_turn(other)).map(Place::who);
-                let awaited = self.model.awaited(&place.spec);
-                ensure!(
-                    awaited.is_none(),
-                    "{who}: restarted without {}, which it waits for",
-                    awaited.unwrap_or_default()
-                );
-                // One whose own turn cannot go on is not waited for.
-                let names = place.spec.after.iter().chain(&place.spec.requires);
-                let apps = names.filter_map(|name| self.model.app(name));
-                let moving = apps.filter(|app| self.model.awaited(app).is_none());
-                let mut earlier = moving.flat_map(|app| self.model.of(&app.name));
-                let busy = earlier.find(|earlier| self.model.has_turn(earlier)).map(Place::who);
-                ensure!(busy.is_none(), "{who}: restarted while {}, which it waits for, is", busy.unwrap_or_default());
-                ensure!(other.is_none(), "{who}: restarted for {mark:?} while {} is", other.unwrap_or_default());
+            } else if place.goal == Goal::Run && is_second && ending.is_none() {
+                // Its successor has proven itself, or it is one whose first run is being restarted.
+                let restarts = place.run.as_ref().is_some_and(|first| first.asked);
+                ensure!(live.replaced || restarts, "{who}: the new run is stopped without a reason");
+            } else if place.goal == Goal::Run && !is_second {
+                self.begin_turn(&place)?;
+                let stands = |mark: Mark| mark.first == First::Old || mark.answer == Some(true);
+                ensure!(mark.is_some_and(stands), "{who}: the old run is ended first, for {mark:?}");
                 turn = true;
             }
-            mark = None;
+            mark = mark.filter(|_| is_second);
             live.asked = true;
             live.kill_due = Some(now.after(policy.timeout.span()));
         }
         if let Some(place) = self.model.find(run) {
-            (place.mark, place.turn, place.run) = (mark, turn, Some(live));
+            (place.mark, place.turn) = (mark, turn);
+            if let Some(known) = place.run_mut(run) {
+                *known = live;
+            }
         }
         Ok(())
     }
 
     fn allow_sweep(&mut self, now: Mono, sig: Sig) -> Verdict {
-        let alive = self.model.places.iter().find(|place| place.run.is_some()).map(Place::who);
+        let alive = self.model.places.iter().find(|place| place.has_processes()).map(Place::who);
         let Some(ending) = &mut self.model.ending else { return Err("sweeps in the middle of life".into()) };
         let over = ending.budget_end <= now;
         if sig == Sig::KILL {
@@ -196,15 +260,14 @@ impl Oracle {
         };
         let lines = outcome.done.len() + outcome.failed.len();
         // A restart that was said to have failed is called off, unless somebody else wants it too.
-        let wanted = |id: &InstanceId| {
-            self.model.asks.values().any(|other| other.verb == Verb::Restart && other.ids.contains(id))
-        };
+        let wanted =
+            |id: &InstanceId| self.model.asks.values().any(|other| renews(other.verb) && other.ids.contains(id));
         let failed = |id: &&InstanceId| {
-            ask.verb == Verb::Restart && !ask.arrived.iter().any(|(arrived, _)| arrived == *id) && !wanted(id)
+            renews(ask.verb) && !ask.arrived.iter().any(|(arrived, _)| arrived == *id) && !wanted(id)
         };
         let called_off: Vec<InstanceId> = ask.ids.iter().filter(failed).copied().collect();
         for place in self.model.places.iter_mut().filter(|place| called_off.contains(&place.id)) {
-            place.mark = place.mark.filter(|mark| *mark != Mark::Operator);
+            place.mark = place.mark.filter(|mark| mark.why != Why::Operator);
         }
         if self.model.ending.is_some() {
             ensure!(lines > 0 || ask.ids.is_empty(), "an empty answer to {ask:?}");
@@ -236,7 +299,11 @@ impl Oracle {
                     Verb::Stop => self.model.is_over(place),
                     Verb::Start => matches!(status, Status::Online | Status::Finished),
                     Verb::Delete | Verb::Reset | Verb::Watch => false,
-                    Verb::Restart | Verb::Reload => status == Status::Online && new || status == Status::Finished,
+                    // The old run is gone by then.
+                    Verb::Restart | Verb::Reload => {
+                        let alone = place.second.is_none() || place.successor().is_some();
+                        status == Status::Online && new && alone || status == Status::Finished
+                    }
                 };
                 let arrival = (*id, place.who());
                 if there && !ask.arrived.contains(&arrival) {
@@ -277,4 +344,9 @@ impl Oracle {
         ensure!(codes.contains(&code), "exits with {code} instead of {codes:?}");
         Ok(())
     }
+}
+
+/// Whoever asks this wants a new run.
+fn renews(verb: Verb) -> bool {
+    matches!(verb, Verb::Restart | Verb::Reload)
 }

@@ -7,7 +7,7 @@ use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{ClientId, End, Event, InstanceId, Mono, RunId, Sig, Verb, Wish};
 use pm3::supervisor::spec::Spec;
 
-use crate::model::{Ask, Ending, Gate, Goal, Leftovers, Mark, Model, Place, Status, Unjudged, settles};
+use crate::model::{Ask, Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, settles, trial};
 use crate::oracle::{Oracle, Verdict, ensure};
 
 impl Oracle {
@@ -16,20 +16,31 @@ impl Oracle {
             // No world has a watcher.
             Event::Boot | Event::Tick | Event::FilesChanged { .. } => {}
             Event::Spawned { run, pid } => {
-                if let Some(run) = self.model.find(*run).and_then(|place| place.run.as_mut()) {
-                    run.pid = *pid;
+                if let Some(known) = self.model.find(*run).and_then(|place| place.run_mut(*run)) {
+                    known.pid = *pid;
                 }
             }
             Event::Executed { run } => {
-                if let Some(place) = self.model.find(*run)
-                    && let Some(run) = place.run.as_mut().filter(|run| !run.asked)
-                {
-                    run.online_since = Some(now);
-                    place.turn = false;
+                let Some(place) = self.model.find(*run) else { return };
+                let until = now.after(trial(&place.spec));
+                let is_second = place.second.as_ref().is_some_and(|second| second.id == *run);
+                let Some(known) = place.run_mut(*run).filter(|known| !known.asked) else { return };
+                known.online_since = Some(now);
+                if is_second {
+                    known.trial_until = Some(until);
+                } else {
+                    place.turn &= place.second.is_some();
+                    place.wait_for_age(now);
                 }
             }
             Event::SpawnFailed { run, failure } => {
                 let Some(place) = self.model.find(*run) else { return };
+                if let Some(second) = place.second.take_if(|second| second.id == *run) {
+                    if !second.asked {
+                        place.reload_failed(now);
+                    }
+                    return;
+                }
                 let asked = place.run.take().is_some_and(|run| run.asked);
                 place.last_code = Some(failure.exit_code());
                 if asked {
@@ -43,6 +54,9 @@ impl Oracle {
             Event::Exited { run, end, leftovers, .. } => self.hear_exit(now, *run, *end, *leftovers),
             Event::Cleared { run } => {
                 let Some(place) = self.model.find(*run) else { return };
+                if place.second.take_if(|second| second.id == *run).is_some() {
+                    return;
+                }
                 let leftovers = place.run.take().and_then(|run| run.leftovers);
                 let unjudged = leftovers.and_then(|leftovers| leftovers.unjudged);
                 match unjudged {
@@ -51,16 +65,26 @@ impl Oracle {
                 }
             }
             Event::Usage { run, bytes } => {
-                if let Some(place) = self.model.find(*run) {
+                let Some(place) = self.model.find(*run) else { return };
+                // That of a run which has been replaced meanwhile says nothing about the one in its place.
+                if place.run.as_ref().is_some_and(|known| known.id == *run) {
                     place.usage = *bytes;
-                    if place.is_up_or_coming() && place.spec.memory_limit.is_some_and(|limit| *bytes > limit) {
-                        place.mark = place.mark.or(Some(Mark::Memory));
+                    let is_over = place.spec.memory_limit.is_some_and(|limit| *bytes > limit);
+                    let may = place.mark.is_none() && place.second.is_none() && place.retry_at <= now;
+                    if place.is_up_or_coming() && is_over && may {
+                        place.want(Why::Memory, None, now);
                     }
+                }
+            }
+            Event::Surveyed { run, obstacle } => {
+                let Some(place) = self.model.find(*run) else { return };
+                if let Some(mark) = place.mark.as_mut().filter(|mark| mark.asked) {
+                    mark.answer = mark.answer.or(Some(obstacle.is_some()));
                 }
             }
             Event::Request { client, wish } => {
                 if let Wish::Operate { verb, targets, .. } = wish {
-                    self.hear_request(*client, *verb, targets);
+                    self.hear_request(now, *client, *verb, targets);
                 }
             }
             Event::ClientGone { client } => {
@@ -89,6 +113,31 @@ impl Oracle {
     fn hear_exit(&mut self, now: Mono, run: RunId, end: End, leftovers: bool) {
         let settle = self.model.spec.settings.settle.span();
         let Some(place) = self.model.find(run) else { return };
+        let lingers = leftovers && place.spec.stop.tree;
+        let grace_end = now.after(place.spec.stop.timeout.span());
+        let linger = |mut run: Run| {
+            if !run.asked {
+                run.kill_due = Some(grace_end);
+            }
+            run.leftovers = Some(Leftovers { unjudged: None, asked: false });
+            run
+        };
+        if let Some(second) = place.second.take_if(|second| second.id == run) {
+            if !second.asked {
+                place.reload_failed(now);
+            }
+            place.second = lingers.then(|| linger(second));
+            return;
+        }
+        if place.successor().is_some() {
+            place.last_code = Some(end.exit_code());
+            let old = place.replace(now);
+            place.second = old.filter(|_| lingers).map(linger);
+            if let Some(run) = &mut place.run {
+                run.trial_until = None;
+            }
+            return;
+        }
         let Some(mut run) = place.run.take() else { return };
         place.last_code = Some(end.exit_code());
         place.usage = 0;
@@ -96,7 +145,7 @@ impl Oracle {
         let until = if settles(&place.spec, end) { now.after(settle) } else { now };
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
         let unjudged = (!run.asked).then_some(Unjudged { end, ran_ms, until });
-        if leftovers && place.spec.stop.tree {
+        if lingers {
             if !run.asked {
                 run.kill_due = Some(now.after(place.spec.stop.timeout.span()));
             }
@@ -109,7 +158,7 @@ impl Oracle {
         }
     }
 
-    fn hear_request(&mut self, client: ClientId, verb: Verb, targets: &[Box<str>]) {
+    fn hear_request(&mut self, now: Mono, client: ClientId, verb: Verb, targets: &[Box<str>]) {
         let (mut ids, mut unknown): (Vec<InstanceId>, usize) = (Vec::new(), 0);
         // A target counts once, however often it is named.
         for target in targets.iter().collect::<BTreeSet<_>>() {
@@ -131,10 +180,11 @@ impl Oracle {
                 Verb::Start => place.start(),
                 Verb::Delete | Verb::Reset | Verb::Watch => {}
                 Verb::Restart | Verb::Reload => {
-                    if place.is_up_or_coming() {
-                        place.mark = Some(Mark::Operator);
-                    }
+                    let runs = place.is_up_or_coming();
                     place.start();
+                    if runs {
+                        place.want(Why::Operator, Some(verb), now);
+                    }
                 }
             }
         }
@@ -155,6 +205,7 @@ impl Oracle {
         }
         // What was due before the end came has been judged; the rest is not any more.
         self.judge_due(now);
+        self.model.places.iter_mut().for_each(|place| (place.mark, place.turn) = (None, false));
         for leftovers in self.model.places.iter_mut().filter_map(|place| place.run.as_mut()?.leftovers.as_mut()) {
             leftovers.unjudged = None;
         }
@@ -196,7 +247,7 @@ impl Oracle {
             match place.gate {
                 _ if place.goal == Goal::Idle && new.autostart && !old.autostart => place.start(),
                 _ if place.goal != Goal::Run => {}
-                _ if place.is_up_or_coming() && relaunch => place.mark = Some(Mark::Changed),
+                _ if place.is_up_or_coming() && relaunch => place.want(Why::Changed, None, now),
                 _ if place.run.is_some() => {}
                 _ if errored => place.start(),
                 Gate::Finished(_) if relaunch => place.start(),
@@ -249,7 +300,7 @@ impl Oracle {
         if self.model.ending.is_some() {
             return;
         }
-        self.model.places.retain(|place| place.goal != Goal::Remove || place.run.is_some());
+        self.model.places.retain(|place| place.goal != Goal::Remove || place.has_processes());
         if let Some(codes) = self.model.decided() {
             return self.begin_ending(now, Some(codes));
         }
@@ -261,6 +312,15 @@ impl Oracle {
     }
 
     fn judge_due(&mut self, now: Mono) {
+        for place in &mut self.model.places {
+            if let Some(mark) = &mut place.mark {
+                mark.from = mark.from.filter(|from| *from > now);
+            }
+            let is_proven = place.successor().and_then(|run| run.trial_until).is_some_and(|until| until <= now);
+            if is_proven && place.goal == Goal::Run {
+                place.second = place.replace(now);
+            }
+        }
         for place in self.model.places.iter_mut().filter(|place| place.run.is_none()) {
             match place.gate {
                 Gate::Settling(unjudged) if unjudged.until <= now => place.judge(unjudged, now),
@@ -281,7 +341,11 @@ impl Oracle {
                 match place.goal {
                     Goal::Stop | Goal::Remove => {}
                     Goal::Run | Goal::Idle if over => place.start(),
-                    Goal::Run | Goal::Idle if place.is_up_or_coming() => place.mark = Some(Mark::Cron),
+                    Goal::Run | Goal::Idle
+                        if place.is_up_or_coming() && place.second.is_none() && place.mark.is_none() =>
+                    {
+                        place.want(Why::Cron, None, now);
+                    }
                     Goal::Run | Goal::Idle => {}
                 }
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pm3::supervisor::event::{End, Event, Failure, Mono, Oom, RunId, Scope, Sig, Stage};
+use pm3::supervisor::event::{End, Event, Failure, Mono, Obstacle, Oom, RunId, Scope, Sig, Stage};
 use pm3::supervisor::spec::{AppSpec, Kind};
 
 use crate::dice::Dice;
@@ -27,6 +27,7 @@ pub(crate) struct Regime {
     pub(crate) strays: u8,
     pub(crate) grows: u8,
     pub(crate) hard_to_kill: u8,
+    pub(crate) ports: u8,
     /// Who crashes does so at once.
     pub(crate) hasty: bool,
     /// pm3 is busy for a while after a step, so that events pile up and deadlines pass.
@@ -48,6 +49,7 @@ impl Regime {
             strays: rate() / 4,
             grows: rate(),
             hard_to_kill: rate() / 10,
+            ports: rate(),
             hasty: false,
             busy: rate(),
         };
@@ -94,6 +96,7 @@ struct Process {
     born: Mono,
     base: u64,
     bytes_per_s: u64,
+    port: Option<u16>,
 }
 
 /// Processes, and what is going to happen.
@@ -159,6 +162,7 @@ impl Kernel {
             killed_in: millis(if hard { dice.pick(&[300, 3_000, 60_000]) } else { dice.pick(&[0, 0, 5]) }),
             born: now,
             base: dice.pick(&[1 << 10, MEMORY_LIMIT / 2, MEMORY_LIMIT]),
+            port: dice.chance(regime.ports).then_some(3000),
             bytes_per_s: if grows { dice.pick(&[1 << 10, MEMORY_LIMIT / 20, MEMORY_LIMIT]) } else { 0 },
         };
         self.processes.insert(run, process);
@@ -245,6 +249,12 @@ impl Kernel {
         if self.is_childless() {
             self.at(now, Happening::Tell(Event::Childless));
         }
+    }
+
+    /// What is in the way of another run beside this one; None: it is gone, and nobody answers.
+    pub(crate) fn survey(&self, run: RunId) -> Option<Option<Obstacle>> {
+        let process = self.processes.get(&run).filter(|process| process.main)?;
+        Some(process.port.map(Obstacle::Port))
     }
 
     /// Private memory of the run's tree, if it is still there.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
-use pm3::supervisor::event::{ClientId, End, InstanceId, Millis, Mono, RunId, Sig, Verb};
+use pm3::supervisor::event::{ClientId, End, Half, InstanceId, Millis, Mono, RunId, Sig, Verb};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, Spec};
 
 use crate::kernel::millis;
@@ -31,6 +32,10 @@ pub(crate) struct Run {
     pub(crate) killed: bool,
     /// The main process has been reaped, others are left.
     pub(crate) leftovers: Option<Leftovers>,
+    /// It has to live until then beside the one that it follows.
+    pub(crate) trial_until: Option<Mono>,
+    /// Its successor is in its place: it has to go.
+    pub(crate) replaced: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -66,11 +71,30 @@ pub(crate) enum Gate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum Why {
     Memory,
     Cron,
     Changed,
     Operator,
+}
+
+/// Which run is there first, where a new one follows an old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    Old,
+    New,
+}
+
+/// To get a new run, one instance at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) why: Why,
+    pub(crate) first: First,
+    /// Nobody is asked before, what the old run listens on.
+    pub(crate) from: Option<Mono>,
+    pub(crate) asked: bool,
+    /// Something is in the way of two runs at once.
+    pub(crate) answer: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,13 +105,20 @@ pub(crate) struct Place {
     pub(crate) index: u32,
     pub(crate) goal: Goal,
     pub(crate) run: Option<Run>,
+    /// Another run beside it: the one that is to follow it, or one that has to go.
+    pub(crate) second: Option<Run>,
+    /// Which half of the pair `run` has, or the next one will.
+    pub(crate) half: Half,
     pub(crate) gate: Gate,
     /// How often a run followed another.
     pub(crate) restarts: u32,
     pub(crate) shorts: u32,
     pub(crate) wait: u64,
-    /// May be restarted for this reason, one instance at a time.
     pub(crate) mark: Option<Mark>,
+    /// After a second run that failed: none is tried unasked before this.
+    pub(crate) retry_at: Mono,
+    /// Its second run failed in this step.
+    pub(crate) failed: bool,
     /// Is being restarted, and the other instances wait for it.
     pub(crate) turn: bool,
     pub(crate) last_code: Option<u8>,
@@ -158,8 +189,25 @@ impl Run {
             kill_due: None,
             killed: false,
             leftovers: None,
+            trial_until: None,
+            replaced: false,
         }
     }
+
+    /// It has a main process that pm3 has not asked to end.
+    pub(crate) fn is_up_or_coming(&self) -> bool {
+        !self.asked && self.leftovers.is_none()
+    }
+}
+
+/// What a new run has to prove beside an old one: that it is no short one, in 3 s at most.
+pub(crate) fn trial(app: &AppSpec) -> Duration {
+    millis(u64::from(app.restart.min_uptime.0).min(3_000))
+}
+
+/// Two runs at once are not for jobs, nor for whom `overlap` forbids it.
+fn may_overlap(app: &AppSpec) -> bool {
+    app.overlap != Some(false) && app.kind == Kind::Service && app.restart.when != Restart::Never
 }
 
 impl Place {
@@ -170,11 +218,15 @@ impl Place {
             index,
             goal: if spec.autostart { Goal::Run } else { Goal::Idle },
             run: None,
+            second: None,
+            half: Half::First,
             gate: Gate::Open,
             restarts: 0,
             shorts: 0,
             wait: 0,
             mark: None,
+            retry_at: Mono(0),
+            failed: false,
             turn: false,
             last_code: None,
             usage: 0,
@@ -187,15 +239,70 @@ impl Place {
         if self.spec.instances > 1 { format!("{name}-{}", self.index) } else { name.to_string() }
     }
 
-    /// A run that was asked to end is over: the next follows, if there is to be one.
+    /// A run that was asked to end is over: the next follows, if there is to be one. A second run that has still to go
+    /// stands for the instance meanwhile.
     pub(crate) fn make_way(&mut self) {
         self.gate = Gate::Open;
+        if self.second.is_some() {
+            return self.fall_back();
+        }
         self.restarts += u32::from(self.goal == Goal::Run);
+    }
+
+    fn fall_back(&mut self) {
+        self.run = self.second.take();
+        self.half = self.half.other();
+    }
+
+    /// Wants a new run for it, in its turn.
+    pub(crate) fn want(&mut self, why: Why, verb: Option<Verb>, now: Mono) {
+        let new_first = may_overlap(&self.spec)
+            && match why {
+                Why::Operator => verb == Some(Verb::Reload),
+                Why::Changed => true,
+                Why::Memory | Why::Cron => self.spec.overlap == Some(true),
+            };
+        let first = if new_first { First::New } else { First::Old };
+        self.mark = Some(Mark { why, first, from: None, asked: false, answer: None });
+        self.wait_for_age(now);
+    }
+
+    /// A program that has just begun may not have bound its port yet.
+    pub(crate) fn wait_for_age(&mut self, now: Mono) {
+        let asks = self.spec.overlap != Some(true);
+        let online_since = self.run.as_ref().filter(|run| run.is_up_or_coming()).and_then(|run| run.online_since);
+        if let Some(mark) = &mut self.mark {
+            (mark.asked, mark.answer) = (false, None);
+            let from = online_since.map(|since| since.after(trial(&self.spec)));
+            mark.from = from.filter(|from| asks && mark.first == First::New && *from > now);
+        }
+    }
+
+    /// The run that is to follow.
+    pub(crate) fn successor(&self) -> Option<&Run> {
+        self.second.as_ref().filter(|run| run.is_up_or_coming() && !run.replaced)
+    }
+
+    /// The second run takes the place of the first, which is handed out.
+    pub(crate) fn replace(&mut self, now: Mono) -> Option<Run> {
+        let mut old = self.run.take()?;
+        self.fall_back();
+        self.restarts += 1;
+        self.usage = 0;
+        old.replaced = true;
+        self.wait_for_age(now);
+        Some(old)
+    }
+
+    /// The second run is no more, and the first goes on.
+    pub(crate) fn reload_failed(&mut self, now: Mono) {
+        (self.failed, self.turn) = (true, false);
+        self.retry_at = now.after(millis(15_000));
     }
 
     /// Somebody wants it to run; its past is forgiven.
     pub(crate) fn start(&mut self) {
-        (self.goal, self.shorts, self.wait) = (Goal::Run, 0, 0);
+        (self.goal, self.shorts, self.wait, self.retry_at) = (Goal::Run, 0, 0, Mono(0));
         self.forgive();
     }
 
@@ -211,11 +318,28 @@ impl Place {
     pub(crate) fn stop(&mut self, goal: Goal) {
         (self.goal, self.mark) = (goal, None);
         self.forgive();
+        // Nothing follows by itself; what has still to go stands for the instance.
+        if self.run.is_none() && self.second.is_some() {
+            self.fall_back();
+        }
     }
 
     /// Its run has a main process that pm3 has not asked to end.
     pub(crate) fn is_up_or_coming(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| !run.asked && run.leftovers.is_none())
+        self.run.as_ref().is_some_and(Run::is_up_or_coming)
+    }
+
+    pub(crate) fn has_processes(&self) -> bool {
+        self.run.is_some() || self.second.is_some()
+    }
+
+    pub(crate) fn has_run(&self, id: RunId) -> bool {
+        self.run.iter().chain(&self.second).any(|run| run.id == id)
+    }
+
+    /// The run of this id, which this place has.
+    pub(crate) fn run_mut(&mut self, id: RunId) -> Option<&mut Run> {
+        self.run.iter_mut().chain(&mut self.second).find(|run| run.id == id)
     }
 
     /// The end of a run that ended by itself, by PM2's rules.
@@ -278,7 +402,7 @@ impl Model {
     }
 
     pub(crate) fn find(&mut self, run: RunId) -> Option<&mut Place> {
-        self.places.iter_mut().find(|place| place.run.as_ref().is_some_and(|known| known.id == run))
+        self.places.iter_mut().find(|place| place.has_run(run))
     }
 
     pub(crate) fn status(&self, place: &Place) -> Status {
@@ -308,12 +432,16 @@ impl Model {
 
     /// Is being restarted in its turn, and not back yet.
     pub(crate) fn has_turn(&self, place: &Place) -> bool {
-        let back = matches!(self.status(place), Status::Online | Status::Stopped | Status::Errored | Status::Finished);
-        place.turn && place.goal == Goal::Run && !back
+        let status = self.status(place);
+        let over = matches!(status, Status::Stopped | Status::Errored | Status::Finished);
+        let asked = place.mark.is_some_and(|mark| mark.asked);
+        let back = status == Status::Online && place.second.is_none() && !asked;
+        place.turn && place.goal == Goal::Run && !over && !back
     }
 
     pub(crate) fn is_over(&self, place: &Place) -> bool {
-        matches!(self.status(place), Status::Stopped | Status::Errored | Status::Finished)
+        let status = self.status(place);
+        place.second.is_none() && matches!(status, Status::Stopped | Status::Errored | Status::Finished)
     }
 
     pub(crate) fn is_up(&self, app: &AppSpec) -> bool {
@@ -349,7 +477,7 @@ impl Model {
 
     /// A place that was started after this app and still has processes.
     pub(crate) fn dependant_alive(&self, app: &str) -> Option<&Place> {
-        self.places.iter().find(|place| place.run.is_some() && self.waits_for(&place.spec, app))
+        self.places.iter().find(|place| place.has_processes() && self.waits_for(&place.spec, app))
     }
 
     /// With what a place failed for good: its own code, or the first of what it requires. Several where the model
@@ -421,11 +549,18 @@ impl Model {
 
     /// The moment at which time itself changes something, as far as it is known here.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        let of = |place: &Place| match (&place.run, place.gate) {
-            (Some(run), _) => run.kill_due.filter(|_| !run.killed),
-            (None, Gate::Settling(unjudged)) => Some(unjudged.until),
-            (None, Gate::From(at)) => Some(at),
-            (None, _) => None,
+        let of_run = |run: &Run| run.kill_due.filter(|_| !run.killed);
+        let of = |place: &Place| {
+            let own = match (&place.run, place.gate) {
+                (Some(run), _) => of_run(run),
+                (None, Gate::Settling(unjudged)) => Some(unjudged.until),
+                (None, Gate::From(at)) => Some(at),
+                (None, _) => None,
+            };
+            let trial = place.successor().and_then(|run| run.trial_until);
+            let second = trial.or_else(|| place.second.as_ref().and_then(of_run));
+            let mark = place.mark.filter(|_| place.is_up_or_coming());
+            [own, second, mark.and_then(|mark| mark.from)].into_iter().flatten().min()
         };
         let ending = self.ending.as_ref().map(|ending| match (ending.asked_all, ending.killed_all) {
             (_, Some(at)) => at.after(millis(500)),

@@ -7,7 +7,7 @@ use pm3::supervisor::instance::State;
 use pm3::supervisor::life::Phase;
 use pm3::supervisor::spec::Spec;
 
-use crate::model::{Gate, Goal, Mark, Model, Place, Status};
+use crate::model::{Gate, Goal, Model, Place, Status, Why};
 
 /// What the supervisor did wrong.
 pub(crate) type Verdict = Result<(), String>;
@@ -79,25 +79,31 @@ impl Oracle {
         let over_budget = self.model.ending.as_ref().is_some_and(|ending| ending.budget_end <= now);
         for place in self.model.places.iter() {
             ensure!(!matches!(place.gate, Gate::Told { .. }), "{}: to be restarted, but nobody is told", place.who());
-            let Some(run) = &place.run else { continue };
-            ensure!(
-                run.killed || run.kill_due.is_none_or(|at| at > now) && !over_budget,
-                "{}: outlives its grace",
-                place.who()
-            );
-            ensure!(
-                run.leftovers.as_ref().is_none_or(|leftovers| leftovers.asked),
-                "{}: leftovers are left",
-                place.who()
-            );
-            let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
-            ensure!(!unwanted || run.asked || run.leftovers.is_some(), "{}: nobody stops it", place.who());
-            if self.model.ending.is_some() && !run.asked && run.leftovers.is_none() {
+            let restarts = place.run.as_ref().is_some_and(|run| run.asked) && place.successor().is_some();
+            ensure!(!restarts, "{}: its run is stopped, and what is to follow it is not", place.who());
+            let goes_on = self.model.ending.is_some() && place.successor().is_some();
+            ensure!(!goes_on, "{}: a successor while pm3 ends", place.who());
+            for run in place.run.iter().chain(&place.second) {
+                ensure!(!run.replaced || !run.is_up_or_coming(), "{}: two runs that both stay", place.who());
                 ensure!(
-                    self.model.dependant_alive(&place.spec.name).is_some(),
-                    "{}: nobody stops it at the end",
+                    run.killed || run.kill_due.is_none_or(|at| at > now) && !over_budget,
+                    "{}: outlives its grace",
                     place.who()
                 );
+                ensure!(
+                    run.leftovers.as_ref().is_none_or(|leftovers| leftovers.asked),
+                    "{}: leftovers are left",
+                    place.who()
+                );
+                let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
+                ensure!(!unwanted || run.asked || run.leftovers.is_some(), "{}: nobody stops it", place.who());
+                if self.model.ending.is_some() && !run.asked && run.leftovers.is_none() {
+                    ensure!(
+                        self.model.dependant_alive(&place.spec.name).is_some(),
+                        "{}: nobody stops it at the end",
+                        place.who()
+                    );
+                }
             }
         }
         self.see_arrivals();
@@ -107,7 +113,7 @@ impl Oracle {
             self.model.places.iter().map(|place| (self.model.status(place), self.model.has_turn(place))).collect();
         let mut halted = Vec::new();
         for (place, (status, has_turn)) in self.model.places.iter_mut().zip(over) {
-            if place.turn && !has_turn && status == Status::Errored {
+            if place.turn && !has_turn && status == Status::Errored || std::mem::take(&mut place.failed) {
                 halted.push(place.spec.name.clone());
             }
             place.turn = has_turn;
@@ -119,7 +125,7 @@ impl Oracle {
         }
         // The new launch of one instance failed for good: the others stay as they are.
         for place in self.model.places.iter_mut().filter(|place| halted.contains(&place.spec.name)) {
-            place.mark = place.mark.filter(|mark| !matches!(mark, Mark::Changed | Mark::Operator));
+            place.mark = place.mark.filter(|mark| !matches!(mark.why, Why::Changed | Why::Operator));
         }
         Ok(())
     }
@@ -191,6 +197,18 @@ impl Oracle {
             let run = place.run.as_ref().map(|run| run.id);
             ensure!(one.run() == run, "{}: has run {:?}, the model says {run:?}", place.who(), one.run());
             let pid = place.run.as_ref().filter(|run| run.leftovers.is_none()).map_or(0, |run| run.pid);
+            let second =
+                one.second.as_ref().map(|second| (second.life.run, second.life.main(), second.life.is_up_or_coming()));
+            let expected = place
+                .second
+                .as_ref()
+                .map(|run| (run.id, if run.leftovers.is_some() { 0 } else { run.pid }, run.is_up_or_coming()));
+            ensure!(
+                second == expected,
+                "{}: has as its second run {second:?}, the model says {expected:?}",
+                place.who()
+            );
+            ensure!(one.half == place.half, "{}: is on the other half", place.who());
             ensure!(one.pid() == pid, "{}: has pid {}, the model says {pid}", place.who(), one.pid());
             // At the end nobody follows anybody, whatever the goal was.
             let ends = self.model.ending.is_some();
@@ -240,16 +258,18 @@ impl Oracle {
                 Status::Online | Status::Stopped | Status::Errored | Status::Finished | Status::Waiting
             );
             ensure!(arrived, "{} is still {status:?}", place.who());
+            ensure!(place.second.is_none(), "{} has still two runs", place.who());
             let ready = self.model.awaited(&place.spec).is_none();
             // A cron comes again and again; what became of an operator's wish stands in the reply.
-            let overdue = place.mark.filter(|mark| ready && matches!(mark, Mark::Memory | Mark::Changed));
+            let overdue = place.mark.filter(|mark| ready && matches!(mark.why, Why::Memory | Why::Changed));
             ensure!(
                 overdue.is_none() || status != Status::Online,
                 "{} was never restarted for {overdue:?}",
                 place.who()
             );
             let fits = place.spec.memory_limit.is_none_or(|limit| place.usage <= limit);
-            ensure!(!ready || fits || status != Status::Online, "{} is over its memory limit", place.who());
+            let retries = place.retry_at > self.sample.last;
+            ensure!(!ready || retries || fits || status != Status::Online, "{} is over its memory limit", place.who());
         }
         Ok(())
     }

@@ -102,6 +102,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         exit_on_error: dice.chance(15),
         memory_limit: dice.chance(25).then_some(MEMORY_LIMIT),
         cron: dice.chance(15).then(|| "*/5 * * * * *".into()),
+        overlap: dice.pick(&[None, None, None, Some(true), Some(false)]),
         ..AppSpec::default()
     }
 }

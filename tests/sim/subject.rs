@@ -3,7 +3,7 @@
 //! that somebody could make in the supervisor; the simulation has to notice.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{Effect, Event, Millis, Mono, RunId, Scope, Sig, What};
+use pm3::supervisor::event::{Effect, Event, Half, Millis, Mono, RunId, Scope, Sig, What};
 use pm3::supervisor::spec::{ExitPolicy, Spec};
 
 /// For that many steps after packing, the original goes along and has to decide the same.
@@ -110,12 +110,12 @@ impl Subject {
                 (Mutant::KillsTwice, Effect::Signal { sig: Sig::KILL, .. })
                 | (Mutant::RepliesTwice, Effect::Reply { .. })
                 | (Mutant::ExitsTwice, Effect::Exit { .. }) => out.push(effect.clone()),
-                (Mutant::SpawnsTwice, Effect::Spawn { run, instance }) => {
-                    out.push(Effect::Spawn { run: RunId(run.0 + (1 << 40)), instance: *instance });
+                (Mutant::SpawnsTwice, Effect::Spawn { run, instance, half }) => {
+                    out.push(Effect::Spawn { run: RunId(run.0 + (1 << 40)), instance: *instance, half: *half });
                 }
                 (Mutant::SpawnsAtTheEnd, Effect::Sweep { .. }) => {
                     let instance = self.pm3.instances().next().map(|(_, one)| one.id).unwrap_or_default();
-                    out.push(Effect::Spawn { run: RunId(1 << 40), instance });
+                    out.push(Effect::Spawn { run: RunId(1 << 40), instance, half: Half::First });
                 }
                 (Mutant::ExitsEarly, Effect::Sweep { .. }) => {
                     out.push(Effect::Exit { code: 0, reason: "in a hurry".into() });

@@ -213,12 +213,18 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { run, instance } => {
+            Effect::Spawn { run, instance, .. } => {
                 if let Some((app, _)) = self.subject.pm3.instance(instance) {
                     self.kernel.spawn(self.now, run, app, &self.regime, &mut self.dice);
                 }
             }
             Effect::Signal { run, sig, scope } => self.kernel.signal(self.now, run, sig, scope),
+            Effect::Survey { run } => {
+                if let Some(obstacle) = self.kernel.survey(run) {
+                    let later = self.now.after(millis(self.dice.pick(&[0, 0, 0, 5])));
+                    self.kernel.at(later, Happening::Tell(Event::Surveyed { run, obstacle }));
+                }
+            }
             Effect::Sweep { sig } => self.kernel.sweep(self.now, sig, &mut self.dice),
             Effect::Sample { runs } => {
                 for run in runs {
@@ -301,7 +307,7 @@ impl World {
     fn request(&mut self) {
         self.clients += 1;
         let client = ClientId(self.clients);
-        let verb = self.dice.pick(&[Verb::Start, Verb::Stop, Verb::Restart]);
+        let verb = self.dice.pick(&[Verb::Start, Verb::Stop, Verb::Restart, Verb::Reload, Verb::Reload]);
         let targets = (0..self.dice.pick(&[1, 1, 1, 2, 3, 0])).map(|_| self.target()).collect();
         self.kernel.at(
             self.now,

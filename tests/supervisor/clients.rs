@@ -94,13 +94,14 @@ fn what_is_there_already_is_changed_or_left_alone() {
     end(&mut sup, 3, 2);
     let (mut other, mut lenient) = (entry("other"), entry("lenient"));
     other.launch.args = ["--new".into()].into();
+    other.overlap = Some(false);
     lenient.stop.timeout.0 = 60_000;
     let out = step(&mut sup, 4, apply(Verb::Start, &[entry("same"), other, entry("stopped"), lenient]));
     assert!(!is_answered(&out), "{out:?}");
     assert_eq!(
         lines(&out),
         [
-            "Spawn { run: RunId(5), instance: InstanceId(2) }",
+            "Spawn { run: RunId(5), instance: InstanceId(2), half: First }",
             "Signal { run: RunId(2), sig: Sig(15), scope: Process }",
             "other: stopping with SIGTERM: file changed",
             "stopped: online, pid 105",
@@ -160,6 +161,7 @@ fn a_shell_is_kept_until_it_is_renewed() {
     let with = |text| {
         let mut app = entry("web");
         app.launch.shell = shell(text);
+        app.overlap = Some(false);
         app
     };
     let now = |sup: &Supervisor| sup.apps()[0].spec.launch.shell.clone();

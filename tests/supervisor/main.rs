@@ -5,6 +5,7 @@
 
 mod clients;
 mod corners;
+mod reloads;
 mod states;
 mod stories;
 mod watch;

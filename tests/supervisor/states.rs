@@ -7,10 +7,11 @@ use std::time::Duration;
 use expect_test::expect_file;
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Failure, Millis, Mono, Oom, RunId, Scope, Sig, Stage, Verb, Wish,
+    ClientId, Effect, End, Event, Failure, Half, Millis, Mono, Obstacle, Oom, RunId, Scope, Sig, Stage, Verb, Wish,
 };
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
-use pm3::supervisor::life::Phase;
+use pm3::supervisor::life::{Life, Phase};
+use pm3::supervisor::reload::{Manner, Survey};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, RestartPolicy, Settings, Spec, StopPolicy};
 
 /// `web`, whose states the table is about, and `db`, which it requires.
@@ -82,6 +83,23 @@ impl Play {
             }
         }
         let run = play.web().run().unwrap_or_default();
+        if let Some(stage) = RELOADS.iter().position(|stage| *stage == name) {
+            play.pass(1_000);
+            play.step(ask(Verb::Reload));
+            let next = RunId(run.0 + 1);
+            let stages = [
+                vec![Event::Surveyed { run, obstacle: None }],
+                vec![Event::Spawned { run: next, pid: 30 }, Event::Executed { run: next }],
+                vec![Event::Tick],
+            ];
+            for event in stages.into_iter().take(stage).flatten() {
+                if event == Event::Tick {
+                    play.pass(1_000);
+                }
+                play.step(event);
+            }
+            return play;
+        }
         let path: Vec<Event> = match name {
             "never started" | "waiting" | "held" | "start ordered" | "launching" | "online" => vec![],
             "errored" => vec![refused(run, false)],
@@ -106,7 +124,10 @@ impl Play {
     }
 
     fn event(&self, name: &str) -> Option<Event> {
-        let run = self.web().run();
+        let (name, run) = match name.strip_prefix("other run: ") {
+            Some(name) => (name, self.web().second.as_ref().map(|second| second.life.run)),
+            None => (name, self.web().run()),
+        };
         let of_run = |event: fn(RunId) -> Event| run.map(event);
         match name {
             "spawned" => of_run(|run| Event::Spawned { run, pid: 20 }),
@@ -119,10 +140,13 @@ impl Play {
             "exit 1 with leftovers" => of_run(|run| exited(run, End::Code(1), true)),
             "TERM from outside" => of_run(|run| exited(run, End::Signal(Sig::TERM), false)),
             "leftovers gone" => of_run(|run| Event::Cleared { run }),
+            "survey: free" => of_run(|run| Event::Surveyed { run, obstacle: None }),
+            "survey: port" => of_run(|run| Event::Surveyed { run, obstacle: Some(Obstacle::Port(3000)) }),
             "over the memory limit" => of_run(|run| Event::Usage { run, bytes: 30 << 20 }),
             "request: start" => Some(ask(Verb::Start)),
             "request: stop" => Some(ask(Verb::Stop)),
             "request: restart" => Some(ask(Verb::Restart)),
+            "request: reload" => Some(ask(Verb::Reload)),
             "its time comes" => self.web().deadline().map(|_| Event::Tick),
             "cron" => Some(Event::Scheduled { app: "web".into(), at: Some(self.now) }),
             "file: new arguments" => Some(self.planned(|web| web.launch.args = ["--new".into()].into())),
@@ -159,7 +183,15 @@ const STATES: &[&str] = &[
     "stopped",
     "errored",
     "finished",
+    "reload, surveying",
+    "reload, new run ordered",
+    "reload, new run on trial",
+    "reload, old run leaving",
 ];
+
+/// The stages of a reload, each an event further than the last.
+const RELOADS: [&str; 4] =
+    ["reload, surveying", "reload, new run ordered", "reload, new run on trial", "reload, old run leaving"];
 
 const EVENTS: &[&str] = &[
     "spawned",
@@ -172,10 +204,19 @@ const EVENTS: &[&str] = &[
     "exit 1 with leftovers",
     "TERM from outside",
     "leftovers gone",
+    "other run: spawned",
+    "other run: executed",
+    "other run: start failed",
+    "other run: exit 1",
+    "other run: exit 1 with leftovers",
+    "other run: leftovers gone",
+    "survey: free",
+    "survey: port",
     "over the memory limit",
     "request: start",
     "request: stop",
     "request: restart",
+    "request: reload",
     "its time comes",
     "cron",
     "file: new arguments",
@@ -186,11 +227,16 @@ const EVENTS: &[&str] = &[
 
 /// Can these two meet? What was executed is not executed again, and who has not ended leaves nothing.
 fn may_happen(web: &Instance, event: &str) -> bool {
-    let phase = web.life().map(|life| life.phase);
+    let (event, life) = match event.strip_prefix("other run: ") {
+        Some(event) => (event, web.second.as_ref().map(|second| &second.life)),
+        None => (event, web.life()),
+    };
+    let phase = life.map(|life| life.phase);
     let launching = phase == Some(Phase::Launching);
     let clearing = matches!(phase, Some(Phase::Clearing { .. }));
-    let forked = web.pid() != 0;
+    let forked = life.is_some_and(|life| life.main() != 0);
     match event {
+        "survey: free" | "survey: port" => web.roll.as_ref().is_some_and(|roll| roll.survey == Survey::Asked),
         "spawned" | "start refused for now" => launching && !forked,
         "executed" => launching && forked,
         "start failed" => launching,
@@ -217,24 +263,32 @@ fn refused(run: RunId, passing: bool) -> Event {
     Event::SpawnFailed { run, failure }
 }
 
+fn within(at: Option<Mono>, now: Mono) -> String {
+    at.map_or("now".into(), |at| format!("in {} ms", at.since(now).as_millis()))
+}
+
+fn show_life(life: &Life, now: Mono) -> String {
+    match life.phase {
+        Phase::Launching => "launching".into(),
+        Phase::Online => "online".into(),
+        Phase::Stopping { kill_at: None } => "stopping, killed".into(),
+        Phase::Stopping { kill_at } => format!("stopping, killed {}", within(kill_at, now)),
+        Phase::Clearing { kill_at, next } => {
+            let next = match next {
+                Next::Goal => "follows its goal",
+                Next::Judge { .. } => "is judged",
+            };
+            format!("clearing, killed {}, then {next}", within(kill_at, now))
+        }
+    }
+}
+
 /// A state in a few words, with spans instead of moments.
 fn show(one: &Instance, now: Mono) -> String {
-    let within = |at: Option<Mono>| at.map_or("now".into(), |at| format!("in {} ms", at.since(now).as_millis()));
+    let within = |at| within(at, now);
     let state = match &one.state {
         State::Waiting { on } => format!("waiting for {}", on.as_deref().unwrap_or("its turn")),
-        State::Alive(life) => match life.phase {
-            Phase::Launching => "launching".into(),
-            Phase::Online => "online".into(),
-            Phase::Stopping { kill_at: None } => "stopping, killed".into(),
-            Phase::Stopping { kill_at } => format!("stopping, killed {}", within(kill_at)),
-            Phase::Clearing { kill_at, next } => {
-                let next = match next {
-                    Next::Goal => "follows its goal",
-                    Next::Judge { .. } => "is judged",
-                };
-                format!("clearing, killed {}, then {next}", within(kill_at))
-            }
-        },
+        State::Alive(life) => show_life(life, now),
         State::Settling { until, .. } => format!("settling, judged {}", within(Some(*until))),
         State::Backoff { until } => format!("backing off, runs {}", within(Some(*until))),
         State::Stopped => "stopped".into(),
@@ -247,13 +301,27 @@ fn show(one: &Instance, now: Mono) -> String {
         Goal::Stop => " [to stop]",
         Goal::Remove => " [to be forgotten]",
     };
-    let roll = one.roll.as_ref().map(|reason| format!(" [restart: {reason}]")).unwrap_or_default();
-    format!("{state}{goal}{roll}")
+    let second = one.second.as_deref().map(|second| {
+        let trial = second.ready_at.filter(|_| second.life.is_up_or_coming());
+        let trial = trial.map(|at| format!(", on trial, ready {}", within(Some(at)))).unwrap_or_default();
+        format!(" + {}{trial}", show_life(&second.life, now))
+    });
+    let roll = one.roll.as_deref().map(|roll| match (roll.manner, &roll.survey) {
+        (Manner::OldFirst, _) => format!(" [restart: {}]", roll.reason),
+        (Manner::NewFirst, Survey::Early { until }) => {
+            format!(" [reload: {}, asks {}]", roll.reason, within(Some(*until)))
+        }
+        (Manner::NewFirst, Survey::Asked) => format!(" [reload: {}, has asked]", roll.reason),
+        (Manner::NewFirst, Survey::Due | Survey::Known(_)) => format!(" [reload: {}]", roll.reason),
+    });
+    format!("{state}{goal}{}{}", second.unwrap_or_default(), roll.unwrap_or_default())
 }
 
 fn show_effect(effect: &Effect) -> String {
     match effect {
-        Effect::Spawn { .. } => "spawn".into(),
+        Effect::Spawn { half: Half::First, .. } => "spawn".into(),
+        Effect::Spawn { half: Half::Second, .. } => "spawn on the other half".into(),
+        Effect::Survey { .. } => "survey".into(),
         Effect::Signal { sig, scope: Scope::Process, run } if *run == DB => format!("{sig} to db"),
         Effect::Signal { sig, scope: Scope::Process, .. } => format!("{sig}"),
         Effect::Signal { sig, scope: Scope::Tree, .. } => format!("{sig} to the tree"),
@@ -261,7 +329,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::Sample { .. } => "sample".into(),
         Effect::Schedule { .. } => "ask for the schedule".into(),
         Effect::Reply { client, outcome } => {
-            let verb = ["start", "stop", "restart"][client.0 as usize - 1];
+            let verb = ["start", "stop", "restart", "reload"][client.0 as usize - 1];
             let failed: Vec<&str> = outcome.failed.iter().map(|line| &**line).collect();
             if failed.is_empty() {
                 format!("reply to {verb}: done")

@@ -13,10 +13,13 @@ fn ask(client: u64, verb: Verb, targets: Vec<Box<str>>) -> Event {
 #[test]
 fn a_crashed_app_runs_again_at_once() {
     let (mut sup, out) = booted(vec![app("web")]);
-    assert_eq!(lines(&out), ["Spawn { run: RunId(1), instance: InstanceId(0) }", "web: online, pid 101"]);
+    assert_eq!(lines(&out), ["Spawn { run: RunId(1), instance: InstanceId(0), half: First }", "web: online, pid 101"]);
     let out = step(&mut sup, 5, exited(1, End::Code(1)));
-    let expected =
-        ["web: restarting: exit 1", "Spawn { run: RunId(2), instance: InstanceId(0) }", "web: online, pid 102"];
+    let expected = [
+        "web: restarting: exit 1",
+        "Spawn { run: RunId(2), instance: InstanceId(0), half: First }",
+        "web: online, pid 102",
+    ];
     assert_eq!(lines(&out), expected);
 }
 

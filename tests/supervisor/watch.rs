@@ -35,7 +35,7 @@ fn one_instance_after_the_other_is_restarted() {
     assert_eq!(lines(&out)[1..], ["web-0: stopping with SIGTERM: watch: src/index.js"]);
     let out = step(&mut sup, 5_001, exited(1, End::Signal(Sig::TERM)));
     let expected = [
-        "Spawn { run: RunId(3), instance: InstanceId(0) }",
+        "Spawn { run: RunId(3), instance: InstanceId(0), half: First }",
         "web-0: online, pid 103",
         "Signal { run: RunId(2), sig: Sig(15), scope: Process }",
         "web-1: stopping with SIGTERM: watch: src/index.js",
@@ -62,7 +62,7 @@ fn a_change_while_it_stops_is_seen_by_the_next_run_anyhow() {
     step(&mut sup, 5_000, changed("a", 4_900));
     assert_eq!(step(&mut sup, 5_001, changed("b", 5_001)), []);
     let out = step(&mut sup, 5_002, exited(1, End::Code(0)));
-    assert_eq!(lines(&out), ["Spawn { run: RunId(2), instance: InstanceId(0) }", "web: online, pid 102"]);
+    assert_eq!(lines(&out), ["Spawn { run: RunId(2), instance: InstanceId(0), half: First }", "web: online, pid 102"]);
 }
 
 #[test]

@@ -32,11 +32,13 @@ pub struct Sockets {
     /// By network namespace: what listens, by inode.
     tables: Vec<(u64, Vec<Listener>)>,
     looks_left: usize,
+    /// Why something was left out.
+    unseen: Option<Errno>,
 }
 
 impl Sockets {
     pub fn new() -> Sockets {
-        Sockets { tables: Vec::new(), looks_left: LOOKS_MAX }
+        Sockets { tables: Vec::new(), looks_left: LOOKS_MAX, unseen: None }
     }
 
     /// What these processes listen at, as `tcp 0.0.0.0:3000`, `udp [::]:53` or `unix /run/app.sock`, sorted.
@@ -44,9 +46,18 @@ impl Sockets {
         let mut found = Vec::new();
         for pid in pids {
             if self.looks_left == 0 {
+                self.unseen = Some(Errno::EMFILE);
                 break;
             }
-            let inodes = sockets_of(*pid, &mut self.looks_left);
+            let inodes = match sockets_of(*pid, &mut self.looks_left) {
+                Ok(inodes) => inodes,
+                // It has ended, and listens at nothing.
+                Err(Errno::ENOENT | Errno::ESRCH) => continue,
+                Err(errno) => {
+                    self.unseen = Some(errno);
+                    continue;
+                }
+            };
             if inodes.is_empty() {
                 continue;
             }
@@ -60,6 +71,11 @@ impl Sockets {
         found.dedup();
         found.truncate(TOLD_MAX);
         found
+    }
+
+    /// Why what was found may be less than there is, as an errno; None: it is all.
+    pub fn unseen(&self) -> Option<i32> {
+        self.unseen.map(|errno| errno as i32)
     }
 
     /// The table of the network namespace that a process is in.
@@ -86,8 +102,8 @@ impl Default for Sockets {
 }
 
 /// The inodes of a process's sockets.
-fn sockets_of(pid: u32, looks_left: &mut usize) -> Vec<u64> {
-    let found = environ::as_owner(pid, || {
+fn sockets_of(pid: u32, looks_left: &mut usize) -> nix::Result<Vec<u64>> {
+    environ::as_owner(pid, || {
         let directory = file::open(format_args!("/proc/{pid}/fd"))?;
         let (mut inodes, mut refused) = (Vec::new(), None);
         file::each_entry_of(&directory, &mut |fd| {
@@ -104,8 +120,18 @@ fn sockets_of(pid: u32, looks_left: &mut usize) -> Vec<u64> {
             }
         });
         refused.map_or(Ok(inodes), Err)
-    });
-    found.unwrap_or_default()
+    })
+}
+
+/// The ports that the kernel gives to sockets which need none in particular, first and last
+/// (`net.ipv4.ip_local_port_range`).
+pub fn ephemeral_ports() -> (u16, u16) {
+    const USUAL: (u16, u16) = (32_768, 60_999);
+    let mut text = [0; 64];
+    let range = file::read(format_args!("/proc/sys/net/ipv4/ip_local_port_range"), &mut text);
+    let mut numbers = range.ok().and_then(|text| str::from_utf8(text).ok()).unwrap_or_default().split_whitespace();
+    let mut next = || numbers.next()?.parse().ok();
+    next().zip(next()).unwrap_or(USUAL)
 }
 
 /// `socket:[1234]`

@@ -1,0 +1,302 @@
+//! Two runs of one instance. A reload starts a second run on the other half of the instance's pair; the first serves
+//! until the second has proven itself, and is ended then. Whatever goes wrong with the second, the first goes on.
+//!
+//! The second run is on trial from the moment its program executes until it has lived for `policy::trial`: a program
+//! that cannot read its settings or connect to its database ends sooner. Then it is admitted: it becomes the
+//! instance's run, and the first one leaves. If the first ends by itself meanwhile, the second takes over at once.
+//!
+//! Before that, the engine is asked whether anything of the first run stands in the second one's way (`Survey`), as a
+//! port does that only one process can own. Then the first is ended before the second starts, as for a restart.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Effect, Failure, Half, Mono, Obstacle, Reason, RunId, What};
+use super::instance::{Exit, Instance, Next, State, Turn};
+use super::life::{Life, Phase};
+use super::policy;
+use super::spec::AppSpec;
+
+/// A reload that failed is not begun again by itself sooner than this: a memory limit would ask for it each second.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// How an instance gets a new run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Manner {
+    /// The old run is ended, then the new one starts.
+    OldFirst,
+    /// The new run starts beside the old one, which is ended when the new one has proven itself.
+    NewFirst,
+}
+
+/// An instance is to get a new run, as soon as it is its turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Roll {
+    pub reason: Reason,
+    pub manner: Manner,
+    pub survey: Survey,
+}
+
+/// What is known of whether a second run can be beside the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Survey {
+    /// The run is so young that it may not have bound its port yet.
+    Early {
+        until: Mono,
+    },
+    Due,
+    Asked,
+    Known(Option<Obstacle>),
+}
+
+/// The run on the other half of the pair. As long as nobody has asked it to end, it is the successor, and the
+/// instance's run is online; otherwise it is on its way out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Second {
+    pub life: Life,
+    /// Why there is to be a new run.
+    pub reason: Reason,
+    /// The end of its trial; None before its program executes.
+    pub ready_at: Option<Mono>,
+}
+
+impl Second {
+    fn is_successor(&self) -> bool {
+        self.life.is_up_or_coming()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.life.deadline().or(self.ready_at.filter(|_| self.is_successor()))
+    }
+}
+
+impl Roll {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self.survey {
+            Survey::Early { until } => Some(until),
+            Survey::Due | Survey::Asked | Survey::Known(_) => None,
+        }
+    }
+
+    /// The question is out, or has been answered and the answer waits to be acted on.
+    pub(super) fn is_surveyed(&self) -> bool {
+        match self.survey {
+            Survey::Asked | Survey::Known(_) => true,
+            Survey::Early { .. } | Survey::Due => false,
+        }
+    }
+}
+
+impl Instance {
+    /// The run that is to follow the instance's run, which is still there.
+    pub fn successor(&self) -> Option<&Second> {
+        self.second.as_deref().filter(|second| second.is_successor())
+    }
+
+    /// A run on the other half has still to end.
+    pub fn has_leaver(&self) -> bool {
+        self.second.as_deref().is_some_and(|second| !second.is_successor())
+    }
+
+    /// Its last reload failed, and the old run goes on.
+    pub fn has_failed_to_reload(&self) -> bool {
+        matches!(self.reason.as_deref(), Some(Reason::Reload(_)))
+    }
+
+    /// Wants a new run for it, in its turn.
+    pub(super) fn mark(&mut self, reason: Reason, manner: Manner, app: &AppSpec, now: Mono) {
+        let is_asked = manner == Manner::NewFirst && app.overlap != Some(true);
+        let young = self.life().filter(|_| is_asked && self.is_online());
+        let survey = match young.map(|life| life.since.after(policy::trial(app).span())) {
+            Some(until) if until > now => Survey::Early { until },
+            Some(_) | None => Survey::Due,
+        };
+        self.roll = Some(Box::new(Roll { reason, manner, survey }));
+        self.forget_failed_reload();
+    }
+
+    /// What is wanted of it is wanted of its new run.
+    pub(super) fn mark_anew(&mut self, app: &AppSpec, now: Mono) {
+        if let Some(roll) = self.roll.take() {
+            self.mark(roll.reason, roll.manner, app, now);
+        }
+    }
+
+    /// There is another try.
+    fn forget_failed_reload(&mut self) {
+        if self.has_failed_to_reload() {
+            self.reason = None;
+        }
+    }
+
+    /// Whether a new run that nobody asked for may be tried.
+    pub(super) fn may_retry(&self, now: Mono) -> bool {
+        self.record.retry_at <= now
+    }
+
+    /// Asks what stands in a second run's way.
+    pub(super) fn survey(&mut self, turn: &mut Turn<'_>) {
+        if let (Some(run), Some(roll)) = (self.run(), &mut self.roll) {
+            roll.survey = Survey::Asked;
+            turn.out.push(Effect::Survey { run });
+        }
+        self.forget_failed_reload();
+    }
+
+    /// The answer; true if it was waited for.
+    pub(super) fn surveyed(&mut self, obstacle: Option<Obstacle>) -> bool {
+        match &mut self.roll {
+            Some(roll) if roll.survey == Survey::Asked => {
+                roll.survey = Survey::Known(obstacle);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Orders the start of a second run beside the first.
+    pub(super) fn launch_second(&mut self, run: RunId, reason: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.roll = None;
+        self.forget_failed_reload();
+        turn.out.push(Effect::Spawn { run, instance: self.id, half: self.half.other() });
+        self.note(app, turn, What::Reloading { pid: self.pid(), reason: reason.clone() });
+        self.second = Some(Box::new(Second { life: Life::new(run, turn.now), reason, ready_at: None }));
+    }
+
+    /// Ends the run on the other half.
+    pub(super) fn stop_second(&mut self, reason: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
+        if let Some(second) = &mut self.second
+            && second.life.stop(&app.stop, turn)
+        {
+            second.reason = reason;
+        }
+    }
+
+    /// The run on the other half, if it is this one.
+    pub(super) fn second_mut(&mut self, run: RunId) -> Option<&mut Second> {
+        self.second.as_deref_mut().filter(|second| second.life.run == run)
+    }
+
+    pub(super) fn second_executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        let Some(second) = &mut self.second else { return };
+        if second.life.executed(turn.now) {
+            let span = policy::trial(app);
+            second.ready_at = Some(turn.now.after(span.span()));
+            let pid = second.life.pid;
+            self.note(app, turn, What::OnTrial { pid, span });
+        }
+    }
+
+    pub(super) fn second_failed(&mut self, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
+        let Some(second) = self.second.take() else { return };
+        if second.is_successor() {
+            let why = Reason::StartFailed(Box::new(failure));
+            self.remember(&second.life, why.clone(), turn.now);
+            self.reload_failed(why, app, turn);
+        } else {
+            self.remember(&second.life, second.reason.clone(), turn.now);
+        }
+    }
+
+    pub(super) fn second_exited(&mut self, exit: Exit, app: &AppSpec, turn: &mut Turn<'_>) {
+        let Some(mut second) = self.second.take() else { return };
+        let failed = second.is_successor().then(|| Reason::of_end(exit.end, exit.oom));
+        self.remember(&second.life, failed.clone().unwrap_or_else(|| second.reason.clone()), turn.now);
+        if exit.leftovers && app.stop.tree {
+            let sig = second.life.clear(Next::Goal, &app.stop, turn);
+            self.second = Some(second);
+            self.note(app, turn, What::Leftovers { sig });
+        }
+        if let Some(why) = failed {
+            self.reload_failed(why, app, turn);
+        }
+    }
+
+    /// Time has come for what its deadline named.
+    pub(super) fn second_due(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        let Some(second) = &mut self.second else { return };
+        if second.is_successor() {
+            self.admit(app, turn);
+        } else if second.life.kill(&app.stop, turn) {
+            self.note(app, turn, What::Killing);
+        }
+    }
+
+    /// The old run goes on, as if nothing had been tried.
+    fn reload_failed(&mut self, why: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.record.retry_at = turn.now.after(RETRY);
+        self.note(app, turn, What::ReloadFailed { why: why.clone(), pid: self.pid() });
+        self.reason = Some(Box::new(Reason::Reload(Box::new(why))));
+    }
+
+    /// The instance's run has ended by itself while its successor was on its way. True if there was one: it is the
+    /// instance's run from now on, whether it has proven itself or not.
+    pub(super) fn succeed(&mut self, exit: Exit, app: &AppSpec, turn: &mut Turn<'_>) -> bool {
+        if self.successor().is_none() {
+            return false;
+        }
+        let reason = Reason::of_end(exit.end, exit.oom);
+        self.note(app, turn, What::Succeeded { reason: reason.clone() });
+        let Some(mut old) = self.swap(app, turn.now) else { return false };
+        self.remember(&old.life, reason.clone(), turn.now);
+        self.reason = Some(Box::new(reason));
+        if exit.leftovers && app.stop.tree {
+            let sig = old.life.clear(Next::Goal, &app.stop, turn);
+            self.second = Some(old);
+            self.note(app, turn, What::Leftovers { sig });
+        }
+        self.tell_online(app, turn);
+        true
+    }
+
+    /// The successor has proven itself: it becomes the instance's run, and the old one is ended.
+    fn admit(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        let Some(mut old) = self.swap(app, turn.now) else { return };
+        self.reason = Some(Box::new(old.reason.clone()));
+        self.tell_online(app, turn);
+        if old.life.stop(&app.stop, turn) {
+            self.note(app, turn, What::Stopping { sig: app.stop.signal, reason: old.reason.clone() });
+        }
+        self.second = Some(old);
+    }
+
+    /// Makes the successor the instance's run, and hands out what was that.
+    fn swap(&mut self, app: &AppSpec, now: Mono) -> Option<Box<Second>> {
+        let mut other = self.second.take()?;
+        let State::Alive(old) = std::mem::replace(&mut self.state, State::Alive(other.life)) else {
+            debug_assert!(false, "a successor to no run");
+            return None;
+        };
+        self.half = self.half.other();
+        self.restarts = self.restarts.saturating_add(1);
+        self.usage = 0;
+        self.mark_anew(app, now);
+        (other.life, other.ready_at) = (old, None);
+        Some(other)
+    }
+
+    pub(super) fn tell_online(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        if let Some(pid) = self.life().filter(|life| life.phase == Phase::Online).map(|life| life.pid) {
+            self.note(app, turn, What::Online { pid });
+        }
+    }
+
+    /// The instance's run is gone and nothing is to follow it by itself; what is left on the other half has still to
+    /// end. True if something is.
+    pub(super) fn fall_back(&mut self) -> bool {
+        let Some(second) = self.second.take() else { return false };
+        self.state = State::Alive(second.life);
+        self.half = self.half.other();
+        true
+    }
+}
+
+impl Half {
+    pub fn other(self) -> Half {
+        match self {
+            Half::First => Half::Second,
+            Half::Second => Half::First,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Reloads, told step by step: a new run beside the old one, and what becomes of either.
+
+use pm3::supervisor::Supervisor;
+use pm3::supervisor::event::{
+    ClientId, Effect, End, Event, Half, Millis, Mono, Obstacle, Outcome, RunId, Scope, Sig, Verb, Wish,
+};
+use pm3::supervisor::spec::{AppSpec, Kind, Restart, RestartPolicy, Spec, StopPolicy};
+
+use crate::{app, exited, lines};
+
+/// Old enough to be asked what it listens on, and a whole second later.
+const GROWN: u64 = 1_000;
+const PROVEN: u64 = GROWN + 1_000;
+
+/// One step in which only starts are confirmed, and questions about sockets are answered: nothing is in the way.
+fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
+    step_with(sup, ms, event, None)
+}
+
+fn step_with(sup: &mut Supervisor, ms: u64, event: Event, obstacle: Option<Obstacle>) -> Vec<Effect> {
+    let now = Mono(ms * 1_000_000);
+    let (mut all, mut events) = (Vec::new(), vec![event]);
+    while let Some(event) = events.pop() {
+        let mut out = Vec::new();
+        sup.step(now, event, &mut out);
+        assert!(sup.deadline().is_none_or(|at| at > now), "the deadline must lie ahead");
+        for effect in &out {
+            if let Effect::Spawn { run, .. } = effect {
+                events.push(Event::Executed { run: *run });
+                events.push(Event::Spawned { run: *run, pid: 100 + run.0 as u32 });
+            } else if let Effect::Survey { run } = effect {
+                events.push(Event::Surveyed { run: *run, obstacle: obstacle.clone() });
+            }
+        }
+        all.append(&mut out);
+    }
+    all
+}
+
+fn booted(apps: Vec<AppSpec>) -> Supervisor {
+    let mut sup = Supervisor::new(Spec { apps, ..Spec::default() }, 1);
+    step(&mut sup, 0, Event::Boot);
+    sup
+}
+
+fn ask(verb: Verb, target: &str) -> Event {
+    let wish = Wish::Operate { verb, targets: vec![target.into()], shell: None };
+    Event::Request { client: ClientId(verb as u64), wish }
+}
+
+fn reload(target: &str) -> Event {
+    ask(Verb::Reload, target)
+}
+
+fn replies(out: &[Effect]) -> Vec<&Outcome> {
+    out.iter().filter_map(|one| if let Effect::Reply { outcome, .. } = one { Some(outcome) } else { None }).collect()
+}
+
+fn stopped(out: &[Effect]) -> Vec<u64> {
+    let run = |one: &Effect| {
+        if let Effect::Signal { run, scope: Scope::Process, .. } = one { Some(run.0) } else { None }
+    };
+    out.iter().filter_map(run).collect()
+}
+
+fn spawned(out: &[Effect]) -> Vec<(u64, Half)> {
+    out.iter()
+        .filter_map(|one| if let Effect::Spawn { run, half, .. } = one { Some((run.0, *half)) } else { None })
+        .collect()
+}
+
+#[test]
+fn the_new_run_proves_itself_before_the_old_one_is_ended() {
+    let mut sup = booted(vec![app("web")]);
+    let out = step(&mut sup, GROWN, reload("web"));
+    assert_eq!((spawned(&out), stopped(&out)), (vec![(2, Half::Second)], vec![]));
+    assert_eq!(sup.deadline(), Some(Mono(PROVEN * 1_000_000)));
+    let out = step(&mut sup, PROVEN, Event::Tick);
+    assert_eq!(lines(&out)[0], "web: online, pid 102");
+    assert_eq!((stopped(&out), replies(&out).len()), (vec![1], 0));
+    let out = step(&mut sup, PROVEN + 1, exited(1, End::Code(0)));
+    assert_eq!(replies(&out)[0].done, ["web".into()]);
+    let (_, one) = sup.instances().next().unwrap();
+    assert_eq!((one.restarts, one.pid(), one.second.is_none()), (1, 102, true));
+    // The next one goes back to the first half.
+    let out = step(&mut sup, 2 * PROVEN, reload("web"));
+    assert_eq!(spawned(&out), [(3, Half::First)]);
+}
+
+#[test]
+fn a_new_run_that_ends_leaves_the_old_ones_as_they_are() {
+    let mut sup = booted(vec![AppSpec { instances: 3, ..app("web") }]);
+    step(&mut sup, GROWN, reload("web"));
+    let out = step(&mut sup, GROWN + 10, exited(4, End::Code(7)));
+    assert!(stopped(&out).is_empty());
+    let failed = &replies(&out)[0].failed;
+    assert_eq!(&*failed[0], "web-0: reload failed: exit 7; pid 101 goes on");
+    assert_eq!(
+        failed[1..],
+        ["web-1", "web-2"]
+            .map(|who| { format!("{who}: keeps running as it is, another instance failed to restart").into() })
+    );
+    assert_eq!(sup.deadline(), None);
+    // Another try is another try.
+    let out = step(&mut sup, GROWN + 20, reload("web"));
+    assert_eq!(spawned(&out), [(5, Half::Second)]);
+}
+
+#[test]
+fn a_port_has_one_owner() {
+    let mut sup = booted(vec![AppSpec { instances: 2, ..app("web") }]);
+    let port = Some(Obstacle::Port(3000));
+    let out = step_with(&mut sup, GROWN, reload("web"), port.clone());
+    assert_eq!((spawned(&out), stopped(&out)), (vec![], vec![1]));
+    step_with(&mut sup, GROWN + 1, exited(1, End::Code(0)), port.clone());
+    let out = step_with(&mut sup, GROWN + 2, exited(2, End::Code(0)), port);
+    let told = "web: it owns port 3000, so the old process was ended first; clustering will lift this";
+    assert_eq!((replies(&out)[0].done.len(), &*replies(&out)[0].said), (2, &[told.into()][..]));
+}
+
+#[test]
+fn a_run_that_has_just_begun_is_given_the_time_to_bind_its_port() {
+    let mut sup = booted(vec![app("web")]);
+    assert_eq!(step(&mut sup, 1, reload("web")), []);
+    assert_eq!(sup.deadline(), Some(Mono(GROWN * 1_000_000)));
+    let out = step(&mut sup, GROWN, Event::Tick);
+    assert_eq!(out[0], Effect::Survey { run: RunId(1) });
+}
+
+#[test]
+fn jobs_and_apps_that_say_so_do_not_overlap() {
+    let never = RestartPolicy { when: Restart::Never, ..RestartPolicy::default() };
+    for (app, why) in [
+        (AppSpec { kind: Kind::Oneshot, ..app("web") }, "it runs to its end"),
+        (AppSpec { restart: never, ..app("web") }, "it runs to its end"),
+        (AppSpec { overlap: Some(false), ..app("web") }, "overlap is off"),
+    ] {
+        let mut sup = booted(vec![app]);
+        assert_eq!(stopped(&step(&mut sup, GROWN, reload("web"))), [1]);
+        let out = step(&mut sup, GROWN + 1, exited(1, End::Code(0)));
+        let outcome = replies(&out).first().copied().cloned().unwrap_or_default();
+        let told = format!("web: {why}, so the old process is ended first");
+        assert!(outcome.said == [told.clone().into()] || outcome == Outcome::default(), "{outcome:?}");
+    }
+    // Nobody is asked where the entry says that it may, and the new run comes first for a schedule, too.
+    let mut sup = booted(vec![AppSpec { overlap: Some(true), cron: Some("0 4 * * *".into()), ..app("web") }]);
+    let out = step(&mut sup, 5, Event::Scheduled { app: "web".into(), at: Some(Mono(5_000_000)) });
+    assert_eq!((spawned(&out), stopped(&out)), (vec![(2, Half::Second)], vec![]));
+}
+
+#[test]
+fn whoever_ends_during_a_reload_is_followed_at_once() {
+    let mut sup = booted(vec![app("web")]);
+    step(&mut sup, GROWN, reload("web"));
+    let out = step(&mut sup, GROWN + 1, exited(1, End::Signal(Sig::KILL)));
+    assert_eq!(lines(&out)[..2], ["web: SIGKILL, its new process takes over at once", "web: online, pid 102"]);
+    assert_eq!(replies(&out)[0].done, ["web".into()]);
+    // It is the app's run now, and its crash is one.
+    let out = step(&mut sup, GROWN + 2, exited(2, End::Code(1)));
+    assert_eq!(lines(&out)[0], "web: restarting: exit 1");
+    assert_eq!(spawned(&out), [(3, Half::Second)]);
+}
+
+#[test]
+fn a_restart_a_stop_and_a_delete_end_both_runs() {
+    for verb in [Verb::Restart, Verb::Stop, Verb::Delete] {
+        let mut sup = booted(vec![app("web"), app("db")]);
+        step(&mut sup, GROWN, reload("web"));
+        assert_eq!(stopped(&step(&mut sup, GROWN + 1, ask(verb, "web"))), [1, 3], "{verb:?}");
+        let out = step(&mut sup, GROWN + 2, exited(1, End::Code(0)));
+        assert!(spawned(&out).is_empty() && replies(&out).is_empty(), "{verb:?}: {out:?}");
+        let out = step(&mut sup, GROWN + 3, exited(3, End::Code(0)));
+        let runs = spawned(&out).len();
+        assert_eq!((runs, replies(&out)[0].done.len()), (usize::from(verb == Verb::Restart), 1), "{verb:?}");
+    }
+}
+
+#[test]
+fn pm3_takes_both_with_it_and_nobody_takes_over_meanwhile() {
+    let api = AppSpec { requires: ["web".into()].into(), ..app("api") };
+    let mut sup = booted(vec![app("web"), api]);
+    step(&mut sup, GROWN, reload("web"));
+    // The new run goes at once; the old one is needed by `api` until that is gone.
+    let out = step(&mut sup, GROWN + 1, Event::Signal { sig: Sig::TERM, by_kernel: false });
+    assert_eq!(stopped(&out), [3, 2]);
+    assert!(stopped(&step(&mut sup, PROVEN, exited(3, End::Code(0)))).is_empty());
+    assert_eq!(stopped(&step(&mut sup, PROVEN + 1, exited(2, End::Code(0)))), [1]);
+    let out = step(&mut sup, PROVEN + 2, exited(1, End::Code(0)));
+    assert_eq!(lines(&out), ["web: stopped", "Sweep { sig: Sig(15) }"]);
+}
+
+#[test]
+fn a_second_reload_comes_after_the_first() {
+    let mut sup = booted(vec![app("web")]);
+    step(&mut sup, GROWN, reload("web"));
+    assert_eq!(spawned(&step(&mut sup, GROWN + 1, ask(Verb::Reload, "0"))), []);
+    step(&mut sup, PROVEN, Event::Tick);
+    let out = step(&mut sup, PROVEN + 1, exited(1, End::Code(0)));
+    assert_eq!((replies(&out).len(), spawned(&out)), (1, vec![(3, Half::First)]));
+    step(&mut sup, PROVEN + 1_001, Event::Tick);
+    assert_eq!(replies(&step(&mut sup, PROVEN + 1_002, exited(2, End::Code(0)))).len(), 1);
+}
+
+#[test]
+fn what_a_reload_leaves_behind_is_killed_like_any_other() {
+    let stop = StopPolicy { timeout: Millis(100), ..StopPolicy::default() };
+    let mut sup = booted(vec![AppSpec { stop, ..app("web") }]);
+    step(&mut sup, GROWN, reload("web"));
+    step(&mut sup, PROVEN, Event::Tick);
+    let out = step(&mut sup, PROVEN + 100, Event::Tick);
+    assert_eq!(out[0], Effect::Signal { run: RunId(1), sig: Sig::KILL, scope: Scope::Tree });
+    assert_eq!(replies(&step(&mut sup, PROVEN + 101, exited(1, End::Signal(Sig::KILL)))).len(), 1);
+}
+
+#[test]
+fn a_memory_limit_is_not_answered_with_one_failing_start_after_the_other() {
+    let limited = AppSpec { memory_limit: Some(20 << 20), overlap: Some(true), ..app("web") };
+    let mut sup = booted(vec![limited]);
+    let over = |sup: &mut Supervisor, ms| step(sup, ms, Event::Usage { run: RunId(1), bytes: 30 << 20 });
+    assert_eq!(spawned(&over(&mut sup, 10)).len(), 1);
+    step(&mut sup, 20, exited(2, End::Code(1)));
+    assert_eq!(spawned(&over(&mut sup, 15_019)), []);
+    assert_eq!(spawned(&over(&mut sup, 15_020)).len(), 1);
+}
+
+#[test]
+fn a_changed_entry_that_does_not_start_takes_nothing_down() {
+    let mut sup = booted(vec![app("web")]);
+    let mut changed = app("web");
+    changed.launch.args = ["--new".into()].into();
+    let planned = Event::Planned { spec: Box::new(Spec { apps: vec![changed], ..Spec::default() }) };
+    assert_eq!(spawned(&step(&mut sup, GROWN, planned)).len(), 1);
+    let out = step(&mut sup, GROWN + 1, exited(2, End::Code(1)));
+    assert_eq!(lines(&out), ["web: the new process failed, pid 101 goes on: exit 1"]);
+    assert!(sup.instances().all(|(_, one)| one.is_online()));
+}
