@@ -359,6 +359,10 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
 
 /// The growing variable must be able to grow.
 fn increment(draft: &Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
+    // The variables of an app that runs may be init's, and are not known here.
+    if scope.dialect == Dialect::Spec {
+        return;
+    }
     if let Some(name) = &draft.rare.increment_var {
         match scope.lookup(name) {
             None => clashes.at("increment_var", format!("{name} is not set; give it its first value in env")),

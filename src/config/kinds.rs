@@ -187,7 +187,7 @@ impl Scalar for Memory {
             Some(_) => None,
             None => units::bytes(text),
         };
-        bytes.filter(|bytes| *bytes >= MEMORY_MIN).map(Memory).ok_or(Refused::Expected)
+        bytes.filter(|bytes| *bytes >= MEMORY_MIN || *bytes == 0).map(Memory).ok_or(Refused::Expected)
     }
 }
 
@@ -341,6 +341,10 @@ impl Value for Cron {
     }
 
     fn read(val: &Val<'_>) -> Result<Cron, Wrongs> {
+        // PM2's word for none, as it is for a limit of memory.
+        if val.scalar().is_ok_and(|text| text == "0") {
+            return Ok(Cron(Box::default()));
+        }
         let text = val.text()?;
         let fields = text.split_whitespace().count();
         if !(fields == 5 || fields == 6 || text.starts_with('@')) {

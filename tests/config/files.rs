@@ -36,6 +36,17 @@ fn a_file_is_found_by_argument_then_variable_then_place() {
     assert!(
         config::load(&find(None, &facts).unwrap(), &Wanted::default(), &facts, &no_node).unwrap().spec.apps.len() == 1
     );
+    // PM2's names come after pm3's own, in the order in which they are listed.
+    for name in ["ecosystem.yml", "ecosystem.config.json", "ecosystem.config.js"] {
+        dir.write(name, "");
+        assert_eq!(find(None, &facts), Ok("pm3.toml".into()));
+        fs::rename(dir.0.join("pm3.toml"), dir.0.join("other.toml")).unwrap();
+        assert_eq!((find(None, &facts), config::find_here(&facts)), (Ok(name.into()), Some(name.into())));
+        fs::rename(dir.0.join("other.toml"), dir.0.join("pm3.toml")).unwrap();
+    }
+    for name in ["ecosystem.yml", "ecosystem.config.json", "ecosystem.config.js"] {
+        fs::remove_file(dir.0.join(name)).unwrap();
+    }
     facts.env.push(("PM3_CONFIG".into(), "b.toml".into()));
     assert_eq!(find(None, &facts), Ok("b.toml".into()));
     assert_eq!(find(Some("c.toml"), &facts), Ok("c.toml".into()));

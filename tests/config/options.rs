@@ -146,6 +146,16 @@ fn an_app_changes_in_what_is_given_and_in_nothing_else() {
     expected.launch.output.err = Some("/srv/both.log".into());
     assert_eq!(after, expected);
 
+    // Nothing of init's own environment is known to whoever changes an app, and none of it is needed.
+    let mut counted = before.clone();
+    counted.launch.rare.get_or_insert_default().increment_var = Some("ONLY_INIT_HAS_IT".into());
+    counted.cron = Some("0 3 * * *".into());
+    counted.memory_limit = Some(1 << 20);
+    assert_eq!(config::overlay(&counted, &[], &facts()), Ok(counted.clone()));
+    let none = [text("-c", "cron_restart", "0"), text("--max-memory-restart", "max_memory_restart", "0")];
+    let without = config::overlay(&counted, &none, &facts()).unwrap();
+    assert_eq!((without.cron, without.memory_limit), (None, None));
+
     let wrong = config::overlay(&before, &[text("--restart-delay", "restart_delay", "x")], &facts()).unwrap_err();
     expect![[r#"
         --restart-delay x: expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"

@@ -67,6 +67,20 @@ fn the_environment_is_pm3s_with_the_files_and_the_entrys_over_it() {
 }
 
 #[test]
+fn an_app_may_go_without_some_of_the_environment() {
+    for (filter, said) in [("['SECRET_', 'TOK']", " kept own"), ("true", "  own"), ("false", "s t kept own")] {
+        let world = World::new();
+        let tell = "echo \"$$SECRET_A$${TOKEN:+ $$TOKEN} $$PLAIN $$MINE\"";
+        let keys = format!("main = true\nautorestart = false\nfilter_env = {filter}\nenv = {{ MINE = 'own' }}\n");
+        world.plan(&entry("web", "/bin/sh", &["-c", tell], &keys));
+        let ns = Ns::pid1().env("SECRET_A", "s").env("TOKEN", "t").env("PLAIN", "kept");
+        let mut init = world.boot(ns);
+        assert_eq!(init.proc.line(), said, "{filter}");
+        init.ends(0);
+    }
+}
+
+#[test]
 fn instances_know_who_they_are() {
     let world = World::new();
     // One line each: several instances speak at once.
