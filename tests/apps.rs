@@ -30,7 +30,11 @@ impl Apps {
         let (node, python) = (needs("node", 1), needs("python3", 1));
         (node.is_some() && python.is_some()).then(|| {
             let dir = Dir::new();
-            let ns = Ns::pid1().with(&format!("uid:{uid}")).env("PM3_HOME", dir.path()).env("DIR", dir.path());
+            let ns = Ns::pid1()
+                .with(&format!("uid:{uid}"))
+                .env("PM3_HOME", dir.path())
+                .env("DIR", dir.path())
+                .env("PM3_LOG_MODE", "raw");
             let pm3 = ns.start(&[PM3, "init", "tests/apps/pm3.toml"]);
             Apps { dir, pm3, said: Vec::new(), told: Vec::new() }
         })
@@ -191,7 +195,7 @@ fn the_main_app_ends_everything_with_its_code() {
                 [[apps]]\nname = \"keeper\"\nscript = \"tests/apps/keeper.sh\"\ninterpreter = \"none\"\n\
                 env = { KEPT = \"${DIR}/kept\" }\n";
     let file = dir.file("pm3.toml", text);
-    let ns = Ns::pid1().env("PM3_HOME", dir.path()).env("DIR", dir.path());
+    let ns = Ns::pid1().env("PM3_HOME", dir.path()).env("DIR", dir.path()).env("PM3_LOG_MODE", "raw");
     let mut apps = Apps { pm3: ns.start(&[PM3, "init", &file]), dir, said: Vec::new(), told: Vec::new() };
     let port = apps.port(0);
     apps.said("keeper pid ");

@@ -120,7 +120,9 @@ fn with_apps(pm3: &Path, count: usize) -> Dirty {
         writeln!(text, "[[apps]]\nname = \"app{at}\"\nscript = {script:?}\nargs = {args:?}\n").unwrap();
     }
     let file = dir.file("pm3.toml", &text);
-    let mut pm3 = Ns::pid1().env("PM3_HOME", dir.path()).start(&[pm3.to_str().unwrap(), "init", &file]);
+    // Through the logger, as is usual, but without names.
+    let ns = Ns::pid1().env("PM3_HOME", dir.path()).env("PM3_LOG_MODE", "raw");
+    let mut pm3 = ns.start(&[pm3.to_str().unwrap(), "init", &file]);
     for _ in 0..count {
         pm3.expect("ready");
     }

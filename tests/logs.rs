@@ -5,8 +5,21 @@
 
 mod common;
 
+#[path = "logs/forms.rs"]
+mod forms;
 #[path = "logs/roles.rs"]
 mod roles;
+#[path = "logs/verbs.rs"]
+mod verbs;
 #[path = "init/world.rs"]
 #[allow(dead_code, reason = "the tests of init use all of it")]
 mod world;
+
+/// Waits for something that nobody tells of, by asking again and again.
+fn until(what: &str, is_it: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    while !is_it() {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -8,7 +8,7 @@ use super::kinds::{Instances, Name};
 use super::several::{EnvFiles, Names, Watched, Words};
 use super::value::{Dialect, Scalar, Scope, Value};
 use super::words::Dollars;
-use super::{Facts, world};
+use super::{Facts, date, world};
 use crate::supervisor::event::Sig;
 use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Restart, ShellVariable, Watch};
 
@@ -36,6 +36,8 @@ pub(super) struct Draft {
     pub(super) watch: Watched,
     /// `ignore_watch` and `watch_delay`, which mean nothing without `watch`.
     pub(super) watching: Watch,
+    pub(super) log_mode: Option<LogMode>,
+    pub(super) time: bool,
     pub(super) out_file: Option<Box<str>>,
     pub(super) error_file: Option<Box<str>>,
     pub(super) log_file: Option<Box<str>>,
@@ -82,6 +84,9 @@ const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
 
 /// Where Heroku and others say how many processes a web server should have.
 const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
+
+/// The log_mode of apps that say nothing: a container's platform may want JSON of whatever runs in it.
+const LOG_MODE: &str = "PM3_LOG_MODE";
 
 /// The spec of an app, as far as it does not depend on other apps; and all its clashes.
 pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>) -> (AppSpec, Vec<Clash>) {
@@ -327,18 +332,32 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
     // Absolute from here on: whoever opens it stands somewhere else.
     let absolute = |path: Box<str>| -> Box<str> { home.join(&*path).to_string_lossy().into() };
     let output = &mut draft.spec.launch.output;
+    let given = scope.facts.var(LOG_MODE).filter(|mode| !mode.is_empty() && draft.log_mode.is_none());
+    if let Some(Err(_)) = given.map(|mode| LogMode::parse(mode, scope.facts)) {
+        let expected = <LogMode as Scalar>::expects();
+        clashes.at(
+            "log_mode",
+            format!("log_mode from ${LOG_MODE}, {}: expected {expected}; or set log_mode", given.unwrap_or_default()),
+        );
+    }
+    let given = given.and_then(|mode| LogMode::parse(mode, scope.facts).ok());
+    output.mode = draft.log_mode.or(given).unwrap_or_default();
+    if draft.time {
+        draft.rare.log_date.get_or_insert_with(|| date::USUAL.into());
+    }
+    draft.rare.log_memory = draft.rare.log_memory.filter(|bytes| *bytes != Rare::LOG_MEMORY);
     let files = [
         ("out_file", &mut draft.out_file, Some("/dev/stdout")),
         ("error_file", &mut draft.error_file, Some("/dev/stderr")),
         ("log_file", &mut draft.log_file, None),
     ];
     for (key, file, own) in files {
-        if file.is_some() && file.as_deref() == own && output.mode == LogMode::Inherit {
+        if file.is_some() && file.as_deref() == own && output.mode != LogMode::None {
             *file = None;
         } else if file.as_deref().is_some_and(|file| STREAMS.contains(&file)) {
             let only =
                 "in this version only out_file = \"/dev/stdout\" and error_file = \"/dev/stderr\" mean pm3's own";
-            clashes.at(key, format!("{only}, with log_mode = \"inherit\""));
+            clashes.at(key, only);
         }
     }
     match draft.log_file.take() {

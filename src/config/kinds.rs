@@ -4,7 +4,7 @@
 use super::tree::{Number, Tree};
 use super::value::{Refused, Scalar, Val, Value, Word, Wrongs, list_or};
 use super::words;
-use super::{Facts, units};
+use super::{Facts, date, units};
 use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::{ExitPolicy, Kind, LogMode, Resource, Restart, Right};
@@ -33,6 +33,7 @@ impl Word for Kind {
 
 impl Word for LogMode {
     const WORDS: &'static [(&'static str, LogMode)] = &[
+        ("auto", LogMode::Auto),
         ("raw", LogMode::Raw),
         ("prefix", LogMode::Prefix),
         ("json", LogMode::Json),
@@ -188,6 +189,23 @@ impl Scalar for Memory {
             None => units::bytes(text),
         };
         bytes.filter(|bytes| *bytes >= MEMORY_MIN || *bytes == 0).map(Memory).ok_or(Refused::Expected)
+    }
+}
+
+/// How much output is remembered.
+pub(super) struct LogMemory(pub(super) u32);
+
+/// More than this belongs into a file.
+const LOG_MEMORY_MAX: u64 = 64 << 20;
+
+impl Scalar for LogMemory {
+    fn expects() -> String {
+        format!("a size up to {}: bytes, or text as \"64K\"; 0 for nothing", Size(LOG_MEMORY_MAX))
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<LogMemory, Refused> {
+        let bytes = units::bytes(text).filter(|bytes| *bytes <= LOG_MEMORY_MAX);
+        bytes.and_then(|bytes| u32::try_from(bytes).ok()).map(LogMemory).ok_or(Refused::Expected)
     }
 }
 
@@ -377,5 +395,20 @@ impl Value for LogLevel {
             return Err(val.wrong(nearest(&text, LEVELS).map_or(Refused::Expected, Refused::Meant)));
         }
         Ok(LogLevel(text.into()))
+    }
+}
+
+/// A format of dates, as PM2 writes them.
+pub(super) struct DateFormat(pub(super) Box<str>);
+
+impl Value for DateFormat {
+    fn expects() -> String {
+        "a format of dates, as \"YYYY-MM-DD HH:mm:ss\"".into()
+    }
+
+    fn read(val: &Val<'_>) -> Result<DateFormat, Wrongs> {
+        let text = val.text()?;
+        date::check(&text).map_err(|why| val.wrong(Refused::Because(why)))?;
+        Ok(DateFormat(text.into()))
     }
 }

@@ -6,6 +6,7 @@
 //! each names its place.
 
 mod app;
+pub mod date;
 mod file;
 mod forms;
 mod kinds;

@@ -156,7 +156,8 @@ fn stop(policy: &StopPolicy) -> String {
 
 fn output(output: &Output) -> Option<String> {
     let rest = match output.mode {
-        LogMode::Inherit => "pm3's own",
+        LogMode::Auto => "pm3's own",
+        LogMode::Inherit => "pm3's own, held by the app itself",
         LogMode::None => "nowhere",
         LogMode::Raw => "pm3's own, by way of the logger",
         LogMode::Prefix => "pm3's own, each line with its app's name",

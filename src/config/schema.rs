@@ -4,8 +4,8 @@
 
 use super::app::Draft;
 use super::kinds::{
-    Account, Crashes, Cron, ExecMode, FilePath, Instances, LogLevel, Memory, Name, Percent, Period, Program, Umask,
-    Variable, Whole,
+    Account, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
+    Period, Program, Umask, Variable, Whole,
 };
 use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Names, ShellEnv, Watched, Words};
 use super::value::{Val, Value, Wrongs};
@@ -164,8 +164,15 @@ pub(super) static APP: &[Key<Draft>] = &[
         "pm3 ends when this app is errored, with its exit code"),
 
     // Its output.
-    key!("log_mode", [], Is("\"inherit\""), LogMode, |app, v| app.spec.launch.output.mode = v,
-        "where output goes that has no file: inherit is pm3's own stdout and stderr, none is nowhere"),
+    key!("log_mode", [], Rule("$PM3_LOG_MODE, else auto: raw into files and for a single app, prefix for several"),
+        LogMode, |app, v| app.log_mode = Some(v),
+        "the form of output: raw as it is, prefix with `id|name |` before each line, json an object a line; inherit: the app holds pm3's own stdout and stderr itself, and nothing is remembered; none: nowhere"),
+    key!("log_date_format", [], Unset, DateFormat, |app, v| app.rare.log_date = Some(v.0),
+        "a date before each line, as \"YYYY-MM-DD HH:mm:ss.SSS Z\": PM2's tokens, local time"),
+    key!("time", [], Is("false"), bool, |app, v| app.time = v,
+        "the same with the format YYYY-MM-DDTHH:mm:ss"),
+    key!("log_memory", [], Is("\"64K\""), LogMemory, |app, v| app.rare.log_memory = Some(v.0),
+        "how much of its recent output pm3 keeps for `pm3 logs`, in bytes of memory; 0: nothing"),
     key!("out_file", ["output", "out", "out_log"], Unset, FilePath, |app, v| app.out_file = Some(v.0),
         "a file for stdout, appended to, relative to cwd; with several instances -ID comes before its ending"),
     key!("error_file", ["error", "err", "err_file", "err_log"], Unset, FilePath, |app, v| app.error_file = Some(v.0),
@@ -214,6 +221,8 @@ pub(super) static SETTINGS: &[Key<Settings>] = &[
         "what those may do: view, or operate (restart, stop, signal); root and pm3's own user may do all"),
     key!("log_level", [], Rule("info"), LogLevel, |pm3, v| pm3.log_level = Some(v.0),
         "how much pm3 itself says, where neither PM3_LOG nor RUST_LOG is set"),
+    key!("log_dir", [], Rule("in the background ~/.pm3/logs; else there is none"), FilePath, |pm3, v| pm3.log_dir = Some(v.0),
+        "where the output of apps goes that have no file: NAME-out.log and NAME-error.log in this directory; made if missing"),
     key!("termination_log", [], Unset, FilePath, |pm3, v| pm3.termination_log = Some(v.0),
         "a file that gets the reason why pm3 ended: Kubernetes' /dev/termination-log"),
 ];
@@ -232,7 +241,6 @@ const PM2_ALONE: &[&str] = &[
     "io",
     "kill_retry_time",
     "listen_timeout",
-    "log_date_format",
     "log_type",
     "name_prefix",
     "pid",
@@ -241,7 +249,6 @@ const PM2_ALONE: &[&str] = &[
     "post_update",
     "shutdown_with_message",
     "source_map_support",
-    "time",
     "trace",
     "v8",
     "vizion",

@@ -158,8 +158,20 @@ fn output(output: &Output, to: &mut Writer) {
 
 fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     let Some(rare) = rare else { return };
-    let Rare { instance_var, increment_var, user, group, umask, nice, oom_score_adj, no_new_privs, limits, filter_env } =
-        rare;
+    let Rare {
+        instance_var,
+        increment_var,
+        user,
+        group,
+        umask,
+        nice,
+        oom_score_adj,
+        no_new_privs,
+        limits,
+        filter_env,
+        log_date,
+        log_memory,
+    } = rare;
     to.some("instance_var", instance_var.as_deref().map(text));
     to.some("increment_var", increment_var.as_deref().map(text));
     to.some("user", user.as_deref().map(text));
@@ -170,6 +182,8 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.some("no_new_privs", no_new_privs.map(Tree::Flag));
     let all = filter_env.iter().any(|name| name.is_empty());
     to.unless("filter_env", filter_env.is_empty(), || if all { Tree::Flag(true) } else { texts(filter_env) });
+    to.some("log_date_format", log_date.as_deref().map(text));
+    to.some("log_memory", log_memory.map(number));
     to.unless("limits", limits.is_empty(), || Tree::Table(limits.iter().map(limit).collect()));
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
 
 use super::codec::{self, Malformed, Reader};
+use super::logs::{self, Line, Query};
 use super::place::{Address, Candidate};
 use super::{Count, Described, Environ, Problem, Refusal, Reply, Request, Row};
 use crate::supervisor::event::{Outcome, Sig, Verb};
@@ -152,7 +153,7 @@ impl Client {
         };
         match client.ask(&Request::Ping, Some(PATIENCE))? {
             Reply::Pong { release, pid } => (client.release, client.pid) = (release, pid),
-            Reply::List { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Error(_) => {
+            Reply::List { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Log(_) | Reply::Error(_) => {
                 return Err(client.astray());
             }
         }
@@ -166,7 +167,9 @@ impl Client {
     pub fn list(&mut self) -> Result<Vec<Row>, Error> {
         match self.ask(&Request::List, Some(PATIENCE))? {
             Reply::List { rows } => Ok(rows),
-            Reply::Pong { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Error(_) => Err(self.astray()),
+            Reply::Pong { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Log(_) | Reply::Error(_) => {
+                Err(self.astray())
+            }
         }
     }
 
@@ -181,7 +184,9 @@ impl Client {
     ) -> Result<(Vec<Described>, Vec<Box<str>>), Error> {
         match self.ask(&Request::Describe { targets, secrets }, Some(PATIENCE))? {
             Reply::Described { apps, failed } => Ok((apps, failed)),
-            Reply::Pong { .. } | Reply::List { .. } | Reply::Outcome(_) | Reply::Error(_) => Err(self.astray()),
+            Reply::Pong { .. } | Reply::List { .. } | Reply::Outcome(_) | Reply::Log(_) | Reply::Error(_) => {
+                Err(self.astray())
+            }
         }
     }
 
@@ -225,6 +230,65 @@ impl Client {
         self.change(&Request::Signal { sig, targets })
     }
 
+    /// Output: the lines that are remembered, and what follows. On a connection of its own, so that this one can go on.
+    ///
+    /// # Errors
+    /// As of `ask`. A target that is wrong comes with the end: nothing else comes then.
+    pub fn logs(&self, query: Query) -> Result<Logs, Error> {
+        let mut other = self.anew()?;
+        let first = other.ask(&Request::Logs(query), Some(PATIENCE))?;
+        Ok(Logs { connection: other.connection, first: Some(first) })
+    }
+
+    /// The last lines that the targets wrote, the oldest first; none where nothing is remembered, or nothing collected.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn recent(&self, targets: Vec<Box<str>>, lines: u32) -> Result<Vec<Line>, Error> {
+        let mut logs = self.logs(Query { targets, lines: Some(lines), ..Query::default() })?;
+        let mut found = Vec::new();
+        loop {
+            for told in logs.next(Some(PATIENCE))? {
+                match told {
+                    Told::Event(logs::Event::Line(line)) => found.push(line),
+                    Told::Event(logs::Event::Missed { .. } | logs::Event::Live | logs::Event::Deleted { .. }) => {}
+                    Told::End(_) => return Ok(found),
+                }
+            }
+        }
+    }
+
+    /// Empties the files of the targets, and forgets what is remembered of their output.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn flush(&self, targets: Vec<Box<str>>) -> Result<Outcome, Error> {
+        self.anew()?.change(&Request::Flush { targets })
+    }
+
+    /// Opens all files of output again, as somebody has moved them away.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn reload_logs(&self) -> Result<Outcome, Error> {
+        self.anew()?.change(&Request::ReloadLogs)
+    }
+
+    /// Another connection to the same pm3.
+    fn anew(&self) -> Result<Client, Error> {
+        let (connection, peer) = Connection::open(&self.candidate, self.uid, self.peer_of)?;
+        Ok(Client {
+            connection,
+            peer,
+            address: self.address.clone(),
+            release: self.release.clone(),
+            pid: self.pid,
+            candidate: self.candidate.clone(),
+            uid: self.uid,
+            peer_of: self.peer_of,
+        })
+    }
+
     /// Ends all apps and pm3. When it returns, pm3 has nothing left to do but to exit.
     ///
     /// # Errors
@@ -237,7 +301,9 @@ impl Client {
     fn change(&mut self, request: &Request) -> Result<Outcome, Error> {
         match self.ask(request, None)? {
             Reply::Outcome(outcome) => Ok(outcome),
-            Reply::Pong { .. } | Reply::List { .. } | Reply::Described { .. } | Reply::Error(_) => Err(self.astray()),
+            Reply::Pong { .. } | Reply::List { .. } | Reply::Described { .. } | Reply::Log(_) | Reply::Error(_) => {
+                Err(self.astray())
+            }
         }
     }
 
@@ -264,6 +330,50 @@ impl Client {
 
     fn astray(&self) -> Error {
         Error::Malformed(self.address.clone(), Malformed::Unreadable("an answer to another question".into()))
+    }
+}
+
+/// What [`Logs`] brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Event(logs::Event),
+    /// Nothing follows. What is wrong with the targets is in here.
+    End(Outcome),
+}
+
+/// Output, as it comes.
+#[derive(Debug)]
+pub struct Logs {
+    connection: Connection,
+    /// It came with the connection.
+    first: Option<Reply>,
+}
+
+impl Logs {
+    /// What has come, at least one; waits for it as long as `patience` says, or until the logger is gone.
+    ///
+    /// # Errors
+    /// As of [`Client::ask`].
+    pub fn next(&mut self, patience: Option<Duration>) -> Result<Vec<Told>, Error> {
+        let mut replies: Vec<Reply> = self.first.take().into_iter().collect();
+        if replies.is_empty() {
+            let lost = |error| Error::Lost(self.connection.address.clone(), error);
+            self.connection.stream.set_read_timeout(patience).map_err(lost)?;
+            replies.push(self.connection.receive(patience)?);
+        }
+        while let Some(more) = self.connection.received()? {
+            replies.push(more);
+        }
+        let told = |reply| match reply {
+            Reply::Log(event) => Ok(Told::Event(event)),
+            Reply::Outcome(outcome) => Ok(Told::End(outcome)),
+            Reply::Error(refusal) => Err(Error::Refused(refusal)),
+            Reply::Pong { .. } | Reply::List { .. } | Reply::Described { .. } => Err(Error::Malformed(
+                self.connection.address.clone(),
+                Malformed::Unreadable("an answer to another question".into()),
+            )),
+        };
+        replies.into_iter().map(told).collect()
     }
 }
 
@@ -307,14 +417,20 @@ impl Connection {
         }
     }
 
+    /// A reply that is there already.
+    fn received(&mut self) -> Result<Option<Reply>, Error> {
+        self.reader.next().map_err(|malformed| Error::Malformed(self.address.clone(), malformed))
+    }
+
     fn receive(&mut self, patience: Option<Duration>) -> Result<Reply, Error> {
-        let address = || self.address.clone();
-        let mut chunk = vec![0; 64 << 10];
+        let address = self.address.clone();
+        let address = || address.clone();
+        let mut chunk = Vec::new();
         loop {
-            let next = self.reader.next().map_err(|malformed| Error::Malformed(address(), malformed))?;
-            if let Some(reply) = next {
+            if let Some(reply) = self.received()? {
                 return Ok(reply);
             }
+            chunk.resize(64 << 10, 0);
             let room = self.reader.room().min(chunk.len());
             match self.stream.read(chunk.get_mut(..room).unwrap_or_default()) {
                 Ok(0) => return Err(Error::Lost(address(), io::ErrorKind::UnexpectedEof.into())),

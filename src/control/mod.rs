@@ -16,6 +16,7 @@
 
 pub mod client;
 pub mod codec;
+pub mod logs;
 pub mod place;
 pub mod role;
 
@@ -119,6 +120,18 @@ pub enum Request {
         path: Box<str>,
         at: Mono,
     },
+    /// What apps write; see [`logs`].
+    Logs(logs::Query),
+    /// Empty the files that these apps' output goes to, and forget what is remembered of it. The connection is closed after
+    /// the answer. No target: all.
+    Flush {
+        #[serde(default)]
+        targets: Vec<Box<str>>,
+    },
+    /// Open all those files again under their names, as somebody has moved them away. The connection is closed after the
+    /// answer.
+    #[serde(rename = "reload-logs")]
+    ReloadLogs,
     /// End all apps, then pm3 itself. The answer comes when all are over, just before pm3's exit.
     Quit,
 }
@@ -130,14 +143,18 @@ impl Request {
     /// The right that a client needs to ask this.
     pub fn needs(&self) -> Right {
         match self {
-            Request::Ping | Request::List | Request::Describe { secrets: false, .. } => Right::View,
+            Request::Ping | Request::List | Request::Describe { secrets: false, .. } | Request::Logs(_) => Right::View,
             // Whoever sets an app's environment decides what it runs (LD_PRELOAD).
             Request::Operate { environ: Some(_), .. } => Right::Admin,
             Request::Operate { verb, .. } => match verb {
                 Verb::Start | Verb::Stop | Verb::Restart | Verb::Reload | Verb::Reset | Verb::Watch => Right::Operate,
                 Verb::Delete => Right::Admin,
             },
-            Request::Scale { .. } | Request::Signal { .. } | Request::Changed { .. } => Right::Operate,
+            Request::Scale { .. }
+            | Request::Signal { .. }
+            | Request::Changed { .. }
+            | Request::Flush { .. }
+            | Request::ReloadLogs => Right::Operate,
             Request::Describe { secrets: true, .. } | Request::Apply { .. } | Request::Quit => Right::Admin,
         }
     }
@@ -163,6 +180,8 @@ pub enum Reply {
         failed: Vec<Box<str>>,
     },
     Outcome(Outcome),
+    /// One of many, to [`Request::Logs`].
+    Log(logs::Event),
     Error(Refusal),
 }
 

@@ -8,8 +8,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Reply;
+use super::logs::Query;
 use crate::supervisor::event::{InstanceId, Millis, RunId};
-use crate::supervisor::spec::{LogMode, Output};
+use crate::supervisor::spec::LogMode;
 
 /// Bytes of lines that wait for a role to read them. Room for some hundred of the longest; one that is further behind is
 /// stuck, and is replaced.
@@ -21,13 +22,89 @@ pub const UNREAD_MAX: usize = 1 << 20;
 pub enum Tell {
     /// To every role: do what is left to do and end. Nothing comes after it.
     Finish,
-    /// To the logger: a run's output. With two descriptors, the pipes that its stdout and its stderr are written into.
-    Open(Box<Opened>),
+    /// To the logger: the form of output that has none of its own.
+    Usual { mode: LogMode },
+    /// To the logger: an instance whose output is collected, before its first run, and again when it has changed.
+    Know(Box<Known>),
+    /// To the logger: the instance is gone for good.
+    Forget { id: InstanceId },
+    /// To the logger: a run of an instance that it knows. With two descriptors, the pipes that its stdout and its stderr
+    /// are written into.
+    Open { run: RunId, id: InstanceId, pid: u32 },
     /// To the logger: the run has ended. What is in its pipes belongs to it still, and so does what processes that it
     /// left behind may write; but a line that has no end now will hardly get one.
     Over { run: RunId },
+    /// To the logger: a client asks, and may. With one descriptor, its connection.
+    Serve(Box<Served>),
     /// To the watcher: these apps are watched from now on, and no others.
     Watch { apps: Vec<Watched> },
+}
+
+/// An instance whose output is collected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Known {
+    pub id: InstanceId,
+    /// The app's name.
+    pub app: Box<str>,
+    /// The form that its lines get.
+    pub mode: LogMode,
+    /// In front of each line, in this format (`config::date`).
+    pub date: Option<Box<str>>,
+    /// Bytes of recent lines to remember, of all of the app's instances together.
+    pub memory: u32,
+    /// Where its stdout goes; None: to init's own.
+    pub out: Option<LogFile>,
+    /// The same of its stderr.
+    pub err: Option<LogFile>,
+}
+
+/// A file that output goes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogFile {
+    /// Absolute, and the instance's own where instances do not share it.
+    pub path: Box<str>,
+    /// Whose file it is, by names or numbers; None: init's own user's.
+    pub user: Option<Box<str>>,
+    pub group: Option<Box<str>>,
+    /// It is in pm3's own directory, which is made where it is missing.
+    pub ours: bool,
+}
+
+/// A client that the logger is to serve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    pub ask: Ask,
+    pub of: Targets,
+}
+
+/// What a client asks of the logger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ask {
+    Read(Query),
+    /// Empty files and forget lines.
+    Flush,
+    /// Open files again under their names.
+    Reopen,
+}
+
+/// Whose output is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Targets {
+    /// Everybody's, and later ones' too.
+    pub all: bool,
+    /// All instances of these apps, later ones too.
+    pub apps: Vec<Box<str>>,
+    pub ids: Vec<InstanceId>,
+}
+
+impl Targets {
+    pub fn has(&self, app: &str, id: InstanceId) -> bool {
+        self.all || self.ids.contains(&id) || self.apps.iter().any(|name| **name == *app)
+    }
 }
 
 /// An app that is watched, and what of its files matters.
@@ -43,24 +120,6 @@ pub struct Watched {
     pub delay: Millis,
     /// Its own log files, as configured; those of single instances are named after them.
     pub logs: Box<[Box<str>]>,
-}
-
-/// A run whose output is to be collected.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Opened {
-    pub run: RunId,
-    pub id: InstanceId,
-    /// The app's name.
-    pub app: Box<str>,
-    pub pid: u32,
-    /// The form that the output gets: never `Inherit` and never `None`.
-    pub mode: LogMode,
-    /// Where it goes. Paths are absolute, and an instance's own.
-    pub output: Output,
-    /// Whose files they are: names or numbers; None: init's own user.
-    pub user: Option<Box<str>>,
-    pub group: Option<Box<str>>,
 }
 
 /// A line from init, as a role reads it.

@@ -21,7 +21,7 @@ use super::sample::Pace;
 use super::server::{Places, Server};
 use super::{Engine, SERVER, SIGNALS};
 use crate::config;
-use crate::control::place::Facts;
+use crate::control::place::{self as control, Facts};
 use crate::control::{READY, TAKEN};
 use crate::own_lines;
 use crate::supervisor::Supervisor;
@@ -134,7 +134,11 @@ pub fn init(args: Args) -> u8 {
 
 /// What the supervisor in the background begins with.
 fn empty() -> Spec {
-    let settings = Settings { exit: ExitPolicy::Never, ..Settings::default() };
+    let facts = Facts::new(place::uid(), None, None, |name| std::env::var_os(name));
+    let home = control::home(&facts, || Users::read().by_uid(facts.uid).map(|user| PathBuf::from(&*user.home)));
+    // Its own stdout is nobody's.
+    let log_dir = home.map(|home| home.join("logs").to_string_lossy().into());
+    let settings = Settings { exit: ExitPolicy::Never, log_dir, ..Settings::default() };
     Spec { apps: Vec::new(), settings }
 }
 

@@ -5,9 +5,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::control::Environ;
+use crate::control::role::{Known, LogFile};
 use crate::supervisor::event::{Failure, RunId};
 use crate::supervisor::instance::Instance;
-use crate::supervisor::spec::{AppSpec, LogMode, Output, Rare, Settings, Shell, ShellVariable};
+use crate::supervisor::spec::{AppSpec, LogMode, Rare, Settings, Shell, ShellVariable};
 use crate::sys::fds::Range;
 use crate::sys::spawn::{self, Plan, Stream, c_string};
 use crate::sys::users::Users;
@@ -192,7 +193,7 @@ fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(S
     let otherwise = || match app.launch.output.mode {
         LogMode::None => Stream::Null,
         // What would be collected where there is a logger is not lost where there can be none.
-        LogMode::Inherit | LogMode::Raw | LogMode::Prefix | LogMode::Json => Stream::Inherit,
+        LogMode::Auto | LogMode::Raw | LogMode::Prefix | LogMode::Json | LogMode::Inherit => Stream::Inherit,
     };
     let file = |path: &PathBuf| Ok(Stream::File(c_string(path.as_os_str().as_bytes())?));
     let (out, err) = files(app, instance, settings);
@@ -205,23 +206,39 @@ fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(S
     Ok((stdout, stderr))
 }
 
-/// Where an instance's output goes, with the files that are its own.
-pub(super) fn output(app: &AppSpec, instance: &Instance, settings: &Settings) -> Output {
+/// What the logger has to know of an instance.
+pub(super) fn known(app: &AppSpec, instance: &Instance, settings: &Settings) -> Known {
+    let (output, rare) = (&app.launch.output, app.launch.rare.as_deref());
     let (out, err) = files(app, instance, settings);
-    let text = |path: PathBuf| path.to_string_lossy().into();
-    Output { out: out.map(text), err: err.map(text), ..app.launch.output.clone() }
+    let log_file = |path: Option<PathBuf>, named: bool| {
+        // A file that the app names is its user's; in pm3's own directory they are pm3's.
+        let (user, group) =
+            if named { rare.map(|rare| (rare.user.clone(), rare.group.clone())) } else { None }.unwrap_or_default();
+        path.map(|path| LogFile { path: path.to_string_lossy().into(), user, group, ours: !named })
+    };
+    Known {
+        id: instance.id,
+        app: app.name.clone(),
+        mode: output.mode,
+        date: rare.and_then(|rare| rare.log_date.clone()),
+        memory: rare.and_then(|rare| rare.log_memory).unwrap_or(Rare::LOG_MEMORY),
+        out: log_file(out, output.out.is_some()),
+        err: log_file(err, output.err.is_some()),
+    }
 }
 
 /// The files that stdout and stderr go to, where they go to files.
 pub(super) fn files(app: &AppSpec, instance: &Instance, settings: &Settings) -> (Option<PathBuf>, Option<PathBuf>) {
     let output = &app.launch.output;
-    let file = |path: &str| {
-        let path = Path::new(&*settings.cwd).join(path);
+    let usual = settings.log_dir.as_deref().filter(|_| output.mode.is_collected());
+    let file = |given: &Option<Box<str>>, usual: Option<String>| {
+        let path = Path::new(&*settings.cwd).join(given.as_deref().or(usual.as_deref())?);
         // There is one /dev/null for all.
         let apart = app.instances > 1 && !output.merge && !path.starts_with("/dev");
-        if apart { numbered(&path, instance.id.0) } else { path }
+        Some(if apart { numbered(&path, instance.id.0) } else { path })
     };
-    (output.out.as_deref().map(file), output.err.as_deref().map(file))
+    let name = |ending: &str| usual.map(|dir| format!("{dir}/{}-{ending}.log", app.name));
+    (file(&output.out, name("out")), file(&output.err, name("error")))
 }
 
 /// PM2's name of an instance's own file: `logs/web.log` becomes `logs/web-3.log`.

@@ -29,7 +29,7 @@ use log::{debug, error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::control::role::Watched;
+use crate::control::role::{Ask, Watched};
 use crate::control::{Reply, Request};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{ClientId, End, Event, Failure, Oom, Outcome, RunId, Sig, Wish};
@@ -196,6 +196,7 @@ impl Engine {
         }
         self.drop_drained_pipes();
         self.mind_watched();
+        self.tell_who_is_there();
     }
 
     fn take_signals(&mut self) {
@@ -374,6 +375,12 @@ impl Engine {
                 self.happened(Event::FilesChanged { app, path, at });
                 return self.reply(client, &Reply::Outcome(Outcome::default()));
             }
+            Request::Logs(query) => {
+                let targets = query.targets.clone();
+                return self.hand_to_logger(client, Ask::Read(query), &targets);
+            }
+            Request::Flush { targets } => return self.hand_to_logger(client, Ask::Flush, &targets),
+            Request::ReloadLogs => return self.hand_to_logger(client, Ask::Reopen, &[]),
             Request::Quit => Wish::Quit,
         };
         self.happened(Event::Request { client, wish });

@@ -1,9 +1,9 @@
-//! The pipes that runs write their output into. Init makes two for each start, holds the reading ends until they are
-//! empty and nobody can write any more, and reads none of it: that is the logger's, who gets copies. So a logger that
-//! dies loses what it had read, and nothing else.
+//! Init's share of what becomes of output: it makes the pipes, and tells the logger whose they are.
 //!
-//! The pipes are a run's and not an instance's: then two runs can never share one, whatever processes the first has left
-//! behind, and the end of a pipe is the end of all who could write into it.
+//! Init makes two pipes for each start, holds the reading ends until they are empty and nobody can write any more, and
+//! reads none of it: that is the logger's, who gets copies. So a logger that dies loses what it had read, and nothing
+//! else. The pipes are a run's and not an instance's: then two runs can never share one, whatever processes the first has
+//! left behind, and the end of a pipe is the end of all who could write into it.
 
 use std::os::fd::OwnedFd;
 
@@ -11,8 +11,10 @@ use log::warn;
 
 use super::roles::Role;
 use super::{Engine, launch};
-use crate::control::role::{Opened, Tell};
-use crate::supervisor::event::{Failure, InstanceId, RunId, Stage};
+use crate::control::role::{Ask, Served, Targets, Tell};
+use crate::control::{Problem, Refusal, Reply};
+use crate::supervisor::event::{ClientId, Failure, InstanceId, Outcome, RunId, Stage};
+use crate::supervisor::spec::LogMode;
 use crate::sys::spawn::{Plan, Stream};
 use crate::sys::{errno, fds};
 
@@ -35,10 +37,15 @@ pub(super) struct Ends {
     stderr: OwnedFd,
 }
 
-/// All pipes that may still have something in them.
+/// All pipes that may still have something in them, and what the logger was told.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
     held: Vec<Held>,
+    /// Instances that the logger knows.
+    known: Vec<InstanceId>,
+    /// Changes whenever an instance comes or goes: how many there are, and the sum of their ids, which are never reused.
+    crowd: (usize, u64),
+    usual: LogMode,
 }
 
 /// Makes a run's pipes, and its output go into them.
@@ -46,18 +53,11 @@ pub(super) struct Pipes {
 /// # Errors
 /// There is no descriptor left.
 pub(super) fn lay(plan: &mut Plan) -> Result<Ends, Failure> {
-    let pipe = || {
-        fds::pipe().map_err(|error| {
-            let errno = errno::of(&error);
-            Failure {
-                stage: Stage::Pipe,
-                object: "".into(),
-                errno,
-                why: errno::why(errno),
-                passing: errno::passing(errno),
-            }
-        })
+    let failure = |errno| {
+        let (object, why, passing) = ("".into(), errno::why(errno), errno::passing(errno));
+        Failure { stage: Stage::Pipe, object, errno, why, passing }
     };
+    let pipe = || fds::pipe().map_err(|error| failure(errno::of(&error)));
     let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
     plan.stdout = Stream::Given(out);
     plan.stderr = Stream::Given(err);
@@ -67,10 +67,12 @@ pub(super) fn lay(plan: &mut Plan) -> Result<Ends, Failure> {
 impl Engine {
     /// A run has begun to write into these.
     pub(super) fn hold_pipes(&mut self, ends: Ends, run: RunId, instance: InstanceId, pid: u32) {
-        let Ends { stdout, stderr } = ends;
-        // First, as one that has just been started is told of all that are held.
+        // First, as one that has just been started is told of all that is held.
         self.want(Role::Logger);
+        let Ends { stdout, stderr } = ends;
         self.pipes.held.push(Held { run, instance, pid, stdout, stderr, over: false });
+        // It may have another place or form than at its last start.
+        self.tell_of_instance(instance);
         self.tell_of_pipes(self.pipes.held.len().saturating_sub(1));
     }
 
@@ -86,44 +88,118 @@ impl Engine {
     pub(super) fn drop_drained_pipes(&mut self) {
         let ended = |held: &Held| held.over && [&held.stdout, &held.stderr].into_iter().all(fds::is_drained);
         self.pipes.held.retain(|held| !ended(held));
-        if self.pipes.held.is_empty() {
-            self.pipes.held.shrink_to_fit();
-        }
     }
 
     /// What a logger that has just been started has to know.
     pub(super) fn brief_logger(&mut self) {
         self.drop_drained_pipes();
+        self.pipes.usual = self.usual_mode();
+        self.tell(Role::Logger, &Tell::Usual { mode: self.pipes.usual }, Vec::new());
+        self.pipes.known.clear();
+        let collected = self.supervisor.instances().filter(|(app, _)| app.launch.output.mode.is_collected());
+        for id in collected.map(|(_, one)| one.id).collect::<Vec<_>>() {
+            self.tell_of_instance(id);
+        }
         for at in 0..self.pipes.held.len() {
             self.tell_of_pipes(at);
         }
     }
 
+    /// Tells the logger who has gone for good, and which form is the usual one among so many apps.
+    pub(super) fn tell_who_is_there(&mut self) {
+        if self.pipes.known.is_empty() && self.pipes.held.is_empty() {
+            return;
+        }
+        let crowd = |(count, sum): (usize, u64), id: InstanceId| (count + 1, sum.wrapping_add(id.0.into()));
+        let crowd = self.supervisor.instances().map(|(_, one)| one.id).fold((0, 0), crowd);
+        if std::mem::replace(&mut self.pipes.crowd, crowd) == crowd {
+            return;
+        }
+        let mut there: Vec<InstanceId> = self.supervisor.instances().map(|(_, one)| one.id).collect();
+        there.sort_unstable();
+        let known = std::mem::take(&mut self.pipes.known);
+        let (kept, gone): (Vec<_>, Vec<_>) = known.into_iter().partition(|id| there.binary_search(id).is_ok());
+        self.pipes.known = kept;
+        for id in gone {
+            self.tell(Role::Logger, &Tell::Forget { id }, Vec::new());
+        }
+        let usual = self.usual_mode();
+        if std::mem::replace(&mut self.pipes.usual, usual) != usual {
+            self.tell(Role::Logger, &Tell::Usual { mode: usual }, Vec::new());
+        }
+    }
+
+    /// Where several apps share a place, each line has to say whose it is.
+    fn usual_mode(&self) -> LogMode {
+        let mut apps = self.supervisor.instances().map(|(app, _)| &app.name);
+        let first = apps.next();
+        if apps.any(|name| Some(name) != first) { LogMode::Prefix } else { LogMode::Raw }
+    }
+
+    fn tell_of_instance(&mut self, id: InstanceId) {
+        let Some((app, instance)) = self.supervisor.instance(id) else { return };
+        let known = launch::known(app, instance, self.supervisor.settings());
+        if !self.pipes.known.contains(&id) {
+            self.pipes.known.push(id);
+        }
+        self.tell(Role::Logger, &Tell::Know(Box::new(known)), Vec::new());
+    }
+
     fn tell_of_pipes(&mut self, at: usize) {
-        let Some(held) = self.pipes.held.get(at) else { return };
-        // An instance that is gone takes what was not read of its last words with it.
-        let Some((app, instance)) = self.supervisor.instance(held.instance) else { return };
-        let Held { run, pid, over, .. } = *held;
-        let rare = app.launch.rare.as_deref();
-        let opened = Opened {
-            run,
-            id: instance.id,
-            app: app.name.clone(),
-            pid,
-            mode: app.launch.output.mode,
-            output: launch::output(app, instance, self.supervisor.settings()),
-            user: rare.and_then(|rare| rare.user.clone()),
-            group: rare.and_then(|rare| rare.group.clone()),
-        };
-        let copies = held.stdout.try_clone().and_then(|stdout| Ok(vec![stdout, held.stderr.try_clone()?]));
-        match copies {
+        let Some(Held { run, instance: id, pid, stdout, stderr, over }) = self.pipes.held.get(at) else { return };
+        let (run, id, pid, over) = (*run, *id, *pid, *over);
+        match stdout.try_clone().and_then(|stdout| Ok(vec![stdout, stderr.try_clone()?])) {
             Ok(copies) => {
-                self.tell(Role::Logger, &Tell::Open(Box::new(opened)), copies);
+                self.tell(Role::Logger, &Tell::Open { run, id, pid }, copies);
                 if over {
                     self.tell(Role::Logger, &Tell::Over { run }, Vec::new());
                 }
             }
-            Err(error) => warn!("{}: its output waits: {}", app.name, errno::why(errno::of(&error))),
+            Err(error) => warn!("the output of pid {pid} waits: {}", errno::why(errno::of(&error))),
+        }
+    }
+
+    /// Hands a client over to the logger, if what it asks for makes sense.
+    pub(super) fn hand_to_logger(&mut self, client: ClientId, ask: Ask, targets: &[Box<str>]) {
+        let mut outcome = Outcome::default();
+        let ids = self.supervisor.resolve_all(targets, &mut outcome);
+        let mut of = Targets {
+            all: targets.is_empty() || targets.iter().any(|target| **target == *"all"),
+            ..Targets::default()
+        };
+        for (app, one) in self.supervisor.instances() {
+            let meant = of.all || ids.binary_search(&one.id).is_ok();
+            if !meant || of.apps.contains(&app.name) {
+                continue;
+            }
+            if !app.launch.output.mode.is_collected() {
+                let why = "its output is not collected: its log_mode is inherit or none";
+                outcome.failed.push(format!("{}: {why}", one.who(app)).into());
+            } else if targets.contains(&app.name) {
+                of.apps.push(app.name.clone());
+            } else {
+                of.ids.push(one.id);
+            }
+        }
+        // Of many, those that have no output to show are passed over.
+        if of.all {
+            outcome.failed.clear();
+        }
+        if !outcome.failed.is_empty() {
+            return self.reply(client, &Reply::Outcome(outcome));
+        }
+        self.want(Role::Logger);
+        if !self.roles.is_up(Role::Logger) {
+            let why = if self.can_have_roles() {
+                "the logger is just being replaced"
+            } else {
+                "without /proc output is not collected"
+            };
+            let refusal = Refusal { problem: Problem::Busy, why: why.into(), hint: "try again".into() };
+            return self.reply(client, &Reply::Error(refusal));
+        }
+        if let Some(connection) = self.server.hand_over(client, self.poll.registry()) {
+            self.tell(Role::Logger, &Tell::Serve(Box::new(Served { ask, of })), vec![connection]);
         }
     }
 }

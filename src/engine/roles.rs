@@ -100,6 +100,11 @@ impl Roles {
         self.seats.iter().any(|seat| matches!(seat.state, State::Up { pid: own, .. } if own == pid))
     }
 
+    /// Whether it can be told something.
+    pub(super) fn is_up(&self, role: Role) -> bool {
+        self.seats.iter().any(|seat| seat.role == role && matches!(seat.state, State::Up { .. }))
+    }
+
     /// Whether any has a process.
     pub(super) fn any_up(&self) -> bool {
         self.seats.iter().any(|seat| matches!(seat.state, State::Up { .. }))

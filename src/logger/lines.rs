@@ -19,6 +19,9 @@ pub(super) struct Line<'a> {
     pub(super) is_cut: bool,
 }
 
+/// Is shown lines.
+pub(super) type Seen<'a> = dyn FnMut(Line<'_>) + 'a;
+
 /// Cuts what comes into lines, and keeps what has no end yet.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -32,7 +35,7 @@ impl Splitter {
     }
 
     /// Takes bytes in and gives each line that is complete by now.
-    pub(super) fn feed(&mut self, chunk: &[u8], each: &mut impl FnMut(Line<'_>)) {
+    pub(super) fn feed(&mut self, chunk: &[u8], each: &mut Seen<'_>) {
         let mut rest = chunk;
         while !rest.is_empty() {
             let (line, ends, after) = first_line(rest);
@@ -56,7 +59,7 @@ impl Splitter {
     }
 
     /// Nobody will end the line that has begun.
-    pub(super) fn end(&mut self, each: &mut impl FnMut(Line<'_>)) {
+    pub(super) fn end(&mut self, each: &mut Seen<'_>) {
         if !self.begun.is_empty() {
             each(Line { bytes: &self.begun, is_cut: false });
             // Quiet apps hold no memory.
@@ -64,7 +67,7 @@ impl Splitter {
         }
     }
 
-    fn cut(&mut self, line: &[u8], room: usize, each: &mut impl FnMut(Line<'_>)) {
+    fn cut(&mut self, line: &[u8], room: usize, each: &mut Seen<'_>) {
         self.begun.extend_from_slice(line.get(..room).unwrap_or(line));
         // A character of several bytes goes to the next line as a whole.
         let kept = whole_characters(&self.begun);

@@ -5,11 +5,15 @@
 //! It may be killed at any time. Another one is told the same, and what was in the pipes is still there: at most what
 //! this one had read and not written is lost. It holds no right to change anything.
 //!
-//! `lines` and `source` turn bytes into what is written, `sink` writes it; here is the loop around them. A stream is read
+//! `lines` and `source` turn bytes into what is written, `sink` writes it; `ring` remembers recent lines, `reader` is
+//! somebody who reads `pm3 logs`, and `desk` holds both. Here is the loop around them. A stream is read
 //! only when its place has room, in turn with the others, a piece each; so no app is ahead of the others for long, and
 //! what is held is bounded.
 
+mod desk;
 mod lines;
+mod reader;
+mod ring;
 mod sink;
 mod source;
 mod stamp;
@@ -17,26 +21,31 @@ mod stamp;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::Duration;
 
 use log::{error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::control::role::{Heard, Opened, Tell};
+use crate::control::logs::Stream;
+use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
 use crate::own_lines;
 use crate::role::{Line, News};
-use crate::supervisor::event::Mono;
-use crate::sys::clock;
-use crate::sys::spawn::ids;
+use crate::supervisor::event::{InstanceId, Mono, Outcome, RunId};
+use crate::supervisor::spec::LogMode;
+use crate::sys::spawn::ids::{self, Ids};
+use crate::sys::{append, clock, errno, why};
+use desk::Desk;
 use sink::Sink;
-use source::{Piece, Source, Stream, Whose};
+use source::{Piece, Source, Style, Whose};
 use stamp::Stamp;
 
 const LINE: Token = Token(0);
-/// Sinks are numbered from here, and sources from there.
+/// Sinks are numbered from here, sources and readers from there.
 const SINKS: usize = 1;
 const SOURCES: usize = 1 << 32;
+const READERS: usize = 1 << 48;
 
 const STDOUT: usize = 0;
 const STDERR: usize = 1;
@@ -73,13 +82,15 @@ struct Logger {
     poll: Poll,
     sinks: BTreeMap<usize, Sink>,
     sources: BTreeMap<usize, Source>,
+    desk: Desk,
     next_sink: usize,
     next_source: usize,
     /// The token of the source that was read last.
     turn: usize,
+    style: Style,
     /// Init has told it to finish.
     finishing: bool,
-    /// Init is gone. Apps may write on, and must not be killed by it.
+    /// Init is gone. Apps may write on, and must not be killed by that.
     orphaned: bool,
     chunk: Vec<u8>,
     formed: Vec<u8>,
@@ -89,14 +100,17 @@ impl Logger {
     fn new(line: Line) -> io::Result<Logger> {
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&line.as_raw_fd()), LINE, Interest::READABLE)?;
+        let color = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
         let mut logger = Logger {
             line,
             poll,
             sinks: BTreeMap::new(),
             sources: BTreeMap::new(),
+            desk: Desk::new(READERS),
             next_sink: 0,
             next_source: SOURCES,
             turn: 0,
+            style: Style { usual: LogMode::Raw, width: 0, color },
             finishing: false,
             orphaned: false,
             chunk: vec![0; CHUNK],
@@ -119,6 +133,7 @@ impl Logger {
             for event in &ready {
                 match event.token() {
                     LINE => self.hear()?,
+                    Token(token) if token >= READERS => self.desk.ready(token, self.poll.registry()),
                     Token(token) if token >= SOURCES => {
                         if let Some(source) = self.sources.get_mut(&token) {
                             source.ready = true;
@@ -135,9 +150,14 @@ impl Logger {
                 sink.go_on(now);
             }
             self.move_output(now);
+            let sources = &self.sources;
+            let is_empty = |id| !sources.values().any(|source| source.whose.id == id && source.ready);
+            self.desk.dismiss(self.poll.registry(), is_empty);
+            self.desk.go_on(self.poll.registry());
             let ends = self.finishing || self.orphaned && self.sources.is_empty();
             if ends && !self.has_work() && self.sinks.values().all(Sink::has_room) {
                 self.sinks.values_mut().for_each(Sink::give_up);
+                self.desk.close();
                 return Ok(());
             }
         }
@@ -168,46 +188,64 @@ impl Logger {
                     self.orphaned = true;
                     return self.poll.registry().deregister(&mut SourceFd(&self.line.as_raw_fd()));
                 }
-                News::Heard(Heard::Told(tell)) => match tell {
-                    Tell::Open(opened) => self.open(*opened),
-                    Tell::Over { run } => self.over(|source| source.whose.run == run),
-                    // For another role.
-                    Tell::Watch { .. } => {}
-                    Tell::Finish => {
-                        self.finishing = true;
-                        self.over(|_| true);
-                    }
-                },
+                News::Heard(Heard::Told(tell)) => self.told(tell),
                 // It never asks.
                 News::Heard(Heard::Replied(_)) => {}
             }
         }
     }
 
-    fn open(&mut self, opened: Opened) {
-        let (Some(out), Some(err)) = (self.line.next_fd(), self.line.next_fd()) else {
-            warn!("logger: {}: its pipes did not come with their names", opened.app);
+    fn told(&mut self, tell: Tell) {
+        match tell {
+            Tell::Usual { mode } => {
+                self.style.usual = mode;
+                self.shape();
+            }
+            Tell::Know(known) => self.desk.know(*known),
+            Tell::Forget { id } => self.desk.forget(id),
+            Tell::Open { run, id, pid } => self.open(run, id, pid),
+            Tell::Over { run } => self.over(|source| source.whose.run == run),
+            Tell::Serve(served) => self.serve(*served),
+            // For another role.
+            Tell::Watch { .. } => {}
+            Tell::Finish => {
+                self.finishing = true;
+                self.over(|_| true);
+            }
+        }
+    }
+
+    fn open(&mut self, run: RunId, id: InstanceId, pid: u32) {
+        let (out, err) = (self.line.next_fd(), self.line.next_fd());
+        let (Some(out), Some(err), Some(known)) = (out, err, self.desk.known(id).cloned()) else {
+            warn!("logger: the pipes of pid {pid} came without its name");
             return;
         };
-        for (pipe, stream) in [(out, Stream::Out), (err, Stream::Err)] {
-            let Opened { run, id, pid, mode, .. } = opened;
-            let whose = Whose { run, id, app: opened.app.clone(), pid, stream };
-            let sink = self.sink_for(&opened, stream);
-            let source = Source::new(whose, pipe, mode, sink);
-            let token = self.next_source;
-            let watched =
-                self.poll.registry().register(&mut SourceFd(&source.as_raw_fd()), Token(token), Interest::READABLE);
-            if let Err(error) = watched {
-                warn!("logger: {}: its output cannot be watched: {error}", opened.app);
-                continue;
-            }
-            self.next_source += 1;
-            if let Some(sink) = self.sinks.get_mut(&sink) {
-                sink.users += 1;
-            }
-            self.sources.insert(token, source);
+        let Known { app, mode, date, .. } = &known;
+        for (pipe, stream, file, own) in
+            [(out, Stream::Out, &known.out, STDOUT), (err, Stream::Err, &known.err, STDERR)]
+        {
+            let whose = Whose { run, id, app: app.clone(), pid, stream };
+            // Into a file of its own goes what it writes, unless it wants something else.
+            let mode = if *mode == LogMode::Auto && file.is_some() { LogMode::Raw } else { *mode };
+            let sink = file.as_ref().map_or(own, |file| self.sink_for(app, file));
+            self.add_source(Source::new(whose, pipe, mode, date.clone(), sink));
         }
-        self.align();
+        self.shape();
+    }
+
+    fn add_source(&mut self, source: Source) {
+        let token = Token(self.next_source);
+        let watched = self.poll.registry().register(&mut SourceFd(&source.as_raw_fd()), token, Interest::READABLE);
+        if let Err(error) = watched {
+            warn!("logger: {}: its output cannot be watched: {error}", source.whose.app);
+            return;
+        }
+        if let Some(sink) = self.sinks.get_mut(&source.sink) {
+            sink.users += 1;
+        }
+        self.sources.insert(self.next_source, source);
+        self.next_source += 1;
     }
 
     fn over(&mut self, which: impl Fn(&Source) -> bool) {
@@ -217,23 +255,16 @@ impl Logger {
         }
     }
 
-    /// The sink for a stream, which may have others already.
-    fn sink_for(&mut self, opened: &Opened, stream: Stream) -> usize {
-        let (path, own) = match stream {
-            Stream::Out => (&opened.output.out, STDOUT),
-            Stream::Err => (&opened.output.err, STDERR),
-        };
-        let Some(path) = path else { return own };
-        if let Some((token, _)) = self.sinks.iter().skip(2).find(|(_, sink)| sink.name == *path) {
+    /// The sink for a file, which may have others already.
+    fn sink_for(&mut self, app: &str, file: &LogFile) -> usize {
+        if let Some((token, _)) = self.sinks.range(2..).find(|(_, sink)| sink.name == file.path) {
             return *token;
         }
-        match ids::resolve(opened.user.as_deref(), opened.group.as_deref()) {
-            Ok(ids) => self.add_sink(Sink::file(path, ids)),
-            Err(failure) => {
-                warn!("logger: {}: {failure}", opened.app);
-                own
-            }
-        }
+        let ids = ids_of(file).unwrap_or_else(|why| {
+            warn!("logger: {app}: {why}");
+            Ids::default()
+        });
+        self.add_sink(Sink::file(&file.path, ids, file.ours))
     }
 
     fn add_sink(&mut self, sink: Sink) -> usize {
@@ -247,10 +278,50 @@ impl Logger {
         token
     }
 
-    /// Gives every prefix the same width.
-    fn align(&mut self) {
-        let width = self.sources.values().map(|source| source.name().chars().count()).max().unwrap_or(0);
-        self.sources.values_mut().for_each(|source| source.align(width));
+    /// Gives all lines their form, and all prefixes the same width.
+    fn shape(&mut self) {
+        self.style.width = self.sources.values().map(|source| source.name().chars().count()).max().unwrap_or(0);
+        let terminals: Vec<usize> =
+            self.sinks.iter().filter(|(_, sink)| sink.is_terminal()).map(|(token, _)| *token).collect();
+        for source in self.sources.values_mut() {
+            source.shape(self.style, terminals.contains(&source.sink));
+        }
+    }
+
+    fn serve(&mut self, served: Served) {
+        let Some(connection) = self.line.next_fd() else {
+            warn!("logger: a client came without its connection");
+            return;
+        };
+        let Served { ask, of } = served;
+        match ask {
+            Ask::Read(query) => self.desk.serve(connection, query, of, self.poll.registry()),
+            Ask::Flush => Desk::answer(connection, self.flush(&of)),
+            Ask::Reopen => {
+                self.sinks.values_mut().for_each(Sink::reopen);
+                Desk::answer(connection, Outcome { done: vec!["all".into()], ..Outcome::default() });
+            }
+        }
+    }
+
+    /// Empties the files of these instances, and forgets what they wrote.
+    fn flush(&mut self, of: &Targets) -> Outcome {
+        let mut outcome = Outcome::default();
+        for known in self.desk.meant(of) {
+            for file in [&known.out, &known.err].into_iter().flatten() {
+                let emptied = ids_of(file).and_then(|ids| {
+                    append::empty(Path::new(&*file.path), &ids).map_err(|error| why(errno::of(&error)).into_string())
+                });
+                if let Err(why) = emptied {
+                    outcome.failed.push(format!("{}: {}: {why}", known.app, file.path).into());
+                }
+            }
+            if !outcome.done.contains(&known.app) {
+                outcome.done.push(known.app.clone());
+            }
+        }
+        self.desk.clear(of);
+        outcome
     }
 
     /// Moves a piece of each stream that has something.
@@ -275,20 +346,23 @@ impl Logger {
         }
         self.formed.clear();
         let piece = source.read(&mut self.chunk);
-        let time = Stamp::now();
+        let (time, out) = (Stamp::now(), &mut self.formed);
+        let Whose { id, app, stream, .. } = &source.whose;
+        let mut seen = self.desk.take(app, *id, *stream, time.unix_ms);
         match piece {
             Piece::Some(count) => {
                 let chunk = self.chunk.get(..count).unwrap_or_default();
-                source.form(chunk, sink.users == 1, &time, &mut self.formed);
+                source.form(chunk, sink.users == 1, &time, out, &mut seen);
             }
             Piece::Empty => {
                 source.ready = false;
                 if std::mem::take(&mut source.over) {
-                    source.form_end(&time, &mut self.formed);
+                    source.form_end(&time, out, &mut seen);
                 }
             }
-            Piece::End => source.form_end(&time, &mut self.formed),
+            Piece::End => source.form_end(&time, out, &mut seen),
         }
+        drop(seen);
         sink.take(token, &self.formed, now);
         if piece == Piece::End {
             self.close(token);
@@ -306,4 +380,9 @@ impl Logger {
             }
         }
     }
+}
+
+/// As whom a file is opened.
+fn ids_of(file: &LogFile) -> Result<Ids, String> {
+    ids::resolve(file.user.as_deref(), file.group.as_deref()).map_err(|failure| failure.to_string())
 }

@@ -3,9 +3,10 @@
 //! pipe. But a place that has taken nothing for a while is stuck, and nobody waits for that: what is for it is dropped and
 //! counted, until it takes something again, and then the count is told.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::sys::{append, errno, why};
 
 /// A place that has taken nothing for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// Of pm3's own directory of log files: what apps write is not everybody's business.
+const DIRECTORY_MODE: u32 = 0o750;
 
 #[derive(Debug)]
 enum Way {
@@ -34,6 +38,7 @@ pub(super) struct Sink {
     pub(super) name: Box<str>,
     /// As whom a file is opened.
     ids: Ids,
+    ours: bool,
     way: Way,
     /// Taken over and not written yet, from `written` on.
     kept: Vec<u8>,
@@ -67,15 +72,16 @@ impl Sink {
     }
 
     /// A file of the user with these ids, that is appended to. Where it cannot be opened, that is told, and tried again
-    /// with everything that is to be written.
-    pub(super) fn file(path: &str, ids: Ids) -> Sink {
-        Sink::new(path, Way::Closed, ids)
+    /// with everything that is to be written. `ours`: its directory is pm3's, and is made where it is missing.
+    pub(super) fn file(path: &str, ids: Ids, ours: bool) -> Sink {
+        Sink { ours, ..Sink::new(path, Way::Closed, ids) }
     }
 
     fn new(name: &str, way: Way, ids: Ids) -> Sink {
         Sink {
             name: name.into(),
             ids,
+            ours: false,
             way,
             kept: Vec::new(),
             written: 0,
@@ -93,6 +99,20 @@ impl Sink {
         match &self.way {
             Way::Out(out) => Some(out.as_raw_fd()),
             Way::File(_) | Way::Closed => None,
+        }
+    }
+
+    pub(super) fn is_terminal(&self) -> bool {
+        match &self.way {
+            Way::Out(out) => out.is_terminal(),
+            Way::File(_) | Way::Closed => false,
+        }
+    }
+
+    /// Lets go of a file, so that it is opened anew, under its name.
+    pub(super) fn reopen(&mut self) {
+        if matches!(self.way, Way::File(_)) {
+            self.way = Way::Closed;
         }
     }
 
@@ -202,7 +222,11 @@ impl Sink {
 
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if matches!(self.way, Way::Closed) {
-            self.way = Way::File(append::open(Path::new(&*self.name), &self.ids)?);
+            let path = Path::new(&*self.name);
+            if let Some(directory) = path.parent().filter(|_| self.ours) {
+                DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+            }
+            self.way = Way::File(append::open(path, &self.ids)?);
         }
         match &mut self.way {
             Way::Out(out) => out.offer(bytes),

@@ -5,28 +5,18 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::lines::{self, Line, Splitter};
+use super::lines::{self, Line, Seen, Splitter};
 use super::stamp::Stamp;
+use crate::control::logs::Stream;
 use crate::supervisor::event::{InstanceId, RunId};
 use crate::supervisor::spec::LogMode;
 
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
-    Out,
-    Err,
-}
+/// Colours of the two streams in a prefix, as PM2's.
+const GREEN: &str = "\x1b[32m";
+const RED: &str = "\x1b[31m";
+const PLAIN: &str = "\x1b[0m";
 
-impl Stream {
-    fn word(self) -> &'static str {
-        match self {
-            Stream::Out => "stdout",
-            Stream::Err => "stderr",
-        }
-    }
-}
-
-/// Whose line it is.
+/// Whose output it is.
 #[derive(Debug)]
 pub(super) struct Whose {
     pub(super) run: RunId,
@@ -34,6 +24,26 @@ pub(super) struct Whose {
     pub(super) app: Box<str>,
     pub(super) pid: u32,
     pub(super) stream: Stream,
+}
+
+/// What all prefixes have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Style {
+    /// The form of output that has none of its own.
+    pub(super) usual: LogMode,
+    /// Characters of the longest name.
+    pub(super) width: usize,
+    /// In colour, where that can be seen.
+    pub(super) color: bool,
+}
+
+/// The form of a line, with what stands in front of it.
+#[derive(Debug)]
+enum Form {
+    Raw,
+    Prefix(Vec<u8>),
+    /// What a JSON line says before the message.
+    Json(Vec<u8>),
 }
 
 /// One stream of one run.
@@ -44,9 +54,10 @@ pub(super) struct Source {
     splitter: Splitter,
     /// How much of the line that has begun is written already.
     passed: usize,
+    /// As the app wants it.
     mode: LogMode,
-    /// In front of each line, or of a JSON line's message.
-    prefix: Vec<u8>,
+    date: Option<Box<str>>,
+    form: Form,
     /// The sink that it goes to.
     pub(super) sink: usize,
     /// There may be something to read.
@@ -73,18 +84,15 @@ impl AsRawFd for Source {
 }
 
 impl Source {
-    pub(super) fn new(whose: Whose, pipe: OwnedFd, mode: LogMode, sink: usize) -> Source {
-        let prefix = match mode {
-            LogMode::Json => lines::json_head(&whose.app, whose.id.0, whose.pid, whose.stream.word()),
-            LogMode::Raw | LogMode::Prefix | LogMode::Inherit | LogMode::None => Vec::new(),
-        };
+    pub(super) fn new(whose: Whose, pipe: OwnedFd, mode: LogMode, date: Option<Box<str>>, sink: usize) -> Source {
         Source {
             whose,
             pipe: pipe.into(),
             splitter: Splitter::default(),
             passed: 0,
             mode,
-            prefix,
+            date,
+            form: Form::Raw,
             sink,
             ready: true,
             over: false,
@@ -104,54 +112,75 @@ impl Source {
         }
     }
 
-    /// Makes its prefix, if it has one, this wide.
-    pub(super) fn align(&mut self, width: usize) {
-        if self.mode == LogMode::Prefix {
-            self.prefix = format!("{:<width$} | ", self.name()).into_bytes();
-        }
-    }
-
     /// Its name in a prefix.
     pub(super) fn name(&self) -> String {
         format!("{}|{}", self.whose.id, self.whose.app)
     }
 
-    /// Appends to `out` what is to be written of these bytes. `alone`: nobody else writes to the same place, so what is to
-    /// be passed on as it is need not wait for the end of its line.
-    pub(super) fn form(&mut self, chunk: &[u8], alone: bool, time: &Stamp, out: &mut Vec<u8>) {
-        let Source { splitter, passed, mode, prefix, .. } = self;
-        if *mode == LogMode::Raw && alone {
-            out.extend_from_slice(splitter.begun().get(*passed..).unwrap_or_default());
-            out.extend_from_slice(chunk);
-            splitter.feed(chunk, &mut |_| {});
-            *passed = splitter.begun().len();
-            return;
-        }
-        splitter.feed(chunk, &mut |line| write(out, *mode, prefix, time, line, passed));
+    /// Gives its lines their form. `color`: the place that they go to shows colours.
+    pub(super) fn shape(&mut self, style: Style, color: bool) {
+        let mode = if self.mode == LogMode::Auto { style.usual } else { self.mode };
+        self.form = match mode {
+            LogMode::Prefix => {
+                let name = format!("{:<width$} | ", self.name(), width = style.width);
+                let start = if self.whose.stream == Stream::Out { GREEN } else { RED };
+                let colored = style.color && color;
+                Form::Prefix(if colored { format!("{start}{name}{PLAIN}") } else { name }.into_bytes())
+            }
+            LogMode::Json => {
+                let Whose { id, app, pid, stream, .. } = &self.whose;
+                Form::Json(lines::json_head(app, id.0, *pid, stream.word()))
+            }
+            LogMode::Auto | LogMode::Raw | LogMode::Inherit | LogMode::None => Form::Raw,
+        };
     }
 
-    /// As `form`, of the line that nobody will end. What was passed on as it is stays so.
-    pub(super) fn form_end(&mut self, time: &Stamp, out: &mut Vec<u8>) {
-        let Source { splitter, passed, mode, prefix, .. } = self;
-        if *passed > 0 && *passed == splitter.begun().len() {
-            *splitter = Splitter::default();
-            *passed = 0;
+    /// Appends to `out` what is to be written of these bytes, and shows each whole line to `seen`. `alone`: nobody else
+    /// writes to the same place, so what is to be passed on as it is need not wait for the end of its line.
+    pub(super) fn form(&mut self, chunk: &[u8], alone: bool, time: &Stamp, out: &mut Vec<u8>, seen: &mut Seen<'_>) {
+        if matches!(self.form, Form::Raw) && self.date.is_none() && alone {
+            out.extend_from_slice(self.splitter.begun().get(self.passed..).unwrap_or_default());
+            out.extend_from_slice(chunk);
+            self.splitter.feed(chunk, seen);
+            self.passed = self.splitter.begun().len();
+            return;
         }
-        splitter.end(&mut |line| write(out, *mode, prefix, time, line, passed));
+        let Source { splitter, passed, form, date, .. } = self;
+        let date = date.as_deref().map(|format| time.dated(format)).unwrap_or_default();
+        splitter.feed(chunk, &mut |line| {
+            seen(line);
+            write(out, form, &date, time, line, std::mem::take(passed));
+        });
+    }
+
+    /// As `form`, of the line that nobody will end.
+    pub(super) fn form_end(&mut self, time: &Stamp, out: &mut Vec<u8>, seen: &mut Seen<'_>) {
+        let Source { splitter, passed, form, date, .. } = self;
+        let date = date.as_deref().map(|format| time.dated(format)).unwrap_or_default();
+        // What was passed on as it is stays so: without an end.
+        let is_written = *passed > 0 && *passed == splitter.begun().len();
+        splitter.end(&mut |line| {
+            seen(line);
+            if !is_written {
+                write(out, form, &date, time, line, std::mem::take(passed));
+            }
+        });
+        *passed = 0;
     }
 }
 
-fn write(out: &mut Vec<u8>, mode: LogMode, prefix: &[u8], time: &Stamp, line: Line<'_>, passed: &mut usize) {
-    match mode {
-        LogMode::Raw | LogMode::Inherit | LogMode::None => {
-            let new = line.bytes.get(std::mem::take(passed)..).unwrap_or_default();
-            out.extend_from_slice(new);
+/// `passed`: so much of the line has been written already, as it is.
+fn write(out: &mut Vec<u8>, form: &Form, date: &str, time: &Stamp, line: Line<'_>, passed: usize) {
+    match form {
+        Form::Raw if passed > 0 || date.is_empty() => {
+            out.extend_from_slice(line.bytes.get(passed..).unwrap_or_default());
             // What is too long for a line goes on as it was.
             if !line.is_cut {
                 out.push(b'\n');
             }
         }
-        LogMode::Prefix => lines::plain(out, prefix, b"", line),
-        LogMode::Json => lines::json(out, time.iso().as_bytes(), prefix, line),
+        Form::Raw => lines::plain(out, b"", date.as_bytes(), line),
+        Form::Prefix(prefix) => lines::plain(out, prefix, date.as_bytes(), line),
+        Form::Json(head) => lines::json(out, time.iso().as_bytes(), head, line),
     }
 }

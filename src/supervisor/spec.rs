@@ -47,6 +47,9 @@ pub struct Settings {
     pub log_level: Option<Box<str>>,
     /// A file that gets the reason of the exit, as Kubernetes' `/dev/termination-log`.
     pub termination_log: Option<Box<str>>,
+    /// Where output that is collected goes that has no file: `NAME-out.log` and `NAME-error.log` in this directory; None: to
+    /// pm3's own stdout and stderr.
+    pub log_dir: Option<Box<str>>,
     /// The directory that relative paths start from: where pm3 was started.
     pub cwd: Box<str>,
 }
@@ -73,6 +76,7 @@ impl Default for Settings {
             control_right: Right::default(),
             log_level: None,
             termination_log: None,
+            log_dir: None,
             cwd: "/".into(),
         }
     }
@@ -298,10 +302,19 @@ pub struct Rare {
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
     pub no_new_privs: Option<bool>,
+    /// In front of each line of output, in this format (`config::date`).
+    pub log_date: Option<Box<str>>,
+    /// Bytes of recent output that are remembered; None: [`Rare::LOG_MEMORY`].
+    pub log_memory: Option<u32>,
     pub limits: Box<[Limit]>,
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.
     pub filter_env: Box<[Box<str>]>,
+}
+
+impl Rare {
+    /// Some hundred lines: a screen or ten.
+    pub const LOG_MEMORY: u32 = 64 << 10;
 }
 
 /// One resource limit (setrlimit(2)).
@@ -349,17 +362,19 @@ pub struct Output {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogMode {
-    /// The app holds pm3's own stdout and stderr.
+    /// `Raw` into a file; else `Raw` where there is one app, and `Prefix` where there are several.
     #[default]
-    Inherit,
-    /// Nobody reads it: /dev/null.
-    None,
+    Auto,
     /// The logger passes it on as it is.
     Raw,
     /// The logger puts `id|name |` in front of each line.
     Prefix,
     /// The logger makes a JSON object of each line.
     Json,
+    /// The app holds pm3's own stdout and stderr, or its files, itself.
+    Inherit,
+    /// Nobody reads it: /dev/null, where there is no file.
+    None,
 }
 
 impl LogMode {
@@ -367,7 +382,7 @@ impl LogMode {
     pub fn is_collected(self) -> bool {
         match self {
             LogMode::Inherit | LogMode::None => false,
-            LogMode::Raw | LogMode::Prefix | LogMode::Json => true,
+            LogMode::Auto | LogMode::Raw | LogMode::Prefix | LogMode::Json => true,
         }
     }
 }

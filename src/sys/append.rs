@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setfsgid, setfsuid, setgroups};
@@ -29,6 +30,20 @@ pub fn open(path: &Path, ids: &Ids) -> io::Result<File> {
         | OFlag::O_NONBLOCK;
     let opened = with_rights_of(ids, || nix::fcntl::open(path.as_c_str(), flags, Mode::from_bits_truncate(0o640)));
     Ok(File::from(opened?))
+}
+
+/// Empties a file, as these ids; one that is not there is as good as empty.
+///
+/// # Errors
+/// From open(2), as of [`open`].
+pub fn empty(path: &Path, ids: &Ids) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    match with_rights_of(ids, || nix::fcntl::open(path.as_c_str(), flags, Mode::empty())) {
+        Ok(_) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Does something about files as these ids, which no other call of this process is made with (setfsuid(2)). Who may not

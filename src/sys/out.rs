@@ -50,6 +50,10 @@ impl Out {
         Ok(self.0.offer(bytes)?)
     }
 
+    pub fn is_terminal(&self) -> bool {
+        nix::unistd::isatty(self.0.fd()).unwrap_or(false)
+    }
+
     /// Writes as much as is taken, and says how much that was. What went wrong is passed over.
     pub fn give(&self, bytes: &[u8]) -> usize {
         self.0.give(bytes)

@@ -120,7 +120,14 @@ impl Watcher {
                 News::Heard(Heard::Told(Tell::Watch { apps })) => self.watch(apps),
                 News::Heard(Heard::Told(Tell::Finish)) | News::End => return Ok(false),
                 // For other roles.
-                News::Heard(Heard::Told(Tell::Open(_) | Tell::Over { .. })) => {}
+                News::Heard(Heard::Told(
+                    Tell::Usual { .. }
+                    | Tell::Know(_)
+                    | Tell::Forget { .. }
+                    | Tell::Open { .. }
+                    | Tell::Over { .. }
+                    | Tell::Serve(_),
+                )) => {}
                 News::Heard(Heard::Replied(_)) => self.asking = false,
                 News::Pause => return Ok(true),
             }

@@ -73,6 +73,12 @@ impl Ns {
         self
     }
 
+    /// With this variable, unless it is given with [`env`](Ns::env).
+    pub fn usually(mut self, name: &str, value: &str) -> Ns {
+        self.envs.insert(0, (name.to_owned(), Some(value.to_owned())));
+        self
+    }
+
     /// Without this variable.
     pub fn without(mut self, name: &str) -> Ns {
         self.envs.push((name.to_owned(), None));

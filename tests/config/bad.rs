@@ -130,11 +130,11 @@ fn keys_that_do_not_go_together() {
         # script = 'a', log_file = 'b', out_file = 'c'
         a: log_file = 'b': out_file or error_file is set too; in this version each stream has one destination: log_file for both, or the other two
         # script = 'a', log_file = '/dev/stdout'
-        a: log_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own, with log_mode = "inherit"
+        a: log_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
         # script = 'a', error_file = '/dev/stdout', out_file = '/dev/stdout'
-        a: error_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own, with log_mode = "inherit"
+        a: error_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
         # script = 'a', out_file = '/dev/stdout', log_mode = 'none'
-        a: out_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own, with log_mode = "inherit"
+        a: out_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
         # script = 'a', increment_var = 'HOME'
         a: increment_var = 'HOME': the value of HOME is not a number that could grow
         # script = 'a', increment_var = 'PORT', args = '-p $PORT'

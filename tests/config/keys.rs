@@ -52,6 +52,9 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("main", "true", "'maybe'"),
     ("exit_on_error", "true", "1"),
     ("log_mode", "'none'", "'jsn'"),
+    ("log_date_format", "'YYYY'", "'yyyy'"),
+    ("time", "true", "'HH:mm'"),
+    ("log_memory", "'1M'", "'1T'"),
     ("out_file", "'x'", "['x']"),
     ("error_file", "'x'", "true"),
     ("log_file", "'x'", "{}"),
@@ -72,6 +75,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("control_group", "'ops'", "'o p s'"),
     ("control_right", "'operate'", "'admin'"),
     ("log_level", "'debug'", "'inf'"),
+    ("log_dir", "'/x'", "2"),
     ("termination_log", "'/x'", "false"),
 ];
 
@@ -164,7 +168,10 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: treekill = 0: expected true or false
         f:3:1: a: main = 'maybe': expected true or false
         f:3:1: a: exit_on_error = 1: expected true or false
-        f:3:1: a: log_mode = 'jsn': expected raw, prefix, json, inherit or none, did you mean json?
+        f:3:1: a: log_mode = 'jsn': expected auto, raw, prefix, json, inherit or none, did you mean json?
+        f:3:1: a: log_date_format = 'yyyy': y means nothing in a date; there is YYYY YY MMMM MMM MM M DD D dddd ddd HH H hh h mm m ss s SSS SS S A a ZZ Z X x, and [text]
+        f:3:1: a: time = 'HH:mm': expected true or false
+        f:3:1: a: log_memory = '1T': expected a size up to 64M: bytes, or text as "64K"; 0 for nothing
         f:3:1: a: out_file = ['x']: expected a path
         f:3:1: a: error_file = true: expected a path
         f:3:1: a: log_file: expected a path
@@ -187,6 +194,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:8:1: pm3: control_group = 'o p s': expected a name or a number
         f:8:1: pm3: control_right = 'admin': expected view or operate
         f:8:1: pm3: log_level = 'inf': expected off, error, warn, info, debug or trace, did you mean info?
+        f:8:1: pm3: log_dir = 2: expected a path
         f:8:1: pm3: termination_log = false: expected a path
     "#]].assert_eq(&all);
 }

@@ -172,6 +172,8 @@ impl Maker {
             oom_score_adj: self.maybe(|maker| maker.one(&[-1000, 0, 1000])),
             no_new_privs: self.maybe(Maker::chance),
             limits,
+            log_date: self.maybe(|_| "HH:mm [$x]".into()),
+            log_memory: self.maybe(|maker| maker.one(&[0, 1 << 20])),
             filter_env: if self.chance() { ["".into()].into() } else { self.texts(0) },
         }
     }
@@ -203,7 +205,7 @@ fn what_is_written_is_read_as_it_was() {
     let keys =
         keys.filter_map(|line| Some(line.strip_prefix("  ")?.split_once(" = ")?.0)).filter(|key| !key.contains(' '));
     let never: Vec<&str> = keys.filter(|key| !seen.contains(*key)).collect();
-    expect!["append_env_to_name env_<profile> env_file port exec_mode log_file"].assert_eq(&never.join(" "));
+    expect!["append_env_to_name env_<profile> env_file port exec_mode time log_file"].assert_eq(&never.join(" "));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use pm3::control::client::Client;
 use pm3::control::{Count, Described, Environ, MASKED};
 use pm3::supervisor::event::{Outcome, Sig, Verb};
-use pm3::supervisor::spec::{AppSpec, Launch};
+use pm3::supervisor::spec::{AppSpec, Launch, LogMode, Output};
 
 use crate::common::{ROLE, this_binary};
 use crate::real::Init;
@@ -15,6 +15,7 @@ fn entry(name: &str, words: &[&str]) -> AppSpec {
         script: this_binary().into(),
         args: ["app"].iter().chain(words).map(|word| (*word).into()).collect(),
         env: [(ROLE.into(), "1".into())].into(),
+        output: Output { mode: LogMode::Inherit, ..Output::default() },
         ..Launch::default()
     };
     AppSpec { name: name.into(), launch, ..AppSpec::default() }

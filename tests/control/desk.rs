@@ -167,9 +167,13 @@ fn answer(mut poll: Poll, mut server: Server, rows: &[Row], tell: &Sender<Incomi
                     Reply::Outcome(Outcome { done, ..Outcome::default() })
                 }
                 Request::Describe { targets, .. } => Reply::Described { apps: Vec::new(), failed: targets.clone() },
-                Request::Scale { .. } | Request::Signal { .. } | Request::Changed { .. } | Request::Quit => {
-                    Reply::Outcome(Outcome::default())
-                }
+                Request::Scale { .. }
+                | Request::Signal { .. }
+                | Request::Changed { .. }
+                | Request::Logs(_)
+                | Request::Flush { .. }
+                | Request::ReloadLogs
+                | Request::Quit => Reply::Outcome(Outcome::default()),
             };
             server.reply(*client, &reply, poll.registry());
         }

@@ -155,7 +155,7 @@ fn bare(scratch: &Scratch) -> Command {
     for name in ["PM3_HOME", "PM3_CONFIG", "PM3_LOG", "RUST_LOG", "XDG_RUNTIME_DIR"] {
         command.env_remove(name);
     }
-    command.env("HOME", scratch.path(""));
+    command.env("HOME", scratch.path("")).env("PM3_LOG_MODE", "inherit");
     command
 }
 
@@ -323,7 +323,7 @@ fn pid_1_is_found_from_inside_and_asked_by_nobody_from_outside() {
     std::fs::write(&file, plan).unwrap();
     let socket = scratch.path("socket");
     let words = [PM3, "init", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
-    let mut pm3 = Ns::pid1().env("HOME", "/none").start(&words);
+    let mut pm3 = Ns::pid1().env("HOME", "/none").env("PM3_LOG_MODE", "inherit").start(&words);
     let pong = pm3.line();
     let start = format!("pong from pm3 {}, pid 1, at @pm3/", env!("CARGO_PKG_VERSION"));
     assert!(pong.starts_with(&start), "{pong}");

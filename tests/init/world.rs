@@ -76,6 +76,8 @@ impl World {
     /// `pm3 init` with these words alone.
     pub(crate) fn boot_from(&self, ns: Ns, words: &[&str]) -> Init {
         let ns = ns.env("PM3_HOME", self.dir.to_str().unwrap());
+        // What apps say is read as they say it; the logger has tests of its own.
+        let ns = ns.usually("PM3_LOG_MODE", "inherit");
         let ns = ns.unless_given(&["PM3_LOG", "RUST_LOG", "PORT", "WEB_CONCURRENCY"]);
         // A copy that others can execute is taken where there is one.
         let copy = self.path("pm3");

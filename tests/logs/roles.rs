@@ -80,7 +80,7 @@ fn what_everybody_gets_does_not_end_it() {
 }
 
 /// The pids of pm3's roles, inside.
-fn roles(proc: &crate::common::ns::Proc) -> Vec<String> {
+pub(crate) fn roles(proc: &crate::common::ns::Proc) -> Vec<String> {
     let script =
         "for pid in /proc/[0-9]*; do read -r name < $pid/comm && case $name in pm3-*) echo ${pid#/proc/};; esac; done";
     let (_, lines, _) = proc.inside(&["/bin/sh", "-c", script], &[]);

@@ -14,7 +14,8 @@ fn entry(name: &str, words: &[&str], more: &str) -> String {
 fn start<'a>(rig: &'a Rig, options: &[&str], file: &str) -> Container<'a> {
     let path = rig.file(file);
     let mount = format!("{path}:/etc/pm3.toml:ro");
-    rig.run(&[&["--volume", &mount], options].concat(), &[])
+    // Through the logger, as is usual, but without names.
+    rig.run(&[&["--volume", &mount, "--env", "PM3_LOG_MODE=raw"], options].concat(), &[])
 }
 
 #[test]

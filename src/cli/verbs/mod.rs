@@ -6,10 +6,12 @@ mod check;
 mod completion;
 mod ecosystem;
 mod env;
+mod flush;
 mod jlist;
 mod kill;
 mod later;
 pub(super) mod list;
+mod logs;
 mod operate;
 mod pid;
 mod ping;
@@ -52,6 +54,9 @@ pub(super) enum Verb {
     #[command(name = "startOrReload")]
     StartOrReload(start::OrReload),
     Kill(kill::Args),
+    Logs(logs::Args),
+    Flush(flush::Flush),
+    ReloadLogs(flush::ReloadLogs),
     Ping(ping::Args),
     Monit(later::Monit),
     Web(later::Web),
@@ -98,6 +103,9 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Performed {
         Verb::Id(args) => pid::ids(&args, context),
         Verb::Jlist(jlist::Jlist { secrets }) => jlist::run(secrets, jlist::Form::Line, context),
         Verb::Prettylist(jlist::Prettylist { secrets }) => jlist::run(secrets, jlist::Form::Pretty, context),
+        Verb::Logs(args) => logs::run(&args, context),
+        Verb::Flush(args) => flush::flush(&args, context),
+        Verb::ReloadLogs(args) => flush::reload_logs(&args, context),
         Verb::Ping(args) => ping::run(&args, context),
         Verb::Check(args) => check::run(args),
         Verb::Watch(args) => watch::run(&args, context),

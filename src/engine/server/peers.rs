@@ -4,12 +4,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use mio::Registry;
 use mio::net::UnixStream;
 
-use super::{Client, Server};
+use super::{Client, Phase, Server};
 use crate::control::role::UNREAD_MAX;
 use crate::supervisor::event::ClientId;
 use crate::supervisor::spec::Right;
@@ -42,6 +42,15 @@ impl Server {
         peer.unread.extend_from_slice(line);
         // What is not taken goes out when the socket is writable: an event is asked for from the start.
         peer.flush().is_ok()
+    }
+
+    /// Lets a client go that is owed a reply: its connection, for somebody else to answer.
+    pub(in crate::engine) fn hand_over(&mut self, client: ClientId, registry: &Registry) -> Option<OwnedFd> {
+        let asker = self.clients.iter().find(|one| one.id == client && one.phase == Phase::Waiting && !one.is_role)?;
+        // What was sent to it before goes out before.
+        let connection = asker.stream.as_fd().try_clone_to_owned().ok().filter(|_| asker.unread.is_empty());
+        self.remove(client, registry, &mut Vec::new());
+        connection
     }
 
     /// Closes a role's connection.

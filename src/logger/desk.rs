@@ -1,0 +1,203 @@
+//! What is remembered, and who reads: the apps with their recent lines, and the clients that init has handed over. Nothing
+//! here reads pipes or writes files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::lines::Line;
+use super::reader::Reader;
+use super::ring::{Recent, Ring};
+use crate::control::logs::{self, Event, Query, Stream};
+use crate::control::role::{Known, Targets};
+use crate::control::{Problem, Refusal};
+use crate::supervisor::event::{InstanceId, Outcome};
+
+/// Clients at once. Each is somebody at a terminal, or something that ships logs.
+const READERS_MAX: usize = 64;
+
+/// All that is known of apps and readers.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// By id.
+    instances: BTreeMap<InstanceId, Known>,
+    /// Instances that are gone; what is in their pipes comes first.
+    going: BTreeSet<InstanceId>,
+    /// By the app's name.
+    rings: BTreeMap<Box<str>, Ring>,
+    /// By token.
+    readers: BTreeMap<usize, Reader>,
+    next_reader: usize,
+}
+
+impl Desk {
+    /// All tokens from `first` on are the readers'.
+    pub(super) fn new(first: usize) -> Desk {
+        let (instances, going) = (BTreeMap::new(), BTreeSet::new());
+        Desk { instances, going, rings: BTreeMap::new(), readers: BTreeMap::new(), next_reader: first }
+    }
+
+    /// An instance is there, or has changed.
+    pub(super) fn know(&mut self, known: Known) {
+        let ring = self.rings.entry(known.app.clone()).or_default();
+        ring.limit(usize::try_from(known.memory).unwrap_or(usize::MAX));
+        self.instances.insert(known.id, known);
+    }
+
+    pub(super) fn known(&self, id: InstanceId) -> Option<&Known> {
+        self.instances.get(&id)
+    }
+
+    /// The instances that are meant.
+    pub(super) fn meant(&self, of: &Targets) -> Vec<&Known> {
+        self.instances.values().filter(|known| of.has(&known.app, known.id)).collect()
+    }
+
+    /// The instance is gone for good.
+    pub(super) fn forget(&mut self, id: InstanceId) {
+        self.going.insert(id);
+    }
+
+    /// Says good-bye to instances that are gone, once `is_empty` says that nothing of them is left in a pipe.
+    pub(super) fn dismiss(&mut self, registry: &Registry, is_empty: impl Fn(InstanceId) -> bool) {
+        let gone: Vec<InstanceId> = self.going.iter().copied().filter(|id| is_empty(*id)).collect();
+        for id in gone {
+            self.going.remove(&id);
+            let Some(known) = self.instances.remove(&id) else { continue };
+            if self.instances.values().all(|other| other.app != known.app) {
+                self.rings.remove(&known.app);
+            }
+            for reader in self.readers.values_mut().filter(|reader| reader.of.has(&known.app, id)) {
+                reader.tell(&Event::Deleted { app: known.app.clone(), id: id.0 });
+                let more = self.instances.values().any(|other| reader.of.has(&other.app, other.id));
+                if !(more || reader.of.all) {
+                    reader.leave(Outcome::default());
+                }
+            }
+            self.go_on(registry);
+        }
+    }
+
+    /// Forgets what these apps, or these instances, wrote.
+    pub(super) fn clear(&mut self, of: &Targets) {
+        for known in self.instances.values().filter(|known| of.has(&known.app, known.id)) {
+            if let Some(ring) = self.rings.get_mut(&known.app) {
+                ring.clear();
+            }
+        }
+    }
+
+    /// Remembers lines of one stream that have come at this moment, and shows them to whoever reads it.
+    pub(super) fn take<'a>(
+        &'a mut self,
+        app: &str,
+        id: InstanceId,
+        stream: Stream,
+        time_ms: u64,
+    ) -> impl FnMut(Line<'_>) + use<'a> {
+        let mut ring = self.rings.get_mut(app);
+        let mut readers: Vec<&mut Reader> = self
+            .readers
+            .values_mut()
+            .filter(|reader| reader.query.follow && reader.wants(app, id.0, stream, time_ms))
+            .collect();
+        let app: Box<str> = app.into();
+        move |line: Line<'_>| {
+            if let Some(ring) = &mut ring {
+                ring.push(time_ms, id.0, stream, line.bytes);
+            }
+            for reader in &mut readers {
+                reader.show(&|| line_of(&app, time_ms, id.0, stream, line.bytes));
+            }
+        }
+    }
+
+    /// A client wants to see output.
+    pub(super) fn serve(&mut self, connection: OwnedFd, query: Query, of: Targets, registry: &Registry) {
+        let mut reader = Reader::new(connection, query, of);
+        let token = self.next_reader;
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        let watched = reader
+            .set_nonblocking()
+            .and_then(|()| registry.register(&mut SourceFd(&reader.as_raw_fd()), Token(token), interests));
+        if let Err(error) = watched {
+            log::warn!("logger: a client cannot be served: {error}");
+            return;
+        }
+        if self.readers.len() >= READERS_MAX {
+            let why = format!("{READERS_MAX} clients read output already").into();
+            reader.refuse(Refusal { problem: Problem::Other, why, hint: "end one of them".into() });
+        } else {
+            self.tell_past(&mut reader);
+        }
+        self.next_reader += 1;
+        if reader.go_on() {
+            self.readers.insert(token, reader);
+        }
+    }
+
+    fn tell_past(&self, reader: &mut Reader) {
+        let most = reader.query.lines.map_or(usize::MAX, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
+        let mut past: Vec<(&str, Recent)> = Vec::new();
+        for (app, ring) in &self.rings {
+            let lines = ring.last(most, |time, id, stream| reader.wants(app, id, stream, time));
+            past.extend(lines.into_iter().map(|line| (&**app, line)));
+        }
+        // Stable: what came at the same moment stays in its order.
+        past.sort_by_key(|(_, line)| line.time_ms);
+        for (app, Recent { time_ms, id, stream, bytes }) in past {
+            reader.tell(&Event::Line(line_of(app, time_ms, id, stream, &bytes)));
+        }
+        let comes = reader.of.all || !self.meant(&reader.of).is_empty();
+        if reader.query.follow && comes {
+            reader.tell(&Event::Live);
+        } else {
+            reader.leave(Outcome::default());
+        }
+    }
+
+    /// Answers a client that asked for something else than lines.
+    pub(super) fn answer(connection: OwnedFd, outcome: Outcome) {
+        let mut reader = Reader::new(connection, Query::default(), Targets::default());
+        // An answer of one line fits into an empty socket's buffer.
+        let _ = reader.set_nonblocking();
+        reader.leave(outcome);
+        reader.go_on();
+    }
+
+    /// A reader has room again, or is gone.
+    pub(super) fn ready(&mut self, token: usize, registry: &Registry) {
+        let Some(reader) = self.readers.get_mut(&token) else { return };
+        if !(reader.is_there() && reader.go_on()) {
+            let _ = registry.deregister(&mut SourceFd(&reader.as_raw_fd()));
+            self.readers.remove(&token);
+        }
+    }
+
+    /// Sends readers what they have been shown.
+    pub(super) fn go_on(&mut self, registry: &Registry) {
+        self.readers.retain(|_, reader| {
+            let stays = reader.go_on();
+            if !stays {
+                let _ = registry.deregister(&mut SourceFd(&reader.as_raw_fd()));
+            }
+            stays
+        });
+    }
+
+    /// pm3 ends, and nothing more will come.
+    pub(super) fn close(&mut self) {
+        for reader in self.readers.values_mut() {
+            reader.leave(Outcome::default());
+            reader.go_on();
+        }
+        self.readers.clear();
+    }
+}
+
+fn line_of(app: &str, time_ms: u64, id: u32, stream: Stream, bytes: &[u8]) -> logs::Line {
+    let text = String::from_utf8_lossy(bytes).into();
+    logs::Line { time_ms, app: app.into(), id, stream: Some(stream), text }
+}
