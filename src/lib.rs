@@ -1,7 +1,7 @@
 //! pm3: a process manager for PID 1. This page is the map of the source.
 //!
 //! As PID 1 of a container, of a dyno or of a tiny VM, pm3 reaps, forwards signals and supervises a fixed set of apps
-//! from a TOML file. One static binary, one thread, no async runtime.
+//! from a file. One static binary, one thread, no async runtime.
 //!
 //! # Decide, then act
 //!
@@ -18,7 +18,7 @@
 //! # Reading order
 //!
 //! - [`supervisor`]: what pm3 decides: the contract, the states, restart policy, order, endings.
-//! - [`config`]: TOML text to the plan (`supervisor::spec`); one table of keys drives all of it.
+//! - [`config`]: TOML, JSON, YAML, JavaScript or options to the plan (`supervisor::spec`); one table of keys for all.
 //! - [`control`]: the protocol of the control socket.
 //! - [`sys`]: the kernel in small safe pieces; the only home of `unsafe`, nix and libc.
 //! - [`engine`]: the loop of init, the effects, the server, the roles; `engine::run` is `pm3 run`.
@@ -44,8 +44,8 @@
 //!
 //! - pidfds. Init reaps its children in one place, so a pid it has not reaped cannot be someone else's, and a
 //!   descriptor an instance is a thousand descriptors.
-//! - Parsing in init. TOML is read in a forked child that sends back the packed plan; `pm3 run` parses its few flags by
-//!   hand.
+//! - Parsing in init. A file is read in a forked child that sends back the packed plan, and JavaScript by node in a child
+//!   of that; `pm3 run` parses its few flags by hand.
 //! - `kill(-1)`. What is left at the end is found and signalled by pid, so that the same code is right when pm3 is
 //!   not PID 1.
 //! - Judging a clean end at once. An app that handles the TERM that everybody got leaves with 0 or 143, often before pm3 has

@@ -18,9 +18,10 @@ mod verbs;
 use common::world::World;
 use pm3::control::Row;
 
-/// An app that tells that it is up, with its arguments, and then waits for its end.
-pub const APP: &str =
-    "#!/bin/sh\ntrap 'exit 0' TERM\necho \"up $name $*\" > \"$TELL\"\nwhile :; do sleep 1000 & wait; done\n";
+/// An app that tells that it is up, with its arguments, and then waits for its end. A shell's child in the background does
+/// not hear SIGINT, so it is ended by hand.
+pub const APP: &str = "#!/bin/sh\ntrap 'kill $!; exit 0' TERM INT\necho \"up $name $*\" > \"$TELL\"\n\
+                       while :; do sleep 1000 & wait; done\n";
 
 /// A machine without a supervisor, with scripts to start: `app.sh`, `other.sh`.
 pub fn bare() -> World {

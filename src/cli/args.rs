@@ -58,7 +58,7 @@ enum Word {
 /// What `pm3 init` is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct InitArgs {
-    /// The file; default: $PM3_CONFIG, ./pm3.toml, /etc/pm3/pm3.toml, /etc/pm3.toml
+    /// The file; default: $PM3_CONFIG, ./pm3.toml, ./ecosystem.config.js (.json, .yml, …), /etc/pm3/pm3.toml, /etc/pm3.toml
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
 

@@ -26,7 +26,12 @@ pub(super) fn is_wiser() -> bool {
 /// Becomes the supervisor of these apps.
 pub(super) fn of_apps(apps: Vec<AppSpec>, socket: Option<std::path::PathBuf>, facts: &Facts) -> Performed {
     let settings = Settings { cwd: facts.start_dir.to_string_lossy().into(), ..Settings::default() };
-    let packed = config::pack(&Spec { apps, settings });
+    of_spec(&Spec { apps, settings }, socket)
+}
+
+/// Becomes the supervisor with this plan.
+pub(super) fn of_spec(spec: &Spec, socket: Option<std::path::PathBuf>) -> Performed {
+    let packed = config::pack(spec);
     let handed_on = again::sealed(&packed).and_then(|fd| {
         fds::set_cloexec(fd.as_fd(), false)?;
         Ok(fd)

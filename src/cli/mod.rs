@@ -17,6 +17,7 @@ mod targets;
 mod telling;
 mod verbs;
 mod view;
+mod whole;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -85,6 +86,7 @@ pub fn may_become_init(words: &[OsString]) -> bool {
     match words.first().and_then(|verb| verb.to_str()) {
         None => words.is_empty(),
         Some("init") => true,
+        Some("resurrect") => foreground::is_needed() || words.iter().any(|word| word == "--no-daemon"),
         Some(verb) if verb.starts_with("start") && verb != "startup" => {
             foreground::is_needed() || foreground::is_wiser() || words.iter().any(|word| word == "--no-daemon")
         }

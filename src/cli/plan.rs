@@ -98,24 +98,14 @@ pub(super) fn may_be_script(word: &str, options: &Options, facts: &Facts) -> boo
 /// Every mistake; or that it is not there.
 pub(super) fn of_script(word: &str, args: &[String], options: &Options, facts: &Facts) -> Result<Plan, Mistakes> {
     let mut given = options.typed();
-    let text = |key, text| Given { option: "", key, value: Typed::Text(text) };
-    let is_line = word.contains(char::is_whitespace) && !facts.start_dir.join(word).exists();
-    if is_line {
-        given.push(text("command", word));
-        given.extend(word.contains(SHELL).then_some(Given { option: "", key: "shell", value: Typed::Flag(true) }));
-    } else {
-        given.push(text("script", word));
-    }
+    // With a blank in it, and if it is no file, config takes it for a command line.
+    given.push(Given { option: "", key: "script", value: Typed::Text(word) });
     given.extend(after_dashes(args));
     let app = config::of_options(&given, facts).map_err(|mistakes| (Exit::Usage, lines(&mistakes)))?;
     let apps = vec![app];
     present(&apps, facts)?;
     Ok(Plan { apps, warnings: idle(options).into_iter().collect() })
 }
-
-/// Letters of a command line that mean something to a shell alone. Without them no shell is needed, and the app's process
-/// is the program itself, which gets the signals. PM2 gives every command line to bash.
-const SHELL: &[char] = &['|', '&', ';', '<', '>', '(', ')', '`', '*', '?', '[', '~', '\n'];
 
 /// An app with options and arguments over it.
 ///

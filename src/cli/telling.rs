@@ -30,12 +30,16 @@ pub(super) struct Telling {
     exit: Exit,
     /// The instances that there were and are: an answer tells names, and PM2 shows ids too.
     rows: Vec<Row>,
+    /// A supervisor was asked to change something.
+    asked: bool,
+    show: Show,
 }
 
 impl Telling {
     /// `rows` are the instances that there are.
-    pub(super) fn new(rows: Vec<Row>) -> Telling {
-        Telling { out: String::new(), err: String::new(), exit: Exit::Done, rows }
+    pub(super) fn new(rows: Vec<Row>, show: &Show) -> Telling {
+        let (out, err, show) = (String::new(), String::new(), show.clone());
+        Telling { out, err, exit: Exit::Done, rows, asked: false, show }
     }
 
     /// The instances that there were at first, and those that came since.
@@ -50,6 +54,9 @@ impl Telling {
 
     /// A line that is no failure and must not be missed.
     pub(super) fn warn(&mut self, text: impl Display) {
+        if self.show.silent {
+            return;
+        }
         self.err.push_str(&format!("{TAG}[WARN] {text}\n"));
     }
 
@@ -67,6 +74,7 @@ impl Telling {
 
     /// Asks, and says what came of it.
     pub(super) fn ask(&mut self, client: &mut Client, ask: impl FnOnce(&mut Client) -> Result<Outcome, Error>) {
+        self.asked = true;
         match ask(client) {
             Ok(outcome) => self.outcome(&outcome, client),
             Err(error) => self.fail(exit_of(&error), error),
@@ -97,16 +105,16 @@ impl Telling {
         let _ = std::io::stderr().write_all(std::mem::take(&mut self.err).as_bytes());
     }
 
-    /// Ends with the table of what there is now.
-    pub(super) fn with_table(mut self, client: &mut Client, show: &Show, context: &Context) -> Report {
-        if !show.silent {
-            self.out += &verbs::list::after_change(client, context.style, show.mini_list);
+    /// Ends with the table of what there is now, where anything may have changed.
+    pub(super) fn with_table(mut self, client: &mut Client, context: &Context) -> Report {
+        if self.asked && !self.show.silent {
+            self.out += &verbs::list::after_change(client, context.style, self.show.mini_list);
         }
-        self.report(show)
+        self.report()
     }
 
-    pub(super) fn report(self, show: &Show) -> Report {
-        let out = if show.silent { String::new() } else { self.out };
+    pub(super) fn report(self) -> Report {
+        let out = if self.show.silent { String::new() } else { self.out };
         Report { out, err: self.err, exit: self.exit }
     }
 }

@@ -127,8 +127,12 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     (spec, clashes.0)
 }
 
-/// Where a file was written for PM2, or a command line: a script with blanks is a line for a shell, `command` is another
-/// word for script, and `~` is the home.
+/// Letters of a command line that mean something to a shell alone. Without them none is needed, and the app's process is
+/// the program itself, which gets the signals. PM2 gives every command line to bash.
+const SHELL: &[char] = &['|', '&', ';', '<', '>', '(', ')', '`', '$', '*', '?', '[', '~', '\n'];
+
+/// Where a file was written for PM2, or a command line: a script with blanks is a command line, `command` is another word
+/// for script, and `~` is the home.
 fn as_pm2_reads_it(draft: &mut Draft, scope: &Scope<'_>) {
     match scope.dialect {
         Dialect::Native | Dialect::Spec => return,
@@ -151,7 +155,9 @@ fn as_pm2_reads_it(draft: &mut Draft, scope: &Scope<'_>) {
         |script: &str| script.contains(char::is_whitespace) && !home(&spec.launch, scope.facts).join(script).exists();
     if itself && draft.args.is_none() && draft.script.as_deref().is_some_and(is_line) {
         draft.command = draft.script.take().map(String::from);
-        draft.shell = true;
+        // `PORT=80 node server.js` is for a shell, too.
+        let first_sets = |line: &str| line.split_whitespace().next().is_some_and(|word| word.contains('='));
+        draft.shell = draft.command.as_deref().is_some_and(|line| line.contains(SHELL) || first_sets(line));
         draft.interpreter = None;
     }
 }

@@ -1,9 +1,13 @@
-//! Text to [`Spec`]: finds, reads and checks the TOML file, and packs the result for init.
+//! Text to [`Spec`], whatever the text is: finds, reads and checks a file of apps, or the options of a command line; packs
+//! the result for init, and writes it back as a file.
 //!
-//! It runs in a short-lived child of init, or in `pm3 check`; only [`unpack`] runs in init itself. What depends on
-//! the machine (processors, memory, environment) comes in as [`Facts`]; beyond that it reads the file, its
-//! `env_file`s, and nothing else. It never starts, changes or prints anything. All mistakes are found in one go, and
-//! each names its place.
+//! `forms` turns TOML, JSON, YAML, and what a script exports, into one tree with places; `reader` reads it by the rows of
+//! `schema`, each of a kind of `kinds` or `several`; `app` and `together` know what keys mean for each other.
+//!
+//! It runs in clients and in short-lived children of init; only [`unpack`] runs in init itself. What depends on the
+//! machine (processors, memory, environment) comes in as [`Facts`], and whoever wants a script read brings the node that
+//! runs it. Beyond that it reads the file, its `env_file`s, and, if asked, whether what apps name is there. It never
+//! starts, changes or prints anything. All mistakes are found in one go, and each names its place.
 
 mod app;
 pub mod date;

@@ -38,7 +38,7 @@ module.exports = {
     },
     {
       name: 'report',
-      script: 'echo "the daily report" | cat', // with blanks in it, it is a line for the shell
+      script: 'echo "the daily report" | cat', // with blanks in it, it is a command line
       // Once a day at three, and not before.
       autostart: false,
       autorestart: false,

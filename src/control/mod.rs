@@ -267,6 +267,10 @@ pub struct Described {
     /// [is harmless](is_harmless). An app that was scaled to none
     /// is described as one instance that does not start by itself.
     pub spec: AppSpec,
+    /// A client brought it, so its environment is that of the client's shell: what of it is not in `spec.launch.shell` is
+    /// as in pm3's own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_client: bool,
     pub instances: Vec<Detail>,
 }
 

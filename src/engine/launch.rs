@@ -129,6 +129,18 @@ pub(super) fn shell(environ: Environ) -> Shell {
     shell.into()
 }
 
+/// Saved apps bring their shells along, each its own copy of what is mostly the same: one copy is kept.
+pub(super) fn share_shells(apps: &mut [AppSpec]) {
+    let mut shared = Shell::default();
+    for app in apps {
+        if app.launch.shell == shared {
+            app.launch.shell = shared.clone();
+        } else {
+            shared = app.launch.shell.clone();
+        }
+    }
+}
+
 /// What pm3 was given, as the shell changed it that started the app, the app's own variables over it, and the few that
 /// tell an instance who it is.
 fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) -> Variables {

@@ -367,6 +367,7 @@ impl Engine {
                 if let Some(shell) = environ.map(launch::shell) {
                     apps.iter_mut().for_each(|app| app.launch.shell = shell.clone());
                 }
+                launch::share_shells(&mut apps);
                 Wish::Apply { verb, apps, renew }
             }
             Request::Scale { target, to } => Wish::Scale { target, to },

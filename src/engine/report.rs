@@ -10,7 +10,7 @@ use super::launch::{self, Origin};
 use super::{Engine, sample};
 use crate::control::{Described, Detail, MASKED, Past, Reply, Row, is_harmless};
 use crate::supervisor::Supervisor;
-use crate::supervisor::app::App;
+use crate::supervisor::app::{self, App};
 use crate::supervisor::event::{End, Mono, Outcome, RunId, Size};
 use crate::supervisor::instance::{self, Goal, Instance, State};
 use crate::supervisor::spec::AppSpec;
@@ -71,7 +71,7 @@ impl Engine {
         };
         let apps = self.supervisor.apps().iter().map(|app| {
             let instances = app.instances.iter().filter(is_meant).map(|one| detail(app, one)).collect();
-            Described { spec: told(&app.spec, secrets), instances }
+            Described { spec: told(&app.spec, secrets), by_client: app.origin == app::Origin::Client, instances }
         });
         let apps = apps.filter(|app| !app.instances.is_empty()).collect();
         self.looks = looks;

@@ -165,13 +165,25 @@ fn what_was_written_for_pm2_means_what_it_meant() {
     assert_eq!(plain.launch.args.join(" "), "$HOME ${X} $$");
     assert_eq!(&*plain.launch.env, [("PASSWORD".into(), "a$$b${c}".into())]);
     assert_eq!(app("script: 'a.js', args: '-x \"$HOME y\" z'").launch.args.join("|"), "-x|$HOME y|z");
-    // Blanks make a line for a shell of it, under whatever name.
+    // Blanks make a command line of it, under whatever name; a shell reads it if it has something to say to one.
+    for (line, words) in [
+        ("npm run start", "npm|run|start"),
+        ("python3 -u 'my app.py'", "python3|-u|my app.py"),
+        ("PORT=80 node x.js", "/bin/sh|-c|PORT=80 node x.js"),
+        ("node x.js $PORT", "/bin/sh|-c|node x.js $PORT"),
+        ("cd x && ./y", "/bin/sh|-c|cd x && ./y"),
+    ] {
+        let launch = app(&format!("name: 'x', script: {line:?}")).launch;
+        assert_eq!(format!("{}|{}", launch.script, launch.args.join("|")), words);
+        assert!(launch.interpreter.is_empty(), "{line}");
+    }
     for text in
         ["script: 'npm run x | cat'", "command: 'npm run x | cat'", "cmd: 'npm run x | cat', interpreter: 'none'"]
     {
         let line = app(text);
         assert_eq!((&*line.name, line.launch.args.join("|")), ("npm", "-c|npm run x | cat".into()), "{text}");
     }
+    assert!(wrong(Form::Json, "{ script: 'a \\'b' }").contains("a ' is not closed"));
     assert_eq!(app("command: 'server.js'").launch.interpreter.join(" "), "node");
     assert_eq!(app("script: 'a.js', kill_signal: 'SIGTERM'").stop.signal, Sig::TERM);
     assert_eq!(app("script: 'a.js', port: 80, env: { PORT: 1 }").launch.env.concat_pairs(), "PORT=80");

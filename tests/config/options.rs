@@ -69,10 +69,12 @@ fn options_are_the_keys_of_a_file() {
 }
 
 #[test]
-fn a_script_with_blanks_is_a_line_for_a_shell() {
+fn a_script_with_blanks_is_a_command_line() {
     let app = made(&[script("npm run start | cat")]);
     assert_eq!((&*app.name, &*app.launch.script), ("npm", "/bin/sh"));
     assert_eq!(&*app.launch.args, ["-c".into(), "npm run start | cat".into()]);
+    let plain = made(&[script("npm run 'a b'")]).launch;
+    assert_eq!((&*plain.script, &*plain.args), ("npm", &["run".into(), "a b".into()][..]));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pm3::config::{self, Place};
+use pm3::config::{self, Form, Place, Wanted};
 
 use super::keys::{KEYS, with_key};
 use super::{Rng, facts, toml_files};
@@ -107,6 +107,75 @@ fn no_text_is_too_strange() {
         }
     }
     assert!(read > 100 && refused > 1000, "the mangling is too weak or too strong: {read} read, {refused} refused");
+}
+
+/// The same apps in the languages of PM2's files.
+const FOREIGN: &[(Form, &str)] = &[
+    (
+        Form::Json,
+        r#"
+// The apps.
+{ "apps": [
+    { name: 'web', script: "server.js", args: ["--port", 0x50, 1e3, -.5], env: { "PORT": 3000, 'Ü': "a\u00e4\n" },
+      instances: "max", watch: ["lib", 'src'], /* more */ max_memory_restart: '300M', autorestart: true },
+    { name: "db", script: 'db.py', after: "web", stop_exit_codes: [0, 143,], pmx: false, interpreter: null, },
+  ],
+  deploy: { production: { user: 'x' } } }
+"#,
+    ),
+    (
+        Form::Yaml,
+        r#"# The apps.
+x-all: &all
+  max_memory_restart: 300M
+  env: &env { PORT: 3000, Ü: "a\u00e4\n", 'B': ~ }
+apps:
+  - <<: *all
+    name: web
+    script: server.js
+    args: ['--port', 0x50, 1e3, -.5]
+    instances: max
+    watch:
+    - lib
+    - src
+  - name: db
+    script: >-
+      db.py
+    after: web
+    env:
+      <<: *env
+      TEXT: |
+        two
+        lines
+    stop_exit_codes: [0, !!int 143]
+    pmx: false
+"#,
+    ),
+];
+
+#[test]
+fn no_foreign_text_is_too_strange() {
+    let (mut read, mut refused) = (0, 0);
+    for (form, good) in FOREIGN {
+        assert!(config::read("f", *form, good, &Wanted::default(), &facts()).is_ok(), "{form:?}");
+        for seed in 1..=1500 {
+            let text = mangled(&mut Rng::new(seed), good);
+            match config::read("f", *form, &text, &Wanted::default(), &facts()) {
+                Ok(_) => read += 1,
+                Err(mistakes) => {
+                    refused += 1;
+                    assert!(!mistakes.is_empty(), "{form:?}, seed {seed}");
+                    for mistake in mistakes {
+                        let Place::Line { line, col } = mistake.place else { panic!("seed {seed}: {mistake}") };
+                        let line = text.split('\n').nth(line - 1);
+                        let inside = line.is_some_and(|line| (1..=line.chars().count() + 1).contains(&col));
+                        assert!(inside && !mistake.text.contains('\n'), "{form:?}, seed {seed}: {mistake}\n{text}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(read > 50 && refused > 1500, "the mangling is too weak or too strong: {read} read, {refused} refused");
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! Bad input: one line each, with what to do next, and the documented exit code.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
-use crate::bare;
+use crate::common::dir::Dir;
+use crate::common::{PM3, lacking};
+use crate::{APP, bare};
 
 #[test]
 fn verbs_of_pm2_that_are_not_here_name_another_way() {
@@ -43,6 +49,10 @@ fn options_are_strict() {
         ("start none.sh", 1, "none.sh"),
         ("start none.json", 78, "none.json"),
         ("start app.sh other.sh --name both", 64, "--name"),
+        ("start .", 1, "a directory and no script; to watch it: --watch=."),
+        ("start /(/", 1, "not a regular expression"),
+        ("restart app.sh --name", 64, "--name"),
+        ("sendSignal NOPE app", 64, "expected a signal"),
     ] {
         let said = world.pm3(line).ends(code).says(part);
         assert_eq!(said.err.lines().count(), 1, "{said:#?}");
@@ -55,7 +65,7 @@ fn options_are_strict() {
 fn a_supervisor_of_another_version_is_told() {
     use std::io::{Read, Write};
     let world = bare();
-    std::fs::create_dir_all(world.home("home/")).unwrap();
+    fs::create_dir_all(world.home("home/")).unwrap();
     let listener = UnixListener::bind(world.home("home/control.sock")).unwrap();
     let serving = std::thread::spawn(move || {
         for _ in 0..2 {
@@ -72,4 +82,45 @@ fn a_supervisor_of_another_version_is_told() {
         said.says("use the client of the release that is running");
     }
     serving.join().unwrap();
+}
+
+/// Two users need root, and no namespace of this user's own: so this supervisor is ended by hand.
+#[test]
+fn a_supervisor_of_another_user_is_told() {
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("root, to be two users", 1);
+    }
+    let dir = Dir::new();
+    for path in [dir.path(), &dir.file("app.sh", APP)] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let pm3 = |uid: u32, words: &[&str]| {
+        let mut command = Command::new(PM3);
+        command
+            .args(words)
+            .current_dir(dir.path())
+            .env("PM3_HOME", dir.path())
+            .env("TELL", "/dev/null")
+            .env_remove("DYNO");
+        let output = command.uid(uid).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    struct End<F: Fn()>(F);
+    impl<F: Fn()> Drop for End<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    assert_eq!(pm3(0, &["start", "app.sh"]).0, Some(0));
+    let _end = End(|| assert_eq!(pm3(0, &["kill"]).0, Some(0)));
+    let refused = "control.sock: permission denied; ask as root or as the user that pm3 runs as";
+    let stranger = "uid 4711 may not use this pm3; ask as root or as the user that pm3 runs as";
+    for (mode, part) in [(0o600, refused), (0o666, stranger)] {
+        fs::set_permissions(dir.at("control.sock"), Permissions::from_mode(mode)).unwrap();
+        for words in [&["list"][..], &["start", "app.sh"], &["kill"]] {
+            let (code, err) = pm3(4_711, words);
+            assert_eq!((code, err.lines().count()), (Some(77), 1), "{words:?}: {err}");
+            assert!(err.contains(part), "{words:?}: {err}");
+        }
+    }
 }

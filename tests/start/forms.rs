@@ -168,3 +168,18 @@ fn an_app_gets_the_environment_of_the_shell_that_started_it() {
     assert_eq!(world.told("env first"), "env first none x");
     world.end();
 }
+
+#[test]
+fn a_script_in_javascript_says_what_the_apps_are() {
+    let Some(node) = crate::common::needs("node", 1) else { return };
+    let mut world = container();
+    world.program("node", &node);
+    world.file("ecosystem.config.js", "module.exports = { apps: [{ name: 'a', script: './app.sh', args: [1 + 1] }] }");
+    world.pm3("start").ok();
+    world.told("up a 2");
+    world.pm3("stop ecosystem.config.js").ok();
+    world.file("ecosystem.config.js", "throw new Error('no luck')");
+    world.pm3("restart ecosystem.config.js").ends(78).says("no luck");
+    assert_eq!(statuses(&world), ["a stopped"]);
+    world.end();
+}

@@ -76,15 +76,20 @@ const ENVIRON_MAX: u64 = 6 << 20;
 /// What a process was started with (proc_pid_environ(5)). None: there is none, this user may not look, or it is not the
 /// instance's: the supervisor may live in another pid namespace, where the number means another process.
 fn of_process(name: &str, id: u32, pid: u32) -> Option<BTreeMap<String, String>> {
+    let env = environ(pid)?;
+    let is = |variable: &str, value: &str| env.get(variable).is_some_and(|its| its == value);
+    (is("name", name) && is("pm_id", &id.to_string())).then_some(env)
+}
+
+/// What a process was started with; None: it is gone, or not for us to know.
+pub(super) fn environ(pid: u32) -> Option<BTreeMap<String, String>> {
     let mut bytes = Vec::new();
     File::open(format!("/proc/{pid}/environ")).ok()?.take(ENVIRON_MAX).read_to_end(&mut bytes).ok()?;
     let variables = bytes.split(|byte| *byte == 0).filter_map(|entry| {
         let text = String::from_utf8_lossy(entry);
         text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
     });
-    let env: BTreeMap<String, String> = variables.collect();
-    let is = |variable: &str, value: &str| env.get(variable).is_some_and(|its| its == value);
-    (is("name", name) && is("pm_id", &id.to_string())).then_some(env)
+    Some(variables.collect())
 }
 
 /// PM2's lines; a heading over each instance, where there are several.

@@ -15,12 +15,12 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Report {
-    let mut telling = Telling::new(Vec::new());
+    let mut telling = Telling::new(Vec::new(), &args.show);
     let mut client = match context.connect() {
         Ok(client) => client,
         Err(Error::Nobody(_)) => {
             telling.say("No PM3 daemon is running here");
-            return telling.report(&args.show);
+            return telling.report();
         }
         Err(error) => return Report::failed(exit_of(&error), error),
     };
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
         Err(error) => telling.fail(exit_of(&error), error),
     }
     if telling.has_failed() {
-        return telling.report(&args.show);
+        return telling.report();
     }
     // It has nothing left to do but to exit. Where its end cannot be seen, its answer has to do.
     if ending.is_ok_and(|ending| !ending.wait(PATIENCE)) {
@@ -40,5 +40,5 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
     } else {
         telling.say("PM3 Daemon Stopped");
     }
-    telling.report(&args.show)
+    telling.report()
 }

@@ -16,6 +16,8 @@ mod operate;
 mod pid;
 mod ping;
 mod report;
+mod resurrect;
+mod save;
 mod scale;
 mod show;
 mod signal;
@@ -64,6 +66,9 @@ pub(super) enum Verb {
     Check(check::Args),
     Watch(watch::Args),
     Ecosystem(ecosystem::Args),
+    Save(save::Save),
+    Resurrect(resurrect::Args),
+    Cleardump(save::Cleardump),
     Startup(startup::Startup),
     Unstartup(startup::Unstartup),
     Report(report::Args),
@@ -110,6 +115,9 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Performed {
         Verb::Check(args) => check::run(args),
         Verb::Watch(args) => watch::run(&args, context),
         Verb::Ecosystem(args) => ecosystem::run(&args),
+        Verb::Save(args) => save::save(&args, context),
+        Verb::Resurrect(args) => return resurrect::run(&args, context),
+        Verb::Cleardump(args) => save::cleardump(&args, context),
         Verb::Startup(args) => startup::startup(&args),
         Verb::Unstartup(args) => startup::unstartup(&args),
         Verb::Report(args) => report::run(&args, context),

@@ -68,7 +68,7 @@ pub(in crate::cli) struct Reload {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-struct Targets {
+pub(super) struct Targets {
     /// Names, namespaces or ids of apps, all, /REGEX/, files of apps, or - for JSON on stdin
     #[arg(required = true, value_name = "TARGET", allow_negative_numbers = true)]
     targets: Vec<String>,
@@ -145,9 +145,9 @@ pub(super) fn reload(args: &Reload, context: &Context) -> Report {
 }
 
 /// Does something with apps that are there. Of a file the names alone count, so what else is in it is not looked at.
-fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
+pub(super) fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
     context.ask(|client| {
-        let mut telling = Telling::new(client.list()?);
+        let mut telling = Telling::new(client.list()?, &of.show);
         let facts = ask::facts();
         let mut words: Vec<String> = Vec::new();
         let mut has_file = false;
@@ -168,7 +168,7 @@ fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         send(verb, &words, None, client, &mut telling);
-        Ok(telling.with_table(client, &of.show, context))
+        Ok(telling.with_table(client, context))
     })
 }
 
@@ -214,7 +214,7 @@ fn change(verb: Verb, of: &Targets, change: &Change, context: &Context) -> Repor
 
 fn changed(verb: Verb, of: &Targets, change: &Change, client: &mut Client, context: &Context) -> Report {
     let mut telling = match client.list() {
-        Ok(rows) => Telling::new(rows),
+        Ok(rows) => Telling::new(rows, &of.show),
         Err(error) => return Report::failed(exit_of(&error), error),
     };
     let facts = ask::facts();
@@ -230,7 +230,8 @@ fn changed(verb: Verb, of: &Targets, change: &Change, client: &mut Client, conte
         return Report::failed(Exit::Usage, why);
     }
     if change.is_empty() {
-        if !words.is_empty() && !change.update_env {
+        let known = |word: &&str| targets::resolve(word, telling.rows()).is_ok_and(|found| !found.is_empty());
+        if !change.update_env && words.iter().any(known) {
             telling.say("Use --update-env to update environment variables");
         }
         send(verb, &words, change.renewal(&facts), client, &mut telling);
@@ -243,7 +244,7 @@ fn changed(verb: Verb, of: &Targets, change: &Change, client: &mut Client, conte
             Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
         }
     }
-    telling.with_table(client, &of.show, context)
+    telling.with_table(client, context)
 }
 
 /// Makes it so that the apps of a plan are there, in one request: all of them, or none.

@@ -33,7 +33,7 @@ fn signal(text: &str) -> Result<Sig, String> {
 
 pub(super) fn run(args: &Args, context: &Context) -> Report {
     context.ask(|client| {
-        let mut telling = Telling::new(client.list()?);
+        let mut telling = Telling::new(client.list()?, &args.show);
         let mut failed = Vec::new();
         let words = args.targets.iter().map(String::as_str);
         let targets = targets::for_supervisor(words, telling.rows(), &mut failed);
@@ -41,6 +41,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
         if !targets.is_empty() {
             telling.ask(client, |client| client.signal(args.signal, targets));
         }
-        Ok(telling.report(&args.show))
+        Ok(telling.report())
     })
 }

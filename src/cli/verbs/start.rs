@@ -126,7 +126,7 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
         Ok(rows) => rows,
         Err(error) => return Performed::Said(Report::failed(exit_of(&error), error)),
     };
-    let mut telling = Telling::new(rows);
+    let mut telling = Telling::new(rows, &args.show);
     if let Some(why) = args.part.without_file()
         && words.iter().all(|word| matches!(Target::of(word, telling.rows()), Target::Word(_)))
     {
@@ -137,7 +137,7 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
         return in_the_foreground(steps, telling, args, context, &facts);
     }
     if steps.is_empty() {
-        return Performed::Said(telling.report(&args.show));
+        return Performed::Said(telling.report());
     }
     let scripts = steps.iter().filter(|step| matches!(step, Step::Script(_))).count();
     if scripts > 1 && args.change.options.text("name").is_some() {
@@ -153,13 +153,13 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
                 Trouble::Client(error) => telling.fail(exit_of(&error), error),
                 Trouble::NotStarted(why) => telling.fail(Exit::NoSupervisor, why),
             }
-            return Performed::Said(telling.report(&args.show));
+            return Performed::Said(telling.report());
         }
     };
     for step in steps {
         take(verb, step, args, &facts, &mut client, &mut telling);
     }
-    Performed::Said(telling.with_table(&mut client, &args.show, context))
+    Performed::Said(telling.with_table(&mut client, context))
 }
 
 /// The words to start, or the usual file where there are none; and what options mean nothing with them.
@@ -194,6 +194,15 @@ fn step<'a>(word: &'a str, args: &Args, facts: &Facts, telling: &mut Telling) ->
     let (planned, as_step): (_, fn(Plan) -> Step<'a>) = match Target::of(word, telling.rows()) {
         Target::Word(word) => match resolve(word, telling.rows()) {
             Ok(found) if !found.is_empty() => return Some(Step::Known(word)),
+            Ok(_) if word.trim().is_empty() => {
+                telling.fail(Exit::Usage, "an empty word names nothing; is a variable of the shell empty?");
+                return None;
+            }
+            Ok(_) if facts.start_dir.join(word).is_dir() => {
+                telling
+                    .fail(Exit::Failed, format_args!("{word}: a directory and no script; to watch it: --watch={word}"));
+                return None;
+            }
             Ok(_) if plan::may_be_script(word, options, facts) => {
                 (plan::of_script(word, app_args, options, facts), Step::Script)
             }
@@ -308,7 +317,7 @@ fn in_the_foreground(
         telling.fail(Exit::Failed, format_args!("{}: there twice; each app needs a name of its own", app.name));
     }
     if telling.has_failed() {
-        return Performed::Said(telling.report(&args.show));
+        return Performed::Said(telling.report());
     }
     for app in &mut apps {
         // There is one environment here, which becomes init's; what an app shall not have of it is said with the app.

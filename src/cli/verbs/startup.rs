@@ -4,14 +4,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cli::ask::{ERROR, TAG};
 use crate::cli::boot::{Platform, Service, shell_word};
-use crate::cli::{Exit, Report};
+use crate::cli::{Exit, Report, whole};
 use crate::sys;
 use crate::sys::users::Users;
 
@@ -145,7 +143,7 @@ fn install(platform: Platform, service: &Service, file: &Path, mode: u32, text: 
     let before = fs::read_to_string(file).ok();
     if before.as_deref() == Some(text) {
         said.line(format!("{} is there already", file.display()));
-    } else if let Err(error) = write(file, mode, text) {
+    } else if let Err(error) = whole::write(file, mode, text) {
         return said.failed(format!("{}: cannot write it: {}", file.display(), sys::why(sys::errno::of(&error))));
     } else {
         said.line(format!("{} {}", if before.is_some() { "Replaced" } else { "Wrote" }, file.display()));
@@ -193,21 +191,6 @@ fn remove(platform: Platform, service: &Service, file: &Path) -> Report {
     }
     said.line("pm3 does not start with this machine any more; what runs now goes on".to_owned());
     said.done()
-}
-
-/// Writes a file so that it is there whole or not at all.
-fn write(file: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let beside = file.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = || {
-        let mut new = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        new.write_all(text.as_bytes())?;
-        // The umask of whoever asks is not the service's.
-        new.set_permissions(fs::Permissions::from_mode(mode))?;
-        new.sync_all()?;
-        fs::rename(&beside, file)
-    };
-    written().inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 /// Runs a command of the machine's init; an error is what it said.

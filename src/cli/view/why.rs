@@ -166,7 +166,7 @@ pub(super) mod tests {
     fn app(json: serde_json::Value, one: Detail) -> Described {
         let mut spec: AppSpec = serde_json::from_value(json).unwrap();
         spec.name = one.row.name.clone();
-        Described { spec, instances: vec![one] }
+        Described { spec, instances: vec![one], ..Described::default() }
     }
 
     /// It runs, and never did anything else.
