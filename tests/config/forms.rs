@@ -123,15 +123,15 @@ fn yaml_is_what_js_yaml_would_read() {
         "#]],
     );
     let text = "apps:\n  - &web\n    name: web\n    script: s.js\n    env: &env\n      PORT: 0o120\n      NO: no\n      HEX: 0x10\n      \
-                V: '1.0'\n      F: 1.0\n      D: 2026-11-23\n      E:\n      T: !!str 5\n      L: >-\n        two\n        lines\n  \
+                V: '1.0'\n      F: 1.0\n      D: 2026-11-23\n      E:\n      T: !!str 5\n      U: ! 6\n      L: >-\n        two\n        lines\n  \
                 - <<: *web\n    name: web-2\n    env: { <<: *env, PORT: 81 }\n    autorestart: false\n";
     let Loaded { spec, .. } = loaded(Form::Yaml, text);
     let env = |at: usize| {
         let env = spec.apps[at].launch.env.iter();
         env.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(env(0), "D=2026-11-23 F=1 HEX=16 L=two lines NO=no PORT=80 T=5 V=1.0");
-    assert_eq!(env(1), "D=2026-11-23 F=1 HEX=16 L=two lines NO=no PORT=81 T=5 V=1.0");
+    assert_eq!(env(0), "D=2026-11-23 F=1 HEX=16 L=two lines NO=no PORT=80 T=5 U=6 V=1.0");
+    assert_eq!(env(1), "D=2026-11-23 F=1 HEX=16 L=two lines NO=no PORT=81 T=5 U=6 V=1.0");
     assert_eq!(&*spec.apps[1].launch.script, "s.js");
 }
 
@@ -359,7 +359,7 @@ fn a_text_that_is_not_of_its_language_says_where() {
         # script: !!int a\n
         f:1:9: this is no int
         # script: !!binary YQ==\n
-        f:1:9: a tag that means nothing here: tag:yaml.org,2002:!binary
+        f:1:9: a tag that means nothing here: !!binary
         # script: !mine a\n
         f:1:9: a tag that means nothing here: !mine
         # ? [a, b]\n: c\n
@@ -499,6 +499,9 @@ fn a_script_is_evaluated_by_node() {
     let bad = [
         ("syntax.js", "module.exports = {\n  apps: [{ script: 'a' name: 'b' }]\n}"),
         ("syntax.mjs", "export default {\n  apps: [{ script: 'a' name: 'b' }]\n}"),
+        ("ends.js", "module.exports = {\n  apps: ["),
+        ("a b#.mjs", "\nexport default nothing"),
+        ("nul.js", "module.exports = [{ script: 'a.js', args: ['\\u0000x'] }]"),
         ("throws.js", "module.exports = {\n  apps: nothing.like.it\n}"),
         ("text.js", "throw 'a text\\nin two lines'"),
         ("missing.js", "\nrequire('./not-there')"),
@@ -529,6 +532,9 @@ fn a_script_is_evaluated_by_node() {
     expect![[r#"
         syntax.js:2:24: SyntaxError: Unexpected identifier 'name'
         syntax.mjs:2:24: SyntaxError: Unexpected identifier 'name'
+        ends.js:2:1: SyntaxError: Unexpected end of input
+        a b#.mjs:2:16: ReferenceError: nothing is not defined
+        nul.js: [0].args[0]: a: args[0]: it has a NUL byte in it, which the kernel cannot take
         throws.js:2:9: ReferenceError: nothing is not defined
         text.js: it throws a text
         missing.js:2:1: Error: Cannot find module './not-there'

@@ -11,17 +11,18 @@ const say = (mark, value) => write(`\n\x1epm3 ${mark} ${value}\n`, () => process
 
 // JSON has no word for a function or for NaN, and would leave them out; as a bare word they are told.
 const kept = (key, value) => {
-  if (typeof value === 'number' && !Number.isFinite(value)) return '\0NaN';
-  return ['function', 'symbol', 'bigint'].includes(typeof value) ? '\0' + typeof value : value;
+  if (typeof value === 'number' && !Number.isFinite(value)) return '\0pm3 NaN';
+  return ['function', 'symbol', 'bigint'].includes(typeof value) ? '\0pm3 ' + typeof value : value;
 };
 
-// A syntax error begins with its place and marks the column; others have a first frame of the user's own.
+// A syntax error begins with its place and mostly marks the column; others have a first frame of the user's own.
 const place = stack => {
-  const head = /^(?:file:\/\/)?(\/.+):(\d+)\n.*\n( *)\^/m.exec(stack);
-  if (head) return { file: head[1], line: +head[2], col: head[3].length + 1 };
+  const head = /^((?:file:\/\/)?\/.+):(\d+)\n(?:.*\n( *)\^)?/.exec(stack);
   const frames = stack.split('\n').filter(line => /^ +at /.test(line) && !line.includes('node:'));
-  const frame = /(?:file:\/\/)?(\/[^()]+):(\d+):(\d+)\)?$/.exec(frames[0] || '');
-  return frame ? { file: frame[1], line: +frame[2], col: +frame[3] } : {};
+  const frame = /((?:file:\/\/)?\/[^()]+):(\d+):(\d+)\)?$/.exec(frames[0] || '');
+  const [, at, line, col] = head ? [...head.slice(0, 3), (head[3] || '').length + 1] : frame || [];
+  if (!at) return {};
+  return { file: at.startsWith('file:') ? require('url').fileURLToPath(at) : at, line: +line, col: +col };
 };
 
 const fail = error => {
@@ -43,5 +44,5 @@ process.on('unhandledRejection', fail);
   let it = module.default === undefined ? module : module.default;
   if (it && it.__esModule && it.default !== undefined) it = it.default;
   it = await (typeof it === 'function' ? it() : it);
-  say('exports', JSON.stringify(it === undefined ? null : it, kept).replace(/"\\u0000(\w+)"/g, '$1'));
+  say('exports', JSON.stringify(it === undefined ? null : it, kept).replace(/"\\u0000pm3 (\w+)"/g, '$1'));
 })().catch(fail);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::mistakes::short;
 use crate::config::tree::{Broken, DEPTH_MAX, Entry, Node, Number, Table, Tree};
 
 pub(super) fn read(text: &str) -> Result<Node, Broken> {
@@ -10,7 +11,6 @@ pub(super) fn read(text: &str) -> Result<Node, Broken> {
     reader.skip()?;
     let node = reader.value(0)?;
     reader.skip()?;
-    // PM2 puts the text into parentheses, so it has no semicolon; a file that once was a module may.
     match reader.rest() {
         "" => Ok(node),
         _ => Err(reader.expected("the end of the file: one value is all it holds")),
@@ -163,7 +163,7 @@ impl<'t> Reader<'t> {
             Some(digits) => ("-", digits),
             None => ("", word.strip_prefix('+').unwrap_or(word)),
         };
-        number(sign, digits).ok_or((start, format!("{} is no number", super::super::mistakes::short(word))))
+        number(sign, digits).ok_or((start, format!("{} is no number", short(word))))
     }
 
     fn text(&mut self) -> Result<String, Broken> {

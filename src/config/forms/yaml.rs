@@ -215,7 +215,10 @@ fn known_tag<'t>(tag: Option<&'t Tag>, known: &[&str], at: usize) -> Result<Opti
         None => Ok(None),
         Some(tag) if tag.is_yaml_core_schema() && known.contains(&&*tag.suffix) => Ok(Some(&tag.suffix)),
         Some(tag) if tag.handle.is_empty() && tag.suffix == "!" && known.contains(&"str") => Ok(Some("str")),
-        Some(tag) => Err((at, format!("a tag that means nothing here: {tag}"))),
+        Some(tag) => {
+            let core = if tag.is_yaml_core_schema() { format!("!!{}", tag.suffix) } else { tag.to_string() };
+            Err((at, format!("a tag that means nothing here: {core}")))
+        }
     }
 }
 
