@@ -39,6 +39,8 @@ impl Part {
 pub(super) struct Plan {
     pub(super) apps: Vec<AppSpec>,
     pub(super) warnings: Vec<String>,
+    /// What `--only` lists and the file does not have: the other apps are taken all the same.
+    pub(super) missing: Vec<String>,
 }
 
 /// Mistakes, a line each, and which exit code they are.
@@ -69,7 +71,7 @@ pub(super) fn of_file(
 /// # Errors
 /// Every mistake in it.
 pub(super) fn names_of_file(target: &Target<'_>, part: &Part, facts: &Facts) -> Result<Plan, Mistakes> {
-    let wanted = Wanted { profile: part.env.as_deref(), only: part.only.as_deref(), travels: true };
+    let wanted = Wanted { profile: part.env.as_deref(), only: None, travels: true };
     let loaded = match target {
         Target::File(path) => config::load(Path::new(path), &wanted, facts, &ask::node),
         Target::Stdin => {
@@ -80,7 +82,14 @@ pub(super) fn names_of_file(target: &Target<'_>, part: &Part, facts: &Facts) -> 
         Target::Word(word) => return Err((Exit::Usage, vec![format!("{word}: not a file of apps")])),
     };
     let Loaded { spec, warning } = loaded.map_err(|mistakes| (Exit::Config, lines(&mistakes)))?;
-    Ok(Plan { apps: spec.apps, warnings: warning.into_iter().collect() })
+    let (apps, missing) = match &part.only {
+        Some(only) => config::pick(spec.apps, only),
+        None => (spec.apps, Vec::new()),
+    };
+    if apps.is_empty() && !missing.is_empty() {
+        return Err((Exit::Failed, missing));
+    }
+    Ok(Plan { apps, warnings: warning.into_iter().collect(), missing })
 }
 
 /// Whether a word that no app is known by may be a script or a command line: it has a blank or a slash or an ending, or is
@@ -104,7 +113,7 @@ pub(super) fn of_script(word: &str, args: &[String], options: &Options, facts: &
     let app = config::of_options(&given, facts).map_err(|mistakes| (Exit::Usage, lines(&mistakes)))?;
     let apps = vec![app];
     present(&apps, facts)?;
-    Ok(Plan { apps, warnings: idle(options).into_iter().collect() })
+    Ok(Plan { apps, warnings: idle(options).into_iter().collect(), missing: Vec::new() })
 }
 
 /// An app with options and arguments over it.

@@ -39,6 +39,7 @@ pub use options::{Given, Typed, of_options, overlay};
 pub use pack::{pack, unpack};
 pub use plan::plan_text;
 pub use schema::keys;
+pub use together::pick;
 pub use units::millis;
 pub use world::{Account, absent, is_program};
 pub use write::write;
@@ -163,7 +164,7 @@ pub fn find_here(facts: &Facts) -> Option<PathBuf> {
 pub struct Wanted<'a> {
     /// Whose `env_<profile>` tables apply; that no app has one is a mistake.
     pub profile: Option<&'a str>,
-    /// Names of apps, separated by commas or blanks, each of which must be in the file; None: all.
+    /// Names of apps, separated by commas or blanks, each of which must be in the file (whoever can do without uses [`pick`]); None: all.
     pub only: Option<&'a str>,
     /// The specs go to a supervisor that stands elsewhere, so every directory in them is made absolute.
     pub travels: bool,

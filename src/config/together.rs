@@ -40,24 +40,27 @@ pub(super) fn join(apps: Vec<App<'_>>, wanted: &Wanted<'_>, found: &mut Mistakes
     }
     let edges = apps.iter().map(|app| edges(app, &by_name, found)).collect();
     circles(&apps, edges, found);
-    let only = wanted.only.map(|only| only_names(only, &by_name, found));
     let names = |names: Names| names.0.into_iter().map(|(name, _)| name).collect();
-    let apps = apps.into_iter().filter(|app| only.as_ref().is_none_or(|only| only.contains(&*app.spec.name)));
-    apps.map(|app| AppSpec { after: names(app.after), requires: names(app.requires), ..app.spec }).collect()
+    let apps = apps.into_iter();
+    let apps = apps.map(|app| AppSpec { after: names(app.after), requires: names(app.requires), ..app.spec }).collect();
+    let Some(only) = wanted.only else { return apps };
+    let (apps, unknown) = pick(apps, only);
+    unknown.into_iter().for_each(|why| found.add_at_large(why));
+    apps
 }
 
-/// The names that `--only` lists, each of which must be there: separated by commas or blanks, as PM2 has it.
-fn only_names(only: &str, by_name: &BTreeMap<&str, usize>, found: &mut Mistakes<'_>) -> BTreeSet<Box<str>> {
-    let listed = only.split([',', ' ']).filter(|name| !name.is_empty());
-    let names: BTreeSet<Box<str>> = listed.map(Box::from).collect();
+/// The apps that `--only` lists, and a complaint about each name that none of them has. The names are separated by commas
+/// or blanks, as PM2 has it.
+pub fn pick(apps: Vec<AppSpec>, only: &str) -> (Vec<AppSpec>, Vec<String>) {
+    let names: BTreeSet<&str> = only.split([',', ' ']).filter(|name| !name.is_empty()).collect();
     if names.is_empty() {
-        found.add_at_large("--only: it names no app".into());
+        return (Vec::new(), vec!["--only: it names no app".into()]);
     }
-    for name in names.iter().filter(|name| !by_name.contains_key(&***name)) {
-        let hint = one_of(name, by_name.keys().copied());
-        found.add_at_large(format!("--only {name}: there is no such app{hint}"));
-    }
-    names
+    let known: BTreeSet<&str> = apps.iter().map(|app| &*app.name).collect();
+    let hint = |name| one_of(name, known.iter().copied());
+    let unknown = names.difference(&known).map(|name| format!("--only {name}: there is no such app{}", hint(name)));
+    let unknown = unknown.collect();
+    (apps.into_iter().filter(|app| names.contains(&*app.name)).collect(), unknown)
 }
 
 /// What may have been meant, and where that is not plain, what there is.

@@ -157,7 +157,10 @@ pub(super) fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
                 file @ (Target::File(_) | Target::Stdin) => {
                     has_file = true;
                     match plan::names_of_file(&file, &of.part, &facts) {
-                        Ok(plan) => words.extend(plan.apps.iter().map(|app| app.name.to_string())),
+                        Ok(plan) => {
+                            plan.missing.iter().for_each(|why| telling.fail(Exit::Failed, why));
+                            words.extend(plan.apps.iter().map(|app| app.name.to_string()));
+                        }
                         Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
                     }
                 }
@@ -250,6 +253,7 @@ fn changed(verb: Verb, of: &Targets, change: &Change, client: &mut Client, conte
 /// Makes it so that the apps of a plan are there, in one request: all of them, or none.
 pub(super) fn bring(verb: Verb, plan: Plan, environ: Environ, renew: bool, client: &mut Client, telling: &mut Telling) {
     plan.warnings.iter().for_each(|line| telling.warn(line));
+    plan.missing.iter().for_each(|why| telling.fail(Exit::Failed, why));
     let is_known = |app: &&AppSpec| telling.rows().iter().any(|row| row.name == app.name);
     let (known, new): (Vec<&AppSpec>, Vec<&AppSpec>) = plan.apps.iter().partition(is_known);
     if verb != Verb::Start && !new.is_empty() {

@@ -307,6 +307,7 @@ fn in_the_foreground(
         match step {
             Step::File(plan) | Step::Script(plan) => {
                 plan.warnings.iter().for_each(|line| telling.warn(line));
+                plan.missing.iter().for_each(|why| telling.fail(Exit::Failed, why));
                 apps.extend(plan.apps);
             }
             Step::Known(word) => telling.fail(Exit::Failed, nothing_of_that_name(word, &[])),
