@@ -1,11 +1,19 @@
-//! What README.md shows is true: its files check, its messages are what pm3 prints, its commands exist.
-#![allow(clippy::unwrap_used, reason = "tests")]
+//! What README.md shows is true: its sessions print what they show, its files check, its messages are what pm3 prints,
+//! its verbs and files exist. The lines of its cheat sheet are tried in `cheatsheet.rs`.
+//!
+//! The sessions are run here and not by a crate: they need a machine of their own, apps, and a terminal.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-const PM3: &str = env!("CARGO_BIN_EXE_pm3");
+use common::tty::Terminal;
+use common::world::World;
+use common::{PM3, needs};
+
 const README: &str = include_str!("../README.md");
 
 /// A directory of this test's own, gone when it is over.
@@ -33,6 +41,62 @@ impl Drop for Place {
 fn blocks(language: &str) -> Vec<&str> {
     let open = format!("```{language}\n");
     README.split(&open).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
+}
+
+/// What a person types after `$ ` and sees then, command by command.
+fn steps(session: &str) -> Vec<(&str, String)> {
+    let mut steps: Vec<(&str, String)> = Vec::new();
+    for line in session.lines() {
+        match (line.strip_prefix("$ "), steps.last_mut()) {
+            (Some(typed), _) => steps.push((typed, String::new())),
+            (None, Some((_, output))) => *output += &format!("{line}\n"),
+            (None, None) => panic!("{line:?} comes before any command"),
+        }
+    }
+    steps
+}
+
+/// A text without what is another one each time: numbers and their units of size, and the widths that follow from them.
+fn lasting(text: &str) -> String {
+    let mut lasting = String::new();
+    for char in text.chars() {
+        let char = if char.is_ascii_digit() { '0' } else { char };
+        let repeats = matches!(char, ' ' | '─' | '0') && lasting.ends_with(char);
+        if !repeats {
+            lasting.push(char);
+        }
+    }
+    for (one, other) in [("0.0", "0"), ("0kb", "0b"), ("0mb", "0b"), ("0s │", "0 │")] {
+        lasting = lasting.replace(one, other);
+    }
+    lasting
+}
+
+#[test]
+fn its_sessions_print_what_they_show() {
+    if needs("node", 1).is_none() {
+        return;
+    }
+    let sessions = blocks("console");
+    assert!(!sessions.is_empty());
+    for session in sessions {
+        let mut world = World::bare();
+        world.unset("PM3_HOME");
+        world.set("NO_COLOR", "1");
+        world.app("index.js", "index.js");
+        let home = world.home("").trim_end_matches('/').to_owned();
+        for (typed, shown) in steps(session) {
+            let (mut terminal, slave) = Terminal::open();
+            let mut command = world.typing(typed);
+            command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
+            let mut child = command.spawn().unwrap();
+            drop(command);
+            let printed = terminal.screen.text().replace(&home, "/home/you").replace("root", "you");
+            child.wait().unwrap();
+            assert_eq!(lasting(&printed), lasting(&shown), "$ {typed}\n{printed}");
+        }
+        world.end();
+    }
 }
 
 /// Lines that stand indented, without the indent.
@@ -81,13 +145,14 @@ fn its_verbs_exist() {
         assert!(place.pm3(&[verb, "--help"]).status.success(), "pm3 {verb}");
         seen += 1;
     }
-    assert!(seen > 8, "the README speaks of {seen} verbs");
+    assert!(seen > 40, "the README speaks of {seen} verbs");
 }
 
 #[test]
 fn its_files_are_there() {
     let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    for path in links.filter(|link| !link.starts_with("http")) {
+    // `[web](0)` in a session is no link.
+    for path in links.filter(|link| !link.starts_with("http") && link.parse::<u32>().is_err()) {
         assert!(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{path}");
     }
 }
