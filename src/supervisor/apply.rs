@@ -49,7 +49,7 @@ impl Supervisor {
             app.take(verb, entry, pending, &mut Turn { now, settle, random, out });
         }
         self.fit(now, out);
-        self.ask_schedules(out);
+        self.ask_missing_schedules(out);
         for app in self.apps.iter().filter(|app| names.contains(&app.spec.name)) {
             for one in app.instances.iter().filter(|one| one.goal == Goal::Run) {
                 let after = if one.roll.is_some() { last_run } else { one.newest_before(last_run) };

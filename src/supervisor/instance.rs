@@ -275,6 +275,11 @@ impl Instance {
         true
     }
 
+    /// What held it is over: it is to run as before.
+    pub fn release(&mut self) {
+        self.state = READY;
+    }
+
     /// An operator or the file wants it to run: old crashes are forgiven.
     pub fn start(&mut self) {
         self.goal = Goal::Run;

@@ -331,9 +331,8 @@ impl Supervisor {
 
     /// Starts what waits and may start; fails what requires something that has failed.
     fn start_ready(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
-        let waits = |one: &Instance| {
-            matches!(one.state, State::Waiting { .. }) || one.is_held_by_another() && one.goal == Goal::Run
-        };
+        self.release_held();
+        let waits = |one: &Instance| matches!(one.state, State::Waiting { .. });
         let mut changed = false;
         for at in 0..self.apps.len() {
             let Some(app) = self.apps.get(at).filter(|app| app.instances.iter().any(waits)) else { continue };
@@ -356,6 +355,19 @@ impl Supervisor {
             self.last_run = last_run;
         }
         changed
+    }
+
+    /// Who is errored only for want of another waits again as soon as that one may come up. All along a chain, and before
+    /// anybody starts: nobody shall think that an app of it stays away.
+    fn release_held(&mut self) {
+        let held = |one: &Instance| one.is_held_by_another() && one.goal == Goal::Run;
+        let is_free = |known: &Supervisor, app: &App| {
+            app.instances.iter().any(held) && !matches!(known.readiness(app), Readiness::Broken(..))
+        };
+        while let Some(at) = self.apps.iter().position(|app| is_free(self, app)) {
+            let instances = self.apps.get_mut(at).into_iter().flat_map(|app| &mut app.instances);
+            instances.filter(|one| held(one)).for_each(Instance::release);
+        }
     }
 
     /// Each app, with a turn of its own.

@@ -20,11 +20,12 @@ pub enum Readiness {
 }
 
 impl Supervisor {
+    /// One that is on its way out for good is none any more.
     pub(super) fn app(&self, name: &str) -> Option<&App> {
-        self.apps.iter().find(|app| *app.spec.name == *name)
+        self.apps.iter().find(|app| *app.spec.name == *name && !app.gone)
     }
 
-    /// An app that is not in the plan any more holds nobody up.
+    /// An app that is not there any more holds nobody up.
     pub(super) fn readiness(&self, app: &App) -> Readiness {
         let mut waits = None;
         for name in &app.spec.requires {
@@ -75,7 +76,8 @@ impl Supervisor {
         let mut ahead: Vec<&App> = self.apps.iter().filter(|app| app.has_processes()).collect();
         while let Some(app) = ahead.pop() {
             for name in app.spec.after.iter().chain(&app.spec.requires) {
-                let other = self.apps.iter().zip(&mut needed).find(|(other, _)| other.spec.name == *name);
+                let mut others = self.apps.iter().zip(&mut needed);
+                let other = others.find(|(other, _)| other.spec.name == *name && !other.gone);
                 if let Some((other, needed)) = other.filter(|(_, needed)| !**needed) {
                     *needed = true;
                     ahead.push(other);

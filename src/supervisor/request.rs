@@ -229,8 +229,11 @@ impl Instance {
             Verb::Restart | Verb::Reload => {
                 let runs = self.is_up_or_coming();
                 self.start();
+                // What has changed comes to be, whatever becomes of the request.
+                let changed = self.roll.as_deref().is_some_and(|roll| roll.reason == Reason::Changed);
+                let reason = if changed { Reason::Changed } else { Reason::Operator };
                 if runs {
-                    self.mark(Reason::Operator, policy::asked_manner(app, verb), app, turn.now);
+                    self.mark(reason, policy::asked_manner(app, verb), app, turn.now);
                 }
             }
             Verb::Stop => {
@@ -264,7 +267,7 @@ impl App {
     fn shrink(&mut self) {
         let kept = self.instances.iter().filter(|one| one.goal != Goal::Remove).count();
         match u32::try_from(kept) {
-            Ok(0) | Err(_) => self.gone = true,
+            Ok(0) | Err(_) => (self.gone, self.cron_at) = (true, None),
             Ok(kept) if kept < self.spec.instances => self.resize(kept),
             Ok(_) => {}
         }

@@ -9,11 +9,14 @@ use super::policy;
 impl Supervisor {
     /// Asks when each schedule comes next.
     pub(super) fn ask_schedules(&mut self, out: &mut Vec<Effect>) {
-        for app in &mut self.apps {
-            app.cron_at = None;
-            if let Some(cron) = &app.spec.cron
-                && !app.gone
-            {
+        self.apps.iter_mut().for_each(|app| app.cron_at = None);
+        self.ask_missing_schedules(out);
+    }
+
+    /// Asks for those that are not known yet.
+    pub(super) fn ask_missing_schedules(&mut self, out: &mut Vec<Effect>) {
+        for app in self.apps.iter().filter(|app| app.cron_at.is_none() && !app.gone) {
+            if let Some(cron) = &app.spec.cron {
                 out.push(Effect::Schedule { app: app.spec.name.clone(), cron: cron.clone() });
             }
         }

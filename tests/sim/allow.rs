@@ -1,12 +1,10 @@
 //! What the effects may be: the half of the oracle that says whether the supervisor may do this now, and notes that it
 //! was done.
 
-use pm3::supervisor::event::{
-    ClientId, Effect, Event, Half, InstanceId, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, What,
-};
+use pm3::supervisor::event::{ClientId, Effect, Event, Half, InstanceId, Millis, Mono, RunId, Scope, Sig, What};
 
 use crate::kernel::{OVERSLEPT_MS, millis};
-use crate::model::{Ending, First, Gate, Goal, Mark, Place, Run, Status, Why};
+use crate::model::{Ending, First, Gate, Goal, Mark, Place, Run};
 use crate::oracle::{Oracle, Sample, Verdict, ensure};
 
 impl Oracle {
@@ -36,7 +34,7 @@ impl Oracle {
                 self.model.cron_at.remove(app);
                 Ok(())
             }
-            Effect::Reply { client, outcome } => self.allow_reply(event, *client, outcome),
+            Effect::Reply { client, outcome } => self.allow_reply(now, event, *client, outcome),
             Effect::Note(note) => match &note.what {
                 What::Fault(why) => Err(format!("a broken invariant: {why}")),
                 What::Restarting { after, .. } => self.allow_wait(now, &note.who, *after),
@@ -166,6 +164,11 @@ impl Oracle {
     }
 
     fn allow_signal(&mut self, now: Mono, run: RunId, sig: Sig, scope: Scope) -> Verdict {
+        // A client's signal changes nothing by itself.
+        if let Some(at) = self.to_signal.iter().position(|wanted| *wanted == (run, sig) && scope == Scope::Process) {
+            self.to_signal.swap_remove(at);
+            return Ok(());
+        }
         let ending = self.model.ending.clone();
         let is_over_budget = ending.as_ref().is_some_and(|ending| ending.budget_end <= now);
         let Some(place) = self.model.find(run).cloned() else {
@@ -252,71 +255,10 @@ impl Oracle {
         Ok(())
     }
 
-    fn allow_reply(&mut self, event: &Event, client: ClientId, outcome: &Outcome) -> Verdict {
-        self.see_arrivals();
-        ensure!(!self.gone.contains(&client), "replies to {client:?}, which is gone");
-        let Some(ask) = self.model.asks.remove(&client) else {
-            return Err(format!("replies to {client:?}, which waits for nothing"));
-        };
-        let lines = outcome.done.len() + outcome.failed.len();
-        // A restart that was said to have failed is called off, unless somebody else wants it too.
-        let wanted =
-            |id: &InstanceId| self.model.asks.values().any(|other| renews(other.verb) && other.ids.contains(id));
-        let failed = |id: &&InstanceId| {
-            renews(ask.verb) && !ask.arrived.iter().any(|(arrived, _)| arrived == *id) && !wanted(id)
-        };
-        let called_off: Vec<InstanceId> = ask.ids.iter().filter(failed).copied().collect();
-        for place in self.model.places.iter_mut().filter(|place| called_off.contains(&place.id)) {
-            place.mark = place.mark.filter(|mark| mark.why != Why::Operator);
-        }
-        if self.model.ending.is_some() {
-            ensure!(lines > 0 || ask.ids.is_empty(), "an empty answer to {ask:?}");
-            return Ok(());
-        }
-        ensure!(lines == ask.ids.len() + ask.unknown, "{lines} lines in the answer to {ask:?}");
-        ensure!(outcome.failed.len() >= ask.unknown, "unknown targets of {ask:?} are not told");
-        ensure!(ask.unknown == 0 || matches!(event, Event::Request { .. }) || !ask.ids.is_empty(), "a late refusal");
-        let lied = outcome.done.iter().find(|who| !ask.arrived.iter().any(|(_, arrived)| **arrived == ***who));
-        ensure!(lied.is_none(), "{lied:?} is said to have done {:?}", ask.verb);
-        Ok(())
-    }
-
-    /// Notes who is where a request sent it.
-    pub(crate) fn see_arrivals(&mut self) {
-        let mut asks = std::mem::take(&mut self.model.asks);
-        for ask in asks.values_mut() {
-            for id in &ask.ids {
-                let Some(place) = self.model.place(*id) else {
-                    // What the file has dropped is more than stopped.
-                    if ask.verb == Verb::Stop {
-                        ask.arrived.extend(ask.named.iter().find(|(named, _)| named == id).cloned());
-                    }
-                    continue;
-                };
-                let status = self.model.status(place);
-                let new = place.run.as_ref().is_some_and(|run| run.id > ask.after);
-                let there = match ask.verb {
-                    Verb::Stop => self.model.is_over(place),
-                    Verb::Start => matches!(status, Status::Online | Status::Finished),
-                    Verb::Delete | Verb::Reset | Verb::Watch => false,
-                    // The old run is gone by then.
-                    Verb::Restart | Verb::Reload => {
-                        let alone = place.second.is_none() || place.successor().is_some();
-                        status == Status::Online && new && alone || status == Status::Finished
-                    }
-                };
-                let arrival = (*id, place.who());
-                if there && !ask.arrived.contains(&arrival) {
-                    ask.arrived.push(arrival);
-                }
-            }
-        }
-        self.model.asks = asks;
-    }
-
     /// DESIGN §6: the code of whoever decided, never a made-up one.
     fn allow_exit(&mut self, now: Mono, code: u8, reason: &str) -> Verdict {
         self.exited = true;
+        self.says_goodbye = false;
         let Some(ending) = &self.model.ending else { return Err("exits in the middle of life".into()) };
         let gave_up = ending.killed_all.is_some_and(|at| at.after(millis(500)) <= now);
         ensure!(self.childless || gave_up, "exits before it is childless");
@@ -344,9 +286,4 @@ impl Oracle {
         ensure!(codes.contains(&code), "exits with {code} instead of {codes:?}");
         Ok(())
     }
-}
-
-/// Whoever asks this wants a new run.
-fn renews(verb: Verb) -> bool {
-    matches!(verb, Verb::Restart | Verb::Reload)
 }

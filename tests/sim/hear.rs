@@ -1,13 +1,12 @@
 //! What the events mean: the half of the oracle that changes the model when something happens, or time passes.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, End, Event, InstanceId, Mono, RunId, Sig, Verb, Wish};
-use pm3::supervisor::spec::Spec;
+use pm3::supervisor::event::{End, Event, InstanceId, Mono, RunId, Sig};
+use pm3::supervisor::spec::{AppSpec, Spec};
 
-use crate::model::{Ask, Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, settles, trial};
+use crate::model::{Ending, Gate, Goal, Known, Leftovers, Model, Place, Run, Status, Unjudged, Why, settles, trial};
 use crate::oracle::{Oracle, Verdict, ensure};
 
 impl Oracle {
@@ -82,11 +81,7 @@ impl Oracle {
                     mark.answer = mark.answer.or(Some(obstacle.is_some()));
                 }
             }
-            Event::Request { client, wish } => {
-                if let Wish::Operate { verb, targets, .. } = wish {
-                    self.hear_request(now, *client, *verb, targets);
-                }
-            }
+            Event::Request { client, wish } => self.hear_request(now, *client, wish),
             Event::ClientGone { client } => {
                 self.model.asks.remove(client);
                 self.gone.push(*client);
@@ -158,38 +153,6 @@ impl Oracle {
         }
     }
 
-    fn hear_request(&mut self, now: Mono, client: ClientId, verb: Verb, targets: &[Box<str>]) {
-        let (mut ids, mut unknown): (Vec<InstanceId>, usize) = (Vec::new(), 0);
-        // A target counts once, however often it is named.
-        for target in targets.iter().collect::<BTreeSet<_>>() {
-            let found = self.model.resolve(target);
-            unknown += usize::from(found.is_empty());
-            ids.extend(found);
-        }
-        ids.sort();
-        ids.dedup();
-        let named = ids.iter().filter_map(|id| Some((*id, self.model.place(*id)?.who()))).collect();
-        let after = self.model.last_run;
-        self.model.asks.insert(client, Ask { verb, ids: ids.clone(), named, unknown, after, arrived: Vec::new() });
-        if self.model.ending.is_some() {
-            return;
-        }
-        for place in self.model.places.iter_mut().filter(|place| ids.contains(&place.id)) {
-            match verb {
-                Verb::Stop => place.stop(Goal::Stop),
-                Verb::Start => place.start(),
-                Verb::Delete | Verb::Reset | Verb::Watch => {}
-                Verb::Restart | Verb::Reload => {
-                    let runs = place.is_up_or_coming();
-                    place.start();
-                    if runs {
-                        place.want(Why::Operator, Some(verb), now);
-                    }
-                }
-            }
-        }
-    }
-
     fn hear_stop(&mut self, now: Mono, sig: Sig) {
         let Some(ending) = &mut self.model.ending else { return self.begin_ending(now, None) };
         ending.signals += 1;
@@ -198,7 +161,7 @@ impl Oracle {
         }
     }
 
-    fn begin_ending(&mut self, now: Mono, codes: Option<Vec<u8>>) {
+    pub(crate) fn begin_ending(&mut self, now: Mono, codes: Option<Vec<u8>>) {
         let errored: Vec<Option<u8>> = self.each(|model, place| model.errored_codes(place).first().copied());
         for (place, code) in self.model.places.iter_mut().zip(errored) {
             place.gate = code.map_or(place.gate, |code| Gate::Errored { code, at: now });
@@ -225,82 +188,128 @@ impl Oracle {
         if self.model.ending.is_some() {
             return;
         }
-        let errored: Vec<bool> = self.each(|model, place| model.status(place) == Status::Errored);
+        let errored = self.errored();
         // Samples already ordered come by the old interval, later ones by the new.
         let interval = spec.settings.sample_interval.span();
         self.sample.earliest = self.sample.earliest.min(self.sample.last.after(interval));
         self.sample.latest = self.sample.latest.map(|at| at.max(now.after(interval)));
-        self.model.spec = spec.clone();
+        self.model.spec.settings = spec.settings.clone();
         self.model.cron_at.clear();
-        let kept = self.model.places.iter_mut().zip(errored).filter(|(place, _)| place.goal != Goal::Remove);
-        for (place, errored) in kept {
-            let old = Rc::clone(&place.spec);
-            let Some(new) = spec.apps.iter().find(|app| app.name == old.name) else {
-                place.stop(Goal::Remove);
-                continue;
-            };
-            if *new == *old {
-                continue;
-            }
+        let in_file = |name: &str| spec.apps.iter().any(|app| *app.name == *name);
+        let known = &self.model.known;
+        let dropped = |name: &str| !in_file(name) && known.get(name).is_some_and(|known| known.of_file);
+        let dropped: Vec<Box<str>> =
+            self.model.spec.apps.iter().map(|app| app.name.clone()).filter(|name| dropped(name)).collect();
+        dropped.iter().for_each(|name| self.forget(name));
+        for entry in &spec.apps {
+            let entry = self.model.adapt(entry.clone());
+            self.take_over(now, entry, true, &errored);
+        }
+    }
+
+    /// Who is errored now, be it for want of another.
+    pub(crate) fn errored(&self) -> Vec<InstanceId> {
+        let errored = self.model.places.iter().filter(|place| self.model.status(place) == Status::Errored);
+        errored.map(|place| place.id).collect()
+    }
+
+    /// An app is there no more; its instances are on their way out.
+    pub(crate) fn forget(&mut self, name: &str) {
+        for place in self.model.places.iter_mut().filter(|place| *place.spec.name == *name) {
+            place.stop(Goal::Remove);
+        }
+        self.model.spec.apps.retain(|app| *app.name != *name);
+        self.model.known.remove(name);
+        self.model.cron_at.remove(name);
+    }
+
+    /// The entry of an app that is new, or changed, or neither. `errored`: who was before any entry was taken in.
+    pub(crate) fn take_over(&mut self, now: Mono, new: AppSpec, of_file: bool, errored: &[InstanceId]) {
+        let known = self.model.known.entry(new.name.clone()).or_insert(Known { of_file, asked: None });
+        known.of_file |= of_file;
+        let at = self.model.spec.apps.iter().position(|app| app.name == new.name);
+        let Some(at) = at else {
+            self.model.spec.apps.push(new.clone());
+            // The old instances of an app that was there before are on their way out by the new rules.
+            return self.model.each_of(&new);
+        };
+        let old = std::mem::replace(&mut self.model.spec.apps[at], new.clone());
+        if old.cron != new.cron {
+            self.model.cron_at.remove(&new.name);
+        }
+        let revived = old.instances == 0 && new.instances > 0;
+        let relaunch = new.launch != old.launch || new.kind != old.kind;
+        let kept = self.model.places.iter_mut().filter(|place| place.goal != Goal::Remove);
+        for place in kept.filter(|place| place.spec.name == new.name) {
             place.spec = Rc::new(new.clone());
-            let relaunch = new.launch != old.launch || new.kind != old.kind;
             match place.gate {
+                _ if new == old => {}
                 _ if place.goal == Goal::Idle && new.autostart && !old.autostart => place.start(),
+                _ if place.goal == Goal::Stop && revived => place.start(),
                 _ if place.goal != Goal::Run => {}
                 _ if place.is_up_or_coming() && relaunch => place.want(Why::Changed, None, now),
                 _ if place.run.is_some() => {}
-                _ if errored => place.start(),
+                _ if errored.contains(&place.id) => place.start(),
                 Gate::Finished(_) if relaunch => place.start(),
                 _ => {}
             }
         }
-        for app in &spec.apps {
-            let mut kept: Vec<&mut Place> = self
-                .model
-                .places
-                .iter_mut()
-                .filter(|one| one.spec.name == app.name && one.goal != Goal::Remove)
-                .collect();
-            kept.sort_by_key(|place| place.id);
-            kept.into_iter().skip(app.instances as usize).for_each(|place| place.stop(Goal::Remove));
-            // The old instances of an app that left the file and came back are on their way out by the new rules.
-            for place in self.model.places.iter_mut().filter(|place| place.spec.name == app.name) {
-                place.spec = Rc::new(app.clone());
-            }
-        }
+        self.model.each_of(&new);
+        self.fit(&new);
     }
 
-    /// Takes in the instances that a new plan made.
-    pub(crate) fn meet(&mut self, pm3: &Supervisor) -> Verdict {
-        let newest = self.model.places.last().map(|place| place.id);
-        for (app, one) in pm3.instances() {
-            if let Some(known) = self.model.place(one.id) {
-                ensure!(known.spec.name == app.name, "instance {} changes hands", one.id);
-                continue;
-            }
-            ensure!(newest.is_none_or(|newest| one.id > newest), "instance {} was somebody else once", one.id);
+    /// Gives up the newest instances that are too many.
+    pub(crate) fn fit(&mut self, app: &AppSpec) {
+        let mut kept: Vec<&mut Place> =
+            self.model.places.iter_mut().filter(|one| one.spec.name == app.name && one.goal != Goal::Remove).collect();
+        kept.sort_by_key(|place| place.id);
+        kept.into_iter().skip(Model::wanted(app)).for_each(|place| place.stop(Goal::Remove));
+    }
+
+    /// Takes in the instances that are new: the next ids, and the lowest numbers that were free.
+    pub(crate) fn meet(&mut self, pm3: &Supervisor, scaled: bool) -> Verdict {
+        let mut news: Vec<_> = pm3.instances().filter(|(_, one)| self.model.place(one.id).is_none()).collect();
+        news.sort_by_key(|(_, one)| one.id);
+        for (app, one) in news {
+            let next = self.model.next_id;
+            ensure!(one.id.0 == next, "instance {} comes, where {next} would be next", one.id);
+            self.model.next_id += 1;
             let Some(wanted) = self.model.app(&app.name) else {
-                return Err(format!("instance {} belongs to no app of the file", one.id));
+                return Err(format!("instance {} belongs to no app that is there", one.id));
             };
-            let taken = self.model.of(&app.name).any(|other| other.index == one.index);
-            ensure!(!taken, "two instances of {} have number {}", app.name, one.index);
-            let place = Place::new(one.id, wanted, one.index);
+            let taken = |index: u32| self.model.of(&app.name).any(|other| other.index == index);
+            ensure!(!taken(one.index), "two instances of {} have number {}", app.name, one.index);
+            ensure!((0..one.index).all(taken), "{} has a lower number than {} free", app.name, one.index);
+            let mut place = Place::new(one.id, wanted, one.index);
+            if scaled {
+                place.goal = Goal::Run;
+            }
             self.model.places.push(place);
+        }
+        for (app, one) in pm3.instances() {
+            let known = self.model.place(one.id).is_some_and(|place| place.spec.name == app.name);
+            ensure!(known, "instance {} changes hands", one.id);
         }
         for app in &self.model.spec.apps {
             let kept = self.model.of(&app.name).filter(|place| place.goal != Goal::Remove).count();
-            ensure!(kept == app.instances as usize, "{} has {kept} instances instead of {}", app.name, app.instances);
+            ensure!(kept == Model::wanted(app), "{} has {kept} instances instead of {}", app.name, app.instances);
         }
         Ok(())
     }
 
     /// What happens by time alone, or because of what else happened in this step.
     pub(crate) fn let_time_pass(&mut self, now: Mono) {
+        self.promote(now);
         self.judge_due(now);
         if self.model.ending.is_some() {
             return;
         }
         self.model.places.retain(|place| place.goal != Goal::Remove || place.has_processes());
+        if self.model.places.is_empty() {
+            self.model.next_id = 0;
+        }
+        // Whoever is pulled in may be started in the very step in which somebody else decides that pm3 ends.
+        self.pull_in();
         if let Some(codes) = self.model.decided() {
             return self.begin_ending(now, Some(codes));
         }
@@ -311,15 +320,19 @@ impl Oracle {
         }
     }
 
-    fn judge_due(&mut self, now: Mono) {
-        for place in &mut self.model.places {
-            if let Some(mark) = &mut place.mark {
-                mark.from = mark.from.filter(|from| *from > now);
-            }
+    /// A second run that has proven itself takes over; nothing takes over any more once pm3 ends.
+    fn promote(&mut self, now: Mono) {
+        for place in self.model.places.iter_mut().filter(|_| self.model.ending.is_none()) {
             let is_proven = place.successor().and_then(|run| run.trial_until).is_some_and(|until| until <= now);
             if is_proven && place.goal == Goal::Run {
                 place.second = place.replace(now);
             }
+        }
+    }
+
+    fn judge_due(&mut self, now: Mono) {
+        for mark in self.model.places.iter_mut().filter_map(|place| place.mark.as_mut()) {
+            mark.from = mark.from.filter(|from| *from > now);
         }
         for place in self.model.places.iter_mut().filter(|place| place.run.is_none()) {
             match place.gate {
@@ -333,14 +346,15 @@ impl Oracle {
     fn let_crons_come(&mut self, now: Mono) {
         let due: Vec<Box<str>> =
             self.model.cron_at.iter().filter(|(_, at)| **at <= now).map(|(app, _)| app.clone()).collect();
+        // All at the same moment: who waits for another that comes too was over until now.
+        let over: Vec<bool> = self.each(Model::is_over);
         for app in due {
             self.model.cron_at.remove(&app);
-            let over: Vec<bool> = self.each(Model::is_over);
-            let of_app = self.model.places.iter_mut().zip(over).filter(|(place, _)| place.spec.name == app);
+            let of_app = self.model.places.iter_mut().zip(&over).filter(|(place, _)| place.spec.name == app);
             for (place, over) in of_app {
                 match place.goal {
                     Goal::Stop | Goal::Remove => {}
-                    Goal::Run | Goal::Idle if over => place.start(),
+                    Goal::Run | Goal::Idle if *over => place.start(),
                     Goal::Run | Goal::Idle
                         if place.is_up_or_coming() && place.second.is_none() && place.mark.is_none() =>
                     {

@@ -3,11 +3,12 @@
 //! The oracle judges every step; planted mutants test the tests. A world never touches a real process or clock.
 //!
 //! `PM3_SIM_SEED=17 cargo test --test sim replay -- --nocapture` tells the story of one seed;
-//! `PM3_SIM_SEEDS=1000000 cargo test --test sim fixed` tries more of them.
+//! `PM3_SIM_SEEDS=1000000 cargo test --test sim fixed` tries more of them, `PM3_SIM_FRESH` others each time.
 
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
 
 mod allow;
+mod asks;
 mod dice;
 mod hear;
 mod kernel;
@@ -86,7 +87,7 @@ fn fixed_seeds() {
 #[test]
 fn fresh_seeds() {
     let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() << 20;
-    check_seeds(&format!("fresh from {start}"), start..start + FRESH_SEEDS);
+    check_seeds(&format!("fresh from {start}"), start..start + env("PM3_SIM_FRESH").unwrap_or(FRESH_SEEDS));
 }
 
 /// Worlds whose every choice is a byte of input, as a fuzzer gives them: many that no seed draws.
@@ -172,6 +173,18 @@ const EVENTFUL: &[&str] = &[
     "which is not running; start",
     "no such app, namespace or id",
     "pm3 is stopping",
+    "there is no app",
+    "runs already, and nothing about it has changed",
+    "at least 1 instance",
+    "each waits for the next",
+    "is main already",
+    "there twice",
+    "waits for nobody",
+    "fewer cannot be",
+    "has 1 instance already",
+    "has no process",
+    "stopping: a client's request",
+    "done: [\"pm3\"]",
     "packed and unpacked",
     "faults stop",
     "the goal is reached",

@@ -95,6 +95,8 @@ pub(crate) struct Mark {
     pub(crate) asked: bool,
     /// Something is in the way of two runs at once.
     pub(crate) answer: Option<bool>,
+    /// It may have been called off: who asked for it is told so, perhaps only later.
+    pub(crate) doubtful: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -141,17 +143,43 @@ pub(crate) enum Status {
 }
 
 /// A request that has not been answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ask {
-    pub(crate) verb: Verb,
-    pub(crate) ids: Vec<InstanceId>,
-    /// What they were called then.
-    pub(crate) named: Vec<(InstanceId, String)>,
-    pub(crate) unknown: usize,
-    /// The newest run when it was asked.
-    pub(crate) after: RunId,
+    pub(crate) waits: Vec<Wait>,
+    /// Lines of the answer that are about nobody who is waited for, and how many of them are failures.
+    pub(crate) lines: usize,
+    pub(crate) failures: usize,
+    /// It wants pm3 to end.
+    pub(crate) quits: bool,
     /// Who has been where the request sent it, by its name then; once is enough.
     pub(crate) arrived: Vec<(InstanceId, String)>,
+}
+
+/// An instance that a request waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wait {
+    pub(crate) id: InstanceId,
+    /// What it was called when it was asked.
+    pub(crate) who: String,
+    pub(crate) aim: Aim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// Online with a run after this one.
+    Up {
+        after: RunId,
+    },
+    Down,
+    Gone,
+}
+
+/// What is known of an app besides its entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) of_file: bool,
+    /// How many instances its entry asks for, where an operator wants another number.
+    pub(crate) asked: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -169,9 +197,12 @@ pub(crate) struct Ending {
 
 #[derive(Default)]
 pub(crate) struct Model {
+    /// The apps that are there now, whoever brought them, and the settings.
     pub(crate) spec: Spec,
+    pub(crate) known: BTreeMap<Box<str>, Known>,
     /// In the order of their ids.
     pub(crate) places: Vec<Place>,
+    pub(crate) next_id: u32,
     pub(crate) asks: BTreeMap<ClientId, Ask>,
     pub(crate) cron_at: BTreeMap<Box<str>, Mono>,
     pub(crate) ending: Option<Ending>,
@@ -249,7 +280,7 @@ impl Place {
         self.restarts += u32::from(self.goal == Goal::Run);
     }
 
-    fn fall_back(&mut self) {
+    pub(crate) fn fall_back(&mut self) {
         self.run = self.second.take();
         self.half = self.half.other();
     }
@@ -257,13 +288,14 @@ impl Place {
     /// Wants a new run for it, in its turn.
     pub(crate) fn want(&mut self, why: Why, verb: Option<Verb>, now: Mono) {
         let new_first = may_overlap(&self.spec)
-            && match why {
-                Why::Operator => verb == Some(Verb::Reload),
-                Why::Changed => true,
-                Why::Memory | Why::Cron => self.spec.overlap == Some(true),
+            && match (verb, why) {
+                (Some(verb), _) => verb == Verb::Reload,
+                (None, Why::Changed) => true,
+                (None, Why::Memory | Why::Cron) => self.spec.overlap == Some(true),
+                (None, Why::Operator) => false,
             };
         let first = if new_first { First::New } else { First::Old };
-        self.mark = Some(Mark { why, first, from: None, asked: false, answer: None });
+        self.mark = Some(Mark { why, first, from: None, asked: false, answer: None, doubtful: false });
         self.wait_for_age(now);
     }
 
@@ -304,6 +336,12 @@ impl Place {
     pub(crate) fn start(&mut self) {
         (self.goal, self.shorts, self.wait, self.retry_at) = (Goal::Run, 0, 0, Mono(0));
         self.forgive();
+    }
+
+    /// The run after which one counts as what `start` wants: the present one does.
+    pub(crate) fn newest_before(&self, last_run: RunId) -> RunId {
+        let up = self.run.as_ref().filter(|_| self.is_up_or_coming());
+        up.map_or(last_run, |run| RunId(run.id.0 - 1))
     }
 
     /// A crash that was not judged yet never will be.
@@ -461,6 +499,84 @@ impl Model {
         !self.is_up(app) && all(&|place| self.is_over(place)) && (errored || finished)
     }
 
+    /// How many instances of an app there have to be: one that is scaled to none keeps a row.
+    pub(crate) fn wanted(app: &AppSpec) -> usize {
+        app.instances.max(1) as usize
+    }
+
+    /// Why these apps cannot be taken, if they cannot.
+    pub(crate) fn objection(&self, entries: &[AppSpec]) -> Option<&'static str> {
+        let is_new = |app: &&AppSpec| entries.iter().all(|entry| entry.name != app.name);
+        let all: Vec<&AppSpec> = entries.iter().chain(self.spec.apps.iter().filter(is_new)).collect();
+        let find = |name: &str| all.iter().find(|app| *app.name == *name).copied();
+        let twice = |(at, entry): (usize, &AppSpec)| entries[..at].iter().any(|other| other.name == entry.name);
+        let awaited = |app: &AppSpec| app.after.iter().chain(&app.requires).cloned().collect::<Vec<_>>();
+        // Whoever is reached from itself by some chain waits for itself.
+        let circles = |app: &&AppSpec| {
+            let (mut ahead, mut seen) = (awaited(app), Vec::new());
+            while let Some(name) = ahead.pop() {
+                if name == app.name {
+                    return true;
+                }
+                if !seen.contains(&name) {
+                    ahead.extend(find(&name).map(awaited).unwrap_or_default());
+                    seen.push(name);
+                }
+            }
+            false
+        };
+        if entries.iter().enumerate().any(twice) {
+            Some("a name is there twice")
+        } else if entries.iter().any(|entry| entry.instances == 0 || entry.name.is_empty()) {
+            Some("an app lacks something")
+        } else if entries.iter().flat_map(awaited).any(|name| find(&name).is_none()) {
+            Some("an app waits for one that is not there")
+        } else if all.iter().filter(|app| app.main).count() > 1 {
+            Some("two are main")
+        } else if all.iter().any(circles) {
+            Some("some wait in a circle")
+        } else {
+            None
+        }
+    }
+
+    /// An entry as it applies to an app that may be there: what an operator said of the number of instances stays while
+    /// the entry asks for the same as before, and each app keeps its shell.
+    pub(crate) fn adapt(&mut self, mut entry: AppSpec) -> AppSpec {
+        let Some(app) = self.spec.apps.iter().find(|app| app.name == entry.name) else { return entry };
+        entry.launch.shell = app.launch.shell.clone();
+        if let Some(known) = self.known.get_mut(&entry.name) {
+            if known.asked == Some(entry.instances) {
+                entry.instances = app.instances;
+            } else {
+                known.asked = None;
+            }
+        }
+        entry
+    }
+
+    /// An operator wants so many instances of an app.
+    pub(crate) fn resize(&mut self, name: &str, count: u32) {
+        let (Some(app), Some(known)) =
+            (self.spec.apps.iter_mut().find(|app| *app.name == *name), self.known.get_mut(name))
+        else {
+            return;
+        };
+        let asked = known.asked.unwrap_or(app.instances);
+        known.asked = (asked != count).then_some(asked);
+        app.instances = count;
+        let app = app.clone();
+        self.each_of(&app);
+    }
+
+    /// Gives all instances of an app its entry.
+    pub(crate) fn each_of(&mut self, app: &AppSpec) {
+        let entry = Rc::new(app.clone());
+        for place in self.places.iter_mut().filter(|place| place.spec.name == app.name) {
+            place.spec = Rc::clone(&entry);
+        }
+    }
+
     /// What an instance may not start before.
     pub(crate) fn awaited(&self, app: &AppSpec) -> Option<String> {
         let required = app.requires.iter().filter_map(|name| self.app(name)).find(|other| !self.is_up(other));
@@ -473,6 +589,16 @@ impl Model {
     pub(crate) fn waits_for(&self, later: &AppSpec, earlier: &str) -> bool {
         let mut names = later.after.iter().chain(&later.requires);
         names.any(|name| **name == *earlier || self.app(name).is_some_and(|app| self.waits_for(app, earlier)))
+    }
+
+    /// Waits to start, if only through others, for a one-shot that is online.
+    pub(crate) fn waits_for_endless(&self, place: &Place) -> bool {
+        let is_endless = |app: &AppSpec| {
+            let mut places = self.of(&app.name);
+            app.kind == Kind::Oneshot && places.any(|place| self.status(place) == Status::Online)
+        };
+        let mut apps = self.spec.apps.iter().filter(|app| self.waits_for(&place.spec, &app.name));
+        self.status(place) == Status::Waiting && apps.any(is_endless)
     }
 
     /// A place that was started after this app and still has processes.
@@ -536,7 +662,10 @@ impl Model {
     /// could not start for want of another.
     pub(crate) fn done(&self) -> Option<Vec<u8>> {
         let over = |place: &Place| place.goal != Goal::Stop && self.is_over(place);
-        let done = self.spec.apps.iter().all(|app| app.cron.is_none()) && self.places.iter().all(over);
+        // Who deletes the last app may have another in mind.
+        let done = !self.places.is_empty()
+            && self.spec.apps.iter().all(|app| app.cron.is_none())
+            && self.places.iter().all(over);
         if !done || self.last_run == RunId(0) || self.spec.settings.exit == ExitPolicy::Never {
             return None;
         }
@@ -547,8 +676,9 @@ impl Model {
         Some(if codes.is_empty() { vec![0] } else { codes })
     }
 
-    /// The moment at which time itself changes something, as far as it is known here.
-    pub(crate) fn deadline(&self) -> Option<Mono> {
+    /// The moment at which time itself changes something, as far as it is known here; with or without what may have been
+    /// called off.
+    pub(crate) fn deadline(&self, doubtful: bool) -> Option<Mono> {
         let of_run = |run: &Run| run.kill_due.filter(|_| !run.killed);
         let of = |place: &Place| {
             let own = match (&place.run, place.gate) {
@@ -559,7 +689,7 @@ impl Model {
             };
             let trial = place.successor().and_then(|run| run.trial_until);
             let second = trial.or_else(|| place.second.as_ref().and_then(of_run));
-            let mark = place.mark.filter(|_| place.is_up_or_coming());
+            let mark = place.mark.filter(|mark| place.is_up_or_coming() && (doubtful || !mark.doubtful));
             [own, second, mark.and_then(|mark| mark.from)].into_iter().flatten().min()
         };
         let ending = self.ending.as_ref().map(|ending| match (ending.asked_all, ending.killed_all) {

@@ -2,12 +2,12 @@
 //! be one that the model allows at that moment, and afterwards both must agree on where every instance stands.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, Event, InstanceId, Mono, What};
+use pm3::supervisor::event::{ClientId, Effect, Event, InstanceId, Mono, RunId, Sig, Verb, What, Wish};
 use pm3::supervisor::instance::State;
 use pm3::supervisor::life::Phase;
 use pm3::supervisor::spec::Spec;
 
-use crate::model::{Gate, Goal, Model, Place, Status, Why};
+use crate::model::{Gate, Goal, Known, Model, Place, Status, Wait, Why};
 
 /// What the supervisor did wrong.
 pub(crate) type Verdict = Result<(), String>;
@@ -21,6 +21,7 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
+#[derive(Default)]
 pub(crate) struct Oracle {
     pub(crate) model: Model,
     pub(crate) gone: Vec<ClientId>,
@@ -28,6 +29,12 @@ pub(crate) struct Oracle {
     pub(crate) childless: bool,
     pub(crate) exited: bool,
     pub(crate) sample: Sample,
+    /// In this step: apps that a client brought, apps that were scaled, signals that clients want sent.
+    pub(crate) applied: Vec<Box<str>>,
+    pub(crate) scaled: Vec<Box<str>>,
+    pub(crate) to_signal: Vec<(RunId, Sig)>,
+    /// Somebody was told that pm3 has ended, which is to be true at once.
+    pub(crate) says_goodbye: bool,
 }
 
 /// When the next sample of memory may and when it has to come.
@@ -40,8 +47,8 @@ pub(crate) struct Sample {
 
 impl Oracle {
     pub(crate) fn new(spec: Spec) -> Oracle {
-        let model = Model { spec, ..Model::default() };
-        Oracle { model, gone: Vec::new(), childless: false, exited: false, sample: Sample::default() }
+        let known = spec.apps.iter().map(|app| (app.name.clone(), Known { of_file: true, asked: None })).collect();
+        Oracle { model: Model { spec, known, ..Model::default() }, ..Oracle::default() }
     }
 
     /// Judges one step: what happened, what the supervisor wants done, and what it thinks afterwards.
@@ -59,14 +66,19 @@ impl Oracle {
         }
         let before: Vec<(InstanceId, Status)> = self.statuses();
         self.hear(now, event);
-        if matches!(event, Event::Boot | Event::Planned { .. }) {
-            self.meet(pm3)?;
+        let scaled = !self.scaled.is_empty();
+        self.meet(pm3, scaled)?;
+        if let Event::Request { client, .. } = event {
+            self.wait_for_applied(*client);
+            self.wait_for_scaled(*client, &before);
         }
         self.let_time_pass(now);
         for (at, effect) in effects.iter().enumerate() {
             self.allow(now, event, effect)?;
             ensure!(!self.exited || at + 1 == effects.len(), "Exit is not the last effect");
         }
+        ensure!(self.to_signal.is_empty(), "signals are not sent: {:?}", self.to_signal);
+        ensure!(!self.says_goodbye, "pm3 goes on after it said that it had ended");
         self.settle(now)?;
         self.hear_told(&before, event, effects)?;
         self.agree(pm3)?;
@@ -107,6 +119,7 @@ impl Oracle {
             }
         }
         self.see_arrivals();
+        self.see_doubts();
         let interval = self.model.spec.settings.sample_interval.span();
         self.sample.latest = self.samples().then(|| self.sample.latest.unwrap_or(now.after(interval)));
         let over: Vec<(Status, bool)> =
@@ -121,6 +134,10 @@ impl Oracle {
             let is_final = matches!(place.gate, Gate::Errored { .. } | Gate::Finished(_));
             if self.model.ending.is_some() && place.run.is_none() && !is_final {
                 place.gate = Gate::Open;
+                // What has still to go stands for the instance.
+                if place.second.is_some() {
+                    place.fall_back();
+                }
             }
         }
         // The new launch of one instance failed for good: the others stay as they are.
@@ -136,8 +153,14 @@ impl Oracle {
 
     /// Whoever reads the log learns what came up, failed or finished, once each.
     fn hear_told(&self, before: &[(InstanceId, Status)], event: &Event, effects: &[Effect]) -> Verdict {
-        // A new file may change names; and at the end several things become of one instance in one step.
-        if matches!(event, Event::Planned { .. }) || self.model.ending.is_some() {
+        // New entries and numbers may change names; and at the end several things become of one instance in one step.
+        let renames = match event {
+            Event::Planned { .. } => true,
+            Event::Request { wish: Wish::Operate { verb, .. }, .. } => *verb == Verb::Delete,
+            Event::Request { wish, .. } => matches!(wish, Wish::Apply { .. } | Wish::Scale { .. }),
+            _ => false,
+        };
+        if renames || self.model.ending.is_some() {
             return Ok(());
         }
         for place in &self.model.places {
@@ -231,11 +254,12 @@ impl Oracle {
             ensure!(deadline.is_none(), "a deadline after Exit");
             return Ok(());
         }
-        let wanted = self.model.deadline();
+        let wanted = self.model.deadline(false);
         let late = wanted.is_some_and(|wanted| deadline.is_none_or(|at| at > wanted));
         ensure!(!late, "the deadline is {deadline:?}, but {wanted:?} matters");
         let samples = self.samples();
-        ensure!(samples || deadline == wanted, "wakes at {deadline:?} without a reason; {wanted:?} would do");
+        let known = deadline == wanted || deadline == self.model.deadline(true);
+        ensure!(samples || known, "wakes at {deadline:?} without a reason; {wanted:?} would do");
         let sample = self.sample.latest.filter(|_| samples);
         ensure!(sample.is_none_or(|at| deadline.is_some_and(|deadline| deadline <= at)), "forgets to sample");
         Ok(())
@@ -249,7 +273,15 @@ impl Oracle {
 
     /// What keeps the goal from being reached, now that nothing goes wrong any more.
     pub(crate) fn unreached(&self) -> Verdict {
-        let waiting: Vec<&ClientId> = self.model.asks.keys().collect();
+        // A one-shot that began as a service does not end here, as one would; who waits for it waits on.
+        let endless = |wait: &Wait| self.model.place(wait.id).is_some_and(|place| self.model.waits_for_endless(place));
+        let waiting: Vec<&ClientId> = self
+            .model
+            .asks
+            .iter()
+            .filter(|(_, ask)| !ask.waits.iter().any(endless))
+            .map(|(client, _)| client)
+            .collect();
         ensure!(waiting.is_empty(), "no answer to {waiting:?}");
         for place in self.model.places.iter() {
             let status = self.model.status(place);

@@ -2,7 +2,9 @@
 //! `config` would let pass: known names, no circles, at least one instance, at most one main app.
 
 use pm3::supervisor::event::{Millis, Sig};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, RestartPolicy, Settings, Spec, StopPolicy};
+use pm3::supervisor::spec::{
+    AppSpec, ExitPolicy, Kind, Launch, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy,
+};
 
 use crate::dice::Dice;
 
@@ -46,6 +48,49 @@ pub(crate) fn changed(dice: &mut Dice, old: &Spec) -> Spec {
         }
     }
     spec
+}
+
+/// What a client brings: apps that are there, changed or not, and new ones. Now and then they cannot be.
+pub(crate) fn batch(dice: &mut Dice, there: &Spec) -> Vec<AppSpec> {
+    let mut batch: Vec<AppSpec> = Vec::new();
+    for _ in 0..dice.pick(&[1, 1, 2, 3, 0]) {
+        let name = dice.pick(&NAMES);
+        let known = there.apps.iter().find(|app| *app.name == *name);
+        let mut entry = match known {
+            Some(known) if dice.chance(60) => known.clone(),
+            _ => AppSpec { main: false, ..app(dice, name, &there.apps) },
+        };
+        match dice.below(6) {
+            0 => entry.launch.args = [format!("{}", dice.below(1000)).into()].into(),
+            1 => entry.instances = dice.between(1, 4) as u32,
+            _ => {}
+        }
+        entry.launch.shell = shell(dice);
+        if dice.chance(10) {
+            spoil(dice, &mut entry);
+        }
+        batch.retain(|other| other.name != entry.name);
+        if dice.chance(5) {
+            batch.push(entry.clone());
+        }
+        batch.push(entry);
+    }
+    batch
+}
+
+/// Makes something of it that pm3 has to refuse, as a rule.
+fn spoil(dice: &mut Dice, entry: &mut AppSpec) {
+    match dice.below(4) {
+        0 => entry.requires = ["nobody".into()].into(),
+        1 => entry.after = [dice.pick(&NAMES).into()].into(),
+        2 => entry.main = true,
+        _ => entry.instances = 0,
+    }
+}
+
+pub(crate) fn shell(dice: &mut Dice) -> Shell {
+    let value = dice.pick(&[None, Some("red"), Some("blue")]);
+    Shell::from(vec![("COLOR".into(), value.map(Box::from))])
 }
 
 fn add(dice: &mut Dice, spec: &mut Spec) {
@@ -103,6 +148,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         memory_limit: dice.chance(25).then_some(MEMORY_LIMIT),
         cron: dice.chance(15).then(|| "*/5 * * * * *".into()),
         overlap: dice.pick(&[None, None, None, Some(true), Some(false)]),
+        launch: Launch { script: "script".into(), ..Launch::default() },
         ..AppSpec::default()
     }
 }

@@ -3,7 +3,7 @@
 //! that somebody could make in the supervisor; the simulation has to notice.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{Effect, Event, Half, Millis, Mono, RunId, Scope, Sig, What};
+use pm3::supervisor::event::{Count, Effect, Event, Half, Millis, Mono, RunId, Scope, Sig, Verb, What, Wish};
 use pm3::supervisor::spec::{ExitPolicy, Spec};
 
 /// For that many steps after packing, the original goes along and has to decide the same.
@@ -21,6 +21,8 @@ mutants! {
     // Told a different plan.
     NoDelay NoBackoff NeverErrored NoOrder NoSettle LongGrace NoBudget WrongSignal NoMemoryLimit StopCodesIgnored
     MainIgnored ExitOnErrorIgnored TreesLeft AutostartAlways NeverDone ChangesMissed
+    // Hears something else of clients.
+    DeletesNothing ScalesTooFar AppliesTheBad AppliesHalf RenewsAlways StartsForRestart SignalsWrongly QuitsNever
     // Says something else.
     NoKill KillsTwice RepliesTwice RepliesNever RepliesToTheGone SpawnsTwice SpawnsAtTheEnd RestartsTwoAtOnce
     SignalsTheDead ExitsEarly ExitsTwice ExitsWithOne SweepsNever SamplesAlways HidesFailures
@@ -93,6 +95,9 @@ impl Subject {
         match (self.mutant, event) {
             (Some(Mutant::RepliesToTheGone), Event::ClientGone { .. }) => None,
             (Some(Mutant::MissesExits), Event::Exited { .. }) if self.steps.is_multiple_of(16) => None,
+            (Some(mutant), Event::Request { client, wish }) => {
+                Some(Event::Request { client, wish: misunderstood(mutant, wish)? })
+            }
             (_, Event::Planned { spec }) => Some(Event::Planned { spec: Box::new(misread(self.mutant, &spec)) }),
             (_, event) => Some(event),
         }
@@ -151,6 +156,30 @@ impl Subject {
         let mut others = self.pm3.instances().filter(|(spec, _)| spec.name == app);
         others.find(|(_, one)| one.is_online()).and_then(|(_, one)| one.run())
     }
+}
+
+/// What a mutant takes a wish for.
+fn misunderstood(mutant: Mutant, wish: Wish) -> Option<Wish> {
+    Some(match (mutant, wish) {
+        (Mutant::QuitsNever, Wish::Quit) => return None,
+        (Mutant::DeletesNothing, Wish::Operate { verb: Verb::Delete, targets, shell }) => {
+            Wish::Operate { verb: Verb::Stop, targets, shell }
+        }
+        (Mutant::ScalesTooFar, Wish::Scale { target, to: Count::Up(more) }) => {
+            Wish::Scale { target, to: Count::Up(more + 1) }
+        }
+        (Mutant::SignalsWrongly, Wish::Signal { targets, .. }) => Wish::Signal { sig: Sig::USR1, targets },
+        (Mutant::StartsForRestart, Wish::Apply { apps, renew, .. }) => Wish::Apply { verb: Verb::Start, apps, renew },
+        (mutant, Wish::Apply { verb, mut apps, renew }) => {
+            match mutant {
+                Mutant::AppliesTheBad => apps.iter_mut().for_each(|app| app.requires = Box::default()),
+                Mutant::AppliesHalf => drop(apps.pop()),
+                _ => {}
+            }
+            Wish::Apply { verb, apps, renew: renew || mutant == Mutant::RenewsAlways }
+        }
+        (_, wish) => wish,
+    })
 }
 
 /// The plan as a mutant takes it.

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use pm3::supervisor::event::{ClientId, Effect, Event, Mono, Sig, Verb, Wish};
+use pm3::supervisor::event::{ClientId, Count, Effect, Event, Mono, Sig, Verb, Wish};
 use pm3::supervisor::spec::Spec;
 
 use crate::dice::Dice;
@@ -307,22 +307,63 @@ impl World {
     fn request(&mut self) {
         self.clients += 1;
         let client = ClientId(self.clients);
-        let verb = self.dice.pick(&[Verb::Start, Verb::Stop, Verb::Restart, Verb::Reload, Verb::Reload]);
-        let targets = (0..self.dice.pick(&[1, 1, 1, 2, 3, 0])).map(|_| self.target()).collect();
-        self.kernel.at(
-            self.now,
-            Happening::Tell(Event::Request { client, wish: Wish::Operate { verb, targets, shell: None } }),
-        );
+        let wish = self.wish();
+        self.kernel.at(self.now, Happening::Tell(Event::Request { client, wish }));
         if self.dice.chance(10) {
             let later = self.now.after(millis(self.dice.pick(&[0, 100])));
             self.kernel.at(later, Happening::Tell(Event::ClientGone { client }));
         }
     }
 
+    fn wish(&mut self) -> Wish {
+        match self.dice.below(20) {
+            0..12 => {
+                let verbs =
+                    [Verb::Start, Verb::Stop, Verb::Restart, Verb::Reload, Verb::Reload, Verb::Delete, Verb::Reset];
+                let usual = self.dice.chance(60);
+                let verb = self.dice.pick(&verbs[..if usual { 5 } else { 7 }]);
+                let shell = self.dice.chance(10).then(|| plan::shell(&mut self.dice));
+                Wish::Operate { verb, targets: self.targets(), shell }
+            }
+            12..16 => {
+                let apps = plan::batch(&mut self.dice, &self.oracle.model.spec);
+                Wish::Apply {
+                    verb: self.dice.pick(&[Verb::Start, Verb::Restart, Verb::Reload]),
+                    apps,
+                    renew: self.dice.chance(20),
+                }
+            }
+            16..18 => {
+                let to = self.dice.pick(&[
+                    Count::Exactly(0),
+                    Count::Exactly(1),
+                    Count::Exactly(3),
+                    Count::Up(1),
+                    Count::Up(2),
+                    Count::Down(1),
+                    Count::Down(2),
+                ]);
+                Wish::Scale { target: self.target(), to }
+            }
+            18 if self.ends_early && self.dice.chance(30) => Wish::Quit,
+            18 if self.dice.chance(50) => {
+                Wish::Operate { verb: Verb::Delete, targets: vec!["all".into()], shell: None }
+            }
+            _ => {
+                let sig = self.dice.pick(&[Sig::USR2, Sig::TERM, Sig::KILL, Sig::HUP]);
+                Wish::Signal { sig, targets: self.targets() }
+            }
+        }
+    }
+
+    fn targets(&mut self) -> Vec<Box<str>> {
+        (0..self.dice.pick(&[1, 1, 1, 2, 3, 0])).map(|_| self.target()).collect()
+    }
+
     fn target(&mut self) -> Box<str> {
-        let apps: Vec<Box<str>> = self.spec.apps.iter().map(|app| app.name.clone()).collect();
+        let apps: Vec<Box<str>> = self.oracle.model.spec.apps.iter().map(|app| app.name.clone()).collect();
         match self.dice.below(10) {
-            0..4 => self.dice.pick(&apps),
+            0..4 if !apps.is_empty() => self.dice.pick(&apps),
             4..6 => self.dice.below(12).to_string().into(),
             6 => self.dice.pick(&plan::NAMESPACES).into(),
             7 => "all".into(),
