@@ -239,6 +239,25 @@ fn what_is_ignored_is_left_alone() {
     site.end();
 }
 
+/// Its files are links into a directory of a hidden name, which is replaced.
+#[test]
+fn a_config_map_of_kubernetes_can_be_watched() {
+    let mut site = Site::with("watch = [\"../config\"]\nignore_watch = [\"!..data\"]", |world| {
+        for version in ["config/..1", "config/..2"] {
+            fs::create_dir_all(world.path(version)).unwrap();
+            world.write(&format!("{version}/a.json"), version);
+        }
+        symlink("..1", world.path("config/..data")).unwrap();
+        symlink("..data/a.json", world.path("config/a.json")).unwrap();
+    });
+    let data = site.world.path("config/..data");
+    symlink("..2", site.world.path("config/..data_tmp")).unwrap();
+    fs::rename(site.world.path("config/..data_tmp"), &data).unwrap();
+    fs::remove_dir_all(site.world.path("config/..1")).unwrap();
+    site.restarts_for(&data);
+    site.end();
+}
+
 #[test]
 fn its_own_log_never_counts() {
     // It writes a line at each start: that would never end.
@@ -434,9 +453,9 @@ fn stop_ends_the_watching_and_start_begins_it() {
 #[test]
 fn watching_is_switched_by_a_verb() {
     let mut site = Site::new("watch = true");
-    assert_eq!(site.init.does(&["watch", "web"]), ["[PM3] web: is not watched any more"]);
+    world::has(&site.init.does(&["watch", "web"]), "[PM3] web: is not watched any more");
     site.write("index.js", "2");
-    assert_eq!(site.init.does(&["watch", "web"]), ["[PM3] web: is restarted when its files change"]);
+    world::has(&site.init.does(&["watch", "web"]), "[PM3] web: is restarted when its files change");
     site.init.told("web: watching ");
     site.is_left_alone();
     let (code, _, err) = site.init.pm3(&["watch", "wbe"]);

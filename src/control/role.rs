@@ -118,7 +118,7 @@ pub struct Watched {
     pub paths: Box<[Box<str>]>,
     pub ignore: Box<[Box<str>]>,
     pub delay: Millis,
-    /// Its own log files, as configured; those of single instances are named after them.
+    /// Its own log files, as configured; those of single instances are named after them. A directory is logs alone.
     pub logs: Box<[Box<str>]>,
 }
 

@@ -58,7 +58,7 @@ impl App {
         // Whoever names a directory in another one means it, even if it is ignored seen from there.
         let deepest = self.roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len());
         deepest.is_some_and(|root| !self.ignore.covers(root, path))
-            && !self.logs.iter().any(|log| ignore::is_log(log, path))
+            && !self.logs.iter().any(|log| path.starts_with(log) || ignore::is_log(log, path))
     }
 
     /// Takes a change of a file in.
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_cwd_is_watched_where_nothing_is_named() {
-        let app = app(&[], &["*.tmp"], &["app.log", "/var/log/app.log"]);
+        let app = app(&[], &["*.tmp"], &["app.log", "/var/log/app.log", "/srv/app/home/logs"]);
         assert_eq!(app.roots(), [Path::new("/srv/app")]);
         for (path, cares) in [
             ("/srv/app/index.js", true),
@@ -112,6 +112,9 @@ mod tests {
             ("/srv/app/app.log", false),
             ("/srv/app/app-2.log.1", false),
             ("/srv/app/x/app.log", true),
+            ("/srv/app/home/logs", false),
+            ("/srv/app/home/logs/web-out.log", false),
+            ("/srv/app/home/pm3.toml", true),
             ("/srv/application/a", false),
             ("/srv", false),
         ] {

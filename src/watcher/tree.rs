@@ -312,3 +312,165 @@ fn was_touched(path: &Path) -> bool {
     let same = |file: fs::Metadata| (file.mtime(), file.mtime_nsec()) == (file.ctime(), file.ctime_nsec());
     fs::symlink_metadata(path).is_ok_and(|file| !file.is_dir() && same(file))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::control::role::Watched;
+
+    /// A directory that is gone with the test.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let path = std::env::temp_dir().join(format!("pm3-tree-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Dir(path)
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn app(cwd: &Path, paths: &[&str]) -> App {
+        let paths = paths.iter().map(|path| (*path).into()).collect();
+        let cwd = cwd.to_str().unwrap().into();
+        App::new(&Watched { name: "web".into(), cwd, paths, ..Watched::default() })
+    }
+
+    /// What a turn sees until there is nothing more.
+    fn seen(tree: &mut Tree, apps: &[App]) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        loop {
+            let changes = tree.turn(apps).unwrap();
+            assert!(!changes.countless);
+            if changes.files.is_empty() {
+                return all;
+            }
+            all.extend(changes.files.into_iter().map(|(_, path)| path));
+        }
+    }
+
+    /// Every directory below, links not followed.
+    fn dirs_below(top: &Path) -> Vec<PathBuf> {
+        let mut all = vec![top.to_path_buf()];
+        let mut at = 0;
+        while let Some(dir) = all.get(at).cloned() {
+            let entries = fs::read_dir(dir).unwrap().flatten();
+            all.extend(entries.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()));
+            at += 1;
+        }
+        all
+    }
+
+    /// Marsaglia's xorshift64, the same on every run.
+    fn random(state: &mut u64, below: usize) -> usize {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        usize::try_from(*state >> 33).unwrap() % below
+    }
+
+    /// Whatever people do to a tree, and however late it is looked at: in the end each directory that counts is watched,
+    /// under the name that it has, and no other.
+    #[test]
+    fn nothing_escapes_it() {
+        let home = Dir::new("chaos");
+        let names = ["a", "b", "c", "node_modules"];
+        for seed in 1..=20u64 {
+            let root = home.0.join(format!("root{seed}"));
+            let outside = home.0.join(format!("outside{seed}"));
+            fs::create_dir_all(root.join("a/b")).unwrap();
+            fs::create_dir_all(outside.join("c")).unwrap();
+            let apps = [app(&root, &[])];
+            let mut tree = Tree::new().unwrap();
+            tree.fit(&apps);
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            for _ in 0..60 {
+                let all = [dirs_below(&home.0.join(format!("root{seed}"))), dirs_below(&outside)].concat();
+                let from = all[random(&mut state, all.len())].clone();
+                let into = all[random(&mut state, all.len())].join(names[random(&mut state, names.len())]);
+                match random(&mut state, 8) {
+                    0 | 1 => drop(fs::create_dir_all(into.join("a/b"))),
+                    2 => drop(fs::write(into.with_extension("js"), "x")),
+                    3 if from != root && from != outside => drop(fs::remove_dir_all(&from)),
+                    4 | 5 if from != root && from != outside => drop(fs::rename(&from, &into)),
+                    6 => drop(symlink(&outside, into.with_extension("link"))),
+                    7 => drop(seen(&mut tree, &apps)),
+                    _ => {
+                        // The root itself is replaced.
+                        let aside = home.0.join("aside");
+                        fs::rename(&root, &aside).unwrap();
+                        if random(&mut state, 2) == 0 {
+                            seen(&mut tree, &apps);
+                        }
+                        match random(&mut state, 3) {
+                            0 => fs::create_dir_all(root.join("b/c")).unwrap(),
+                            1 => fs::rename(&outside, &root).unwrap(),
+                            _ => fs::rename(&aside, &root).unwrap(),
+                        }
+                        let _ = fs::remove_dir_all(&aside);
+                        let _ = fs::create_dir(&outside);
+                    }
+                }
+            }
+            seen(&mut tree, &apps);
+            let all = dirs_below(&root);
+            let (counting, ignored): (Vec<_>, Vec<_>) = all.into_iter().partition(|dir| apps[0].cares_for(dir));
+            for dir in &counting {
+                fs::write(dir.join("last.js"), "x").unwrap();
+                let seen = seen(&mut tree, &apps);
+                assert_eq!(seen.first(), Some(&dir.join("last.js")), "seed {seed}");
+            }
+            for dir in ignored.iter().chain(&dirs_below(&outside)) {
+                fs::write(dir.join("last.js"), "x").unwrap();
+                assert_eq!(seen(&mut tree, &apps), [] as [PathBuf; 0], "seed {seed}");
+            }
+            assert_eq!(tree.count(&apps[0]), counting.len(), "seed {seed}");
+            // And the way to it.
+            assert_eq!(tree.dirs.len(), counting.len() + root.ancestors().skip(1).count(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_not_watched() {
+        let home = Dir::new("fit");
+        for dir in ["one/a", "two/b"] {
+            fs::create_dir_all(home.0.join(dir)).unwrap();
+        }
+        let (one, two) = (app(&home.0.join("one"), &[]), app(&home.0.join("two"), &[]));
+        let mut tree = Tree::new().unwrap();
+        let way = home.0.ancestors().count();
+        tree.fit(&[one, two]);
+        assert_eq!(tree.dirs.len(), way + 4);
+        let two = [app(&home.0.join("two"), &[])];
+        tree.fit(&two);
+        assert_eq!(tree.dirs.len(), way + 2);
+        fs::write(home.0.join("one/a/x.js"), "x").unwrap();
+        assert_eq!(seen(&mut tree, &two), [] as [PathBuf; 0]);
+        tree.fit(&[]);
+        assert_eq!((tree.dirs.len(), tree.paths.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_directory_of_two_names_is_seen_by_both() {
+        let home = Dir::new("names");
+        fs::create_dir_all(home.0.join("real/src")).unwrap();
+        symlink("real", home.0.join("link")).unwrap();
+        let apps = [app(&home.0.join("real"), &[]), app(&home.0.join("link"), &[])];
+        let mut tree = Tree::new().unwrap();
+        tree.fit(&apps);
+        fs::write(home.0.join("link/src/f.js"), "x").unwrap();
+        let seen = seen(&mut tree, &apps);
+        for name in ["real", "link"] {
+            assert!(seen.contains(&home.0.join(name).join("src/f.js")), "{name}: {seen:?}");
+        }
+    }
+}

@@ -64,7 +64,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Performed {
         )),
         None if in_front => {
             let cwd = facts.start_dir.to_string_lossy().into();
-            let settings = Settings { exit: ExitPolicy::Never, cwd, ..Settings::default() };
+            // As of a supervisor in the background: the lines of apps are kept where people look for them.
+            let log_dir =
+                background::home(&context.places()).ok().map(|home| home.join("logs").to_string_lossy().into());
+            let settings = Settings { exit: ExitPolicy::Never, cwd, log_dir, ..Settings::default() };
             foreground::of_spec(&Spec { apps, settings }, context.socket.clone())
         }
         client => Performed::Said(bring(apps, client, args, context)),

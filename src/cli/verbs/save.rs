@@ -21,7 +21,10 @@ use crate::sys;
 const DUMP: &str = "dump.toml";
 
 /// Variables that speak of one process or of one start of a service; of another one they would say what is not so.
-const OF_A_PROCESS: [&str; 10] = [
+const OF_A_PROCESS: [&str; 13] = [
+    "_",
+    "SHLVL",
+    "OLDPWD",
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
