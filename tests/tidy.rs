@@ -27,6 +27,7 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("nix", &["sys"], "system calls are made in one place"),
     ("libc", &["sys"], "system calls are made in one place"),
     ("toml", &["config"], "the file is read in a short-lived child"),
+    ("saphyr_parser", &["config"], "the file is read in a short-lived child"),
     ("clap", &["cli"], "init parses no verbs"),
 ];
 

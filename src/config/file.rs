@@ -72,7 +72,7 @@ fn document<'a>(reader: &mut Reader<'a>, tree: &'a Node, wanted: &Wanted<'_>) ->
                 let at = entry.at.start;
                 match (&*entry.name, &entry.node.tree) {
                     ("pm3", Tree::Table(table)) => reader.settings(table, &mut settings),
-                    ("pm3", _) => reader.found.add(at, "pm3: expected a table, [pm3]"),
+                    ("pm3", _) => reader.found.add(at, "pm3: expected a table of pm3's own settings"),
                     ("apps", Tree::List(list)) => {
                         named = true;
                         list_of_apps(reader, list, &mut apps);
@@ -131,10 +131,7 @@ fn lists(dialect: Dialect) -> &'static str {
 
 /// What to say about a key beside `apps` and `pm3`.
 fn stranger(dialect: Dialect, name: &str) -> String {
-    let (apps, pm3) = match dialect {
-        Dialect::Pm2 => ("apps", "pm3"),
-        Dialect::Native | Dialect::Options | Dialect::Spec => ("[[apps]]", "[pm3]"),
-    };
+    let (apps, pm3) = dialect.parts();
     match nearest(name, ["apps", "pm3"]) {
         _ if schema::find(schema::APP, name).is_some() => format!("belongs under {apps}"),
         _ if schema::find(schema::SETTINGS, name).is_some() => format!("belongs under {pm3}"),

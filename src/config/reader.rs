@@ -128,9 +128,10 @@ impl<'a> Reader<'a> {
             self.passed_over.insert(name);
             return;
         }
+        let (apps, pm3) = self.dialect.parts();
         let why = match () {
-            () if !of_pm3 && schema::find(schema::SETTINGS, name).is_some() => "belongs under [pm3]".to_owned(),
-            () if of_pm3 && schema::find(schema::APP, name).is_some() => "belongs under [[apps]]".to_owned(),
+            () if !of_pm3 && schema::find(schema::SETTINGS, name).is_some() => format!("belongs under {pm3}"),
+            () if of_pm3 && schema::find(schema::APP, name).is_some() => format!("belongs under {apps}"),
             () => schema::unknown(keys, name),
         };
         self.found.add(entry.at.start, format!("{who}: {name}: {why}"));
@@ -154,7 +155,10 @@ impl<'a> Reader<'a> {
             // The option as it was typed, and its value.
             (Origin::Options { .. }, part) => {
                 let value = part.map_or_else(|| node.span.clone(), |(span, _)| span);
-                format!("{}: {why}", format!("{} {}", shown(at), shown(&value)).trim())
+                match format!("{} {}", shown(at), shown(&value)).trim() {
+                    "" => format!("{name}: {why}"),
+                    typed => format!("{typed}: {why}"),
+                }
             }
             (Origin::Text { .. } | Origin::Export { .. }, Some((span, path))) => {
                 return self.found.add(span.start, format!("{who}: {name}{path}: {why}"));

@@ -41,6 +41,14 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
+    /// What messages call the two parts of a file: the apps, and pm3's own settings.
+    pub(super) fn parts(self) -> (&'static str, &'static str) {
+        match self {
+            Dialect::Native => ("[[apps]]", "[pm3]"),
+            Dialect::Pm2 | Dialect::Options | Dialect::Spec => ("apps", "pm3"),
+        }
+    }
+
     pub(super) fn dollars(self) -> Dollars {
         match self {
             Dialect::Native => Dollars::Braced,

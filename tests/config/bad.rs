@@ -230,9 +230,9 @@ fn a_file_without_apps() {
     check(
         "apps = 3\npm3 = 4\n",
         expect![[r#"
-        pm3.toml:1:1: apps: expected [[apps]], in double brackets, once for each app
-        pm3.toml:2:1: pm3: expected a table, [pm3]
-    "#]],
+            pm3.toml:1:1: apps: expected [[apps]], in double brackets, once for each app
+            pm3.toml:2:1: pm3: expected a table of pm3's own settings
+        "#]],
     );
     check(
         "[apps.web]\nscript = 'x'\n",

@@ -276,6 +276,8 @@ fn a_text_that_is_not_of_its_language_says_where() {
         (Form::Json, "{ script: 'a', instances: 99999999999999999999 }"),
         (Form::Json, "{ script: 'a', script: 'b' }"),
         (Form::Json, "/* { script: 'a' }"),
+        (Form::Json, "{ apps: [{ script: 'a', stop_budget: 1 }], pm3: { script: 'b' }, exit_policy: 'never' }"),
+        (Form::Json, "{ apps: [{ script: 'a' }], pm3: [] }"),
         (Form::Json, "5"),
         (Form::Json, "{}"),
         (Form::Json, "[]"),
@@ -330,6 +332,12 @@ fn a_text_that_is_not_of_its_language_says_where() {
         f:1:16: duplicate key script
         # /* { script: \'a\' }
         f:1:1: a comment that does not end
+        # { apps: [{ script: \'a\', stop_budget: 1 }], pm3: { script: \'b\' }, exit_policy: \'never\' }
+        f:1:25: a: stop_budget: belongs under pm3
+        f:1:51: pm3: script: belongs under apps
+        f:1:66: exit_policy: belongs under pm3
+        # { apps: [{ script: \'a\' }], pm3: [] }
+        f:1:28: pm3: expected a table of pm3's own settings
         # 5
         f:1:1: no app in it; it should be, or export, { apps: [{ script: "…" }] }
         # {}

@@ -106,6 +106,11 @@ fn a_mistake_names_the_option_as_it_was_typed() {
     "#]]
     .assert_eq(&refused(&[script("7.js")]));
     expect![[r#"
+        --name: it is empty; leave the key out
+        script: it is empty; leave the key out
+    "#]]
+    .assert_eq(&refused(&[script(""), text("--name", "name", "")]));
+    expect![[r#"
         --increment-var NONE: NONE is not set; give it its first value in env
     "#]]
     .assert_eq(&refused(&[script("a.js"), text("--increment-var", "increment_var", "NONE")]));
