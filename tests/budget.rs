@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use common::dir::Dir;
 use common::ns::Ns;
+use common::world::World;
 use common::{PATIENCE, PM3, app, lacking};
 use pm3::supervisor::event::Sig;
 
@@ -106,6 +107,24 @@ fn faults_of(child: Child) -> (i32, u64) {
     // SAFETY: as above, and the kernel has written it.
     let usage = unsafe { usage.assume_init() };
     (libc::WEXITSTATUS(status), (usage.ru_minflt + usage.ru_majflt).try_into().unwrap())
+}
+
+/// What a client has brought costs no more than what a file has.
+#[test]
+fn in_the_background_it_needs_as_little_memory() {
+    for (path, _) in builds() {
+        let mut world = World::bare();
+        world.file("app.sh", "echo up > \"$TELL\"; exec sleep 1000");
+        let entries = (0..10).map(|at| format!("[[apps]]\nname = \"app{at}\"\nscript = \"app.sh\"\n"));
+        world.file("ten.toml", &entries.collect::<String>());
+        world.run(&[path.to_str().unwrap(), "start", "ten.toml"]).ok();
+        (0..10).for_each(|_| drop(world.told("up")));
+        let supervisor = world.processes().into_iter().find(|one| one.line.contains("init --background")).unwrap();
+        rests(supervisor.outside);
+        let dirty = private_dirty(supervisor.outside);
+        assert!(dirty.total <= INIT, "{}: {} kB, at most {INIT}:\n{}", path.display(), dirty.total, dirty.parts);
+        world.end();
+    }
 }
 
 fn with_apps(pm3: &Path, count: usize) -> Dirty {

@@ -105,6 +105,7 @@ pub fn init(args: Args) -> u8 {
     apply_log_level(&spec);
     // A working directory would keep its disk from being unmounted; the apps' own start from `start_dir`.
     let _ = std::env::set_current_dir("/");
+    let count = spec.apps.len();
     let origin = Origin { nofile: inherited.ok(), nonce: nonce(), has_proc: place::has_own_proc(), owner: owner() };
     let (engine, places) = match assemble(spec, source, origin, args.socket) {
         Ok(assembled) => assembled,
@@ -117,6 +118,11 @@ pub fn init(args: Args) -> u8 {
     if useless && !places.taken {
         error!("no control socket could be made: nobody could ever ask this pm3 for anything, so it ends");
         return CANNOT_WORK;
+    }
+    if !useless {
+        let named = if places.names.is_empty() { "no control socket".to_owned() } else { places.names.join(" and ") };
+        let (release, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        info!("pm3 {release} as pid {pid}, {count} app{}, {named}", if count == 1 { "" } else { "s" });
     }
     if let Some(ready) = &mut ready {
         // Whoever waited may have lost patience.
@@ -201,10 +207,6 @@ fn assemble(
         .map_err(|error| format!("cannot wait for signals: {error}"))?;
     let facts = Facts::new(place::uid(), place::pid_namespace(), socket, |name| std::env::var_os(name));
     let (server, places) = Server::open(&spec.settings, &facts, place::is_pid_1(), registry, SERVER);
-    let names = &places.names;
-    let named = if names.is_empty() { "no control socket".to_owned() } else { names.join(" and ") };
-    let (release, pid, count) = (env!("CARGO_PKG_VERSION"), std::process::id(), spec.apps.len());
-    info!("pm3 {release} as pid {pid}, {count} app{}, {named}", if count == 1 { "" } else { "s" });
     let seed = clock::now().0 ^ u64::from(std::process::id());
     let engine = Engine {
         supervisor: Supervisor::new(spec, seed),

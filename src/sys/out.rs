@@ -42,6 +42,11 @@ impl Out {
         Out(Way::find(fd, c"/proc/self/fd/2"))
     }
 
+    /// It is a file, which is read later if at all.
+    pub fn is_file(&self) -> bool {
+        matches!(self.0, Way::File(_))
+    }
+
     /// Writes what is taken at once, and says how much that was.
     ///
     /// # Errors

@@ -38,6 +38,11 @@ pub fn leave(path: &Path, text: &str) -> io::Result<()> {
 }
 
 impl Say {
+    /// The lines go to a file, which notes no times as whoever reads a pipe may.
+    pub fn is_file(&self) -> bool {
+        self.out.is_file()
+    }
+
     /// Offers a line, and keeps the end of one that was taken in part. False: nothing of it was taken.
     fn offer(&mut self, line: &[u8]) -> bool {
         let given = self.out.give(line);
