@@ -173,10 +173,12 @@ fn operators_stop_start_and_restart() {
         world.plan(&(idle("web", "instances = 2\nnamespace = \"site\"") + &idle("off", "autostart = false")));
         let mut init = world.boot(ns);
         init.lines(2);
-        let mut done = init.does(&["stop", "site"]);
-        done.truncate(2);
-        done.sort();
-        assert_eq!(done, ["[PM3] [web-0] ✓", "[PM3] [web-1] ✓"]);
+        let mut said = init.does(&["stop", "site"]);
+        said.truncate(3);
+        assert_eq!(
+            said,
+            ["[PM3] Applying action stop on app [site](ids: [ 0, 1 ])", "[PM3] [web](0) ✓", "[PM3] [web](1) ✓"]
+        );
         // Stopped by a person is not over: pm3 stays, for the person to start it again.
         assert_eq!(init.row(1)["status"], "stopped");
         init.does(&["start", "1", "off"]);
