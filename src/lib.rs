@@ -42,6 +42,9 @@
 //!
 //! # What is absent, on purpose
 //!
+//! - Pipes that outlive runs. Each run has its own, and init holds the reading ends: so the end of a pipe is the end of
+//!   all who could write into it, and a process that a run left behind cannot write into its successor's output.
+//! - splice. Lines are to be remembered, so they are read; and through pipes of 64 KiB, reading and writing is faster.
 //! - pidfds. Init reaps its children in one place, so a pid it has not reaped cannot be someone else's, and a
 //!   descriptor an instance is a thousand descriptors.
 //! - Parsing in init. A file is read in a forked child that sends back the packed plan, and JavaScript by node in a child

@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "logs/floods.rs"]
+mod floods;
 #[path = "logs/forms.rs"]
 mod forms;
 #[path = "logs/roles.rs"]

@@ -14,7 +14,7 @@ use crate::supervisor::event::{
     self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
 };
 use crate::sys::kill::{self, Sent};
-use crate::sys::{clock, errno, say, spawn, why};
+use crate::sys::{clock, errno, fds, say, spawn, why};
 
 impl Engine {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -64,7 +64,12 @@ impl Engine {
         let (app, instance) = self.supervisor.instance(instance).ok_or_else(vanished)?;
         let mut plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
         let piped = app.launch.output.mode.is_collected() && self.can_have_roles();
-        let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
+        let ends = if piped {
+            self.pipes.have_room(fds::limit())?;
+            Some(pipes::lay(&mut plan)?)
+        } else {
+            None
+        };
         let (name, instance) = (app.name.clone(), instance.id);
         let child = spawn::spawn(&plan)?;
         // The writing ends of its pipes are the child's alone from here on.

@@ -48,6 +48,31 @@ pub(super) struct Pipes {
     usual: LogMode,
 }
 
+/// Descriptors that are left for everything else: clients, starts under way, files that are read. Of a small table, a
+/// quarter.
+const SPARE: usize = 160;
+
+impl Pipes {
+    /// Whether one more run's pipes leave enough descriptors for all else.
+    ///
+    /// # Errors
+    /// How many there would be, and what to do.
+    pub(super) fn have_room(&self, limit: u64) -> Result<(), Failure> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let needed = 2 * (self.held.len() + 1) + SPARE.min(limit / 4);
+        if needed <= limit {
+            return Ok(());
+        }
+        let why = format!(
+            "collecting its output would take {needed} file descriptors, of {limit}; raise the limit (ulimit -n), \
+             or set log_mode = \"inherit\""
+        );
+        // Others may end, and leave theirs.
+        let (stage, errno) = (Stage::Prepare, fds::TOO_MANY);
+        Err(Failure { stage, object: "".into(), errno, why: why.into(), passing: true })
+    }
+}
+
 /// Makes a run's pipes, and its output go into them.
 ///
 /// # Errors

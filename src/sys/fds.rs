@@ -66,6 +66,14 @@ fn highest() -> RawFd {
         .map_or(HIGHEST, |hard| hard.min(HIGHEST))
 }
 
+/// What the kernel says when the table of descriptors is full (EMFILE).
+pub const TOO_MANY: i32 = Errno::EMFILE as i32;
+
+/// How many descriptors we may have open.
+pub fn limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft)
+}
+
 /// A pipe for somebody else's output: what we read from, which does not block, and what is written to, which does.
 ///
 /// # Errors

@@ -10,6 +10,7 @@
 //! | `nice` | prints `nice 5` |
 //! | `file:PATH` | prints `PATH: ` and what is in it |
 //! | `grow:MIB` | takes so much private memory and keeps it |
+//! | `pour:MIB` | writes so much, as fast as it goes: numbered lines of 128 bytes, see [`poured`] |
 //! | `nameless [ … ]` | runs the words without an environment, in a program started anew |
 //! | `group:SIG` | sends a signal to its process group, itself included |
 //! | `bind` | listens at a free TCP port for as long as it lives |
@@ -72,6 +73,7 @@ pub fn run_one(verb: &str, argument: &str, words: &mut &[String]) -> bool {
         "nice" => say(&format!("nice {}", unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) })),
         "file" => say(&format!("{argument}: {}", fs::read_to_string(argument).unwrap_or_default().trim())),
         "grow" => std::mem::forget(vec![1u8; number::<usize>(argument) << 20]),
+        "pour" => pour(number(argument)),
         "nameless" => nameless(take_block(words)),
         // SAFETY: kill takes numbers; the process 0 is the own group.
         "group" => drop(unsafe { libc::kill(0, libc::c_int::from(sig(argument).0)) }),
@@ -109,6 +111,25 @@ fn line_of(file: &str, key: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("is not there");
     line.split_whitespace().filter(|word| !["files", "processes", "bytes"].contains(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// The line with this number that `pour` writes.
+pub fn poured(number: usize) -> [u8; 128] {
+    let mut line = [b'.'; 128];
+    let text = format!("{number:12} ");
+    line[..text.len()].copy_from_slice(text.as_bytes());
+    line[127] = b'\n';
+    line
+}
+
+fn pour(mib: usize) {
+    let lines = (mib << 20) / 128;
+    let mut out = std::io::stdout().lock();
+    for first in (0..lines).step_by(512) {
+        let piece: Vec<u8> = (first..(first + 512).min(lines)).flat_map(poured).collect();
+        out.write_all(&piece).unwrap_or_else(|error| broken(&format!("pour: {error}")));
+    }
+    out.flush().unwrap_or_else(|error| broken(&format!("pour: {error}")));
 }
 
 fn nameless(words: &[String]) {

@@ -22,7 +22,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("pm3-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("pm3-world-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();

@@ -86,3 +86,17 @@ pub(crate) fn roles(proc: &crate::common::ns::Proc) -> Vec<String> {
     let (_, lines, _) = proc.inside(&["/bin/sh", "-c", script], &[]);
     lines
 }
+
+#[test]
+fn what_does_not_fit_into_the_table_of_descriptors_is_refused_with_the_number() {
+    let world = World::new();
+    let keys = "instances = 40\nlog_mode = \"raw\"";
+    world.plan(&app("many", &["say:up", "pause"], keys));
+    let mut init = world.boot(Ns::pid1().with("nofile:64:64"));
+    let line = init.told("start failed at prepare: collecting its output would take ");
+    assert!(line.contains("file descriptors, of 64; raise the limit (ulimit -n), or set log_mode"), "{line}");
+    // The others run, and an operator is answered.
+    init.proc.expect("up");
+    assert_eq!(init.row(0)["status"], "online");
+    init.stop(0);
+}

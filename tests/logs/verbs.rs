@@ -9,6 +9,7 @@ use crate::common::PM3;
 use crate::common::deeds::Gate;
 use crate::common::lines::Lines;
 use crate::common::ns::Ns;
+use crate::common::world::World as Machine;
 use crate::until;
 use crate::world::{Init, World, app, both, entry};
 
@@ -96,8 +97,23 @@ fn what_is_unknown_or_not_collected_is_an_error() {
     );
     check(&["logs", "own"], "[PM3][ERROR] own: its output is not collected: its log_mode is inherit or none");
     check(&["flush", "wbe"], "[PM3][ERROR] wbe: no such app, namespace or id; did you mean web?");
+    check(&["logs", "/^b/"], "[PM3][ERROR] /^b/: no app's name matches; `pm3 list` shows what there is");
     assert_eq!(init.does(&["logs", "--nostream", "--raw"]), ["up"]);
+    assert_eq!(init.does(&["logs", "/^w.b$/", "--nostream", "--raw"]), ["up"]);
     init.stop(0);
+}
+
+#[test]
+fn in_the_background_output_goes_into_pm2s_files() {
+    let world = Machine::bare();
+    world.file("hello.sh", "echo hello; echo trouble >&2; exec sleep 1000\n");
+    world.pm3("start hello.sh").ok();
+    let read = |name: &str| fs::read_to_string(world.home(&format!("home/logs/{name}"))).unwrap_or_default();
+    until("it is written", || read("hello-out.log") == "hello\n" && read("hello-error.log") == "trouble\n");
+    world.pm3("logs hello --nostream --out").ok().says("0|hello | hello\n").lacks("trouble");
+    world.pm3("flush").ok().says("[hello] flushed");
+    assert_eq!((read("hello-out.log"), read("hello-error.log")), (String::new(), String::new()));
+    world.end();
 }
 
 /// `pm3 logs` at work, inside.

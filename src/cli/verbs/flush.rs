@@ -2,14 +2,14 @@
 //! asked for and told.
 
 use crate::cli::ask::{Context, ERROR, TAG};
-use crate::cli::{Exit, Report};
+use crate::cli::{Exit, Report, targets};
 use crate::supervisor::event::Outcome;
 
 /// Empty the log files of apps, and forget their recent output
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 flush\n  pm3 flush web")]
 pub(in crate::cli) struct Flush {
-    /// Names, namespaces or ids of apps; none: all
+    /// Names, namespaces, ids or /regexes/ of apps; none: all
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
 }
@@ -21,8 +21,13 @@ pub(in crate::cli) struct ReloadLogs {}
 
 pub(super) fn flush(args: &Flush, context: &Context) -> Report {
     context.ask(|client| {
-        let outcome = client.flush(args.targets.iter().map(|target| target.as_str().into()).collect())?;
-        Ok(told(&outcome, "flushed"))
+        let rows = if args.targets.iter().any(|word| targets::is_regex(word)) { client.list()? } else { Vec::new() };
+        let mut failed = Vec::new();
+        let targets = targets::for_supervisor(args.targets.iter().map(String::as_str), &rows, &mut failed);
+        match failed.first() {
+            Some(why) => Ok(Report::failed(Exit::Failed, why)),
+            None => Ok(told(&client.flush(targets)?, "flushed")),
+        }
     })
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local, NaiveDateTime, SecondsFormat};
 
 use crate::cli::ask::{Context, ERROR, TAG, exit_of};
 use crate::cli::view::Style;
-use crate::cli::{Exit, Report};
+use crate::cli::{Exit, Report, targets};
 use crate::config::{date, millis};
 use crate::control::client::{Client, Error, Logs, Told};
 use crate::control::logs::{Event, Line, Query, Stream};
@@ -24,7 +24,7 @@ use crate::sys;
                   pm3 logs --json | jq .message"
 )]
 pub(in crate::cli) struct Args {
-    /// Names, namespaces or ids of apps; none: all
+    /// Names, namespaces, ids or /regexes/ of apps; none: all
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
 
@@ -86,12 +86,17 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
     }
     let shown = context.connect().and_then(|mut client| {
         let rows = client.list()?;
+        let mut failed = Vec::new();
+        let targets = targets::for_supervisor(args.targets.iter().map(String::as_str), &rows, &mut failed);
+        if let [why, ..] = &failed[..] {
+            return Ok(Report::failed(Exit::Failed, why));
+        }
         let mut screen = Screen::new(&args, context.style);
         for row in rows.iter().filter(|row| args.targets.is_empty() || args.targets.contains(&String::from(&*row.name)))
         {
             screen.widen(row.id, &row.name);
         }
-        follow(&args, &client, &mut screen)
+        follow(&args, targets, &client, &mut screen)
     });
     shown.unwrap_or_else(|error| Report::failed(exit_of(&error), error))
 }
@@ -101,9 +106,9 @@ fn is_format(text: &str) -> bool {
     date::check(text).is_ok() && date::format(text, 0) != text
 }
 
-fn follow(args: &Args, client: &Client, screen: &mut Screen<'_>) -> Result<Report, Error> {
+fn follow(args: &Args, targets: Vec<Box<str>>, client: &Client, screen: &mut Screen<'_>) -> Result<Report, Error> {
     let mut query = Query {
-        targets: args.targets.iter().map(|target| target.as_str().into()).collect(),
+        targets,
         // What is searched is all there is; the newest of what is found are shown.
         lines: args.grep.is_none().then_some(args.lines),
         follow: !args.nostream,

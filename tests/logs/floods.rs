@@ -1,0 +1,205 @@
+//! Much output, places that do not take it, and loggers that die in the middle: nothing is mixed, and what is lost is told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+
+use pm3::supervisor::event::Sig;
+
+use crate::common::ns::Ns;
+use crate::until;
+use crate::world::{World, app, entry, has, has_not};
+
+/// The lines of `count` numbered lines of an app.
+fn numbered(name: &str, count: u32) -> String {
+    format!(
+        "i=0; while [ $$i -lt {count} ]; do echo \"{name} $$i of some length, to fill pipes soon\"; i=$$((i+1)); done"
+    )
+}
+
+/// The number in such a line; it must be as it was written.
+#[track_caller]
+fn number(line: &str, name: &str) -> u32 {
+    let number = line
+        .strip_prefix(&format!("{name} "))
+        .and_then(|rest| rest.strip_suffix(" of some length, to fill pipes soon"));
+    number.unwrap_or_else(|| panic!("not a line of {name}: {line:?}")).parse().unwrap()
+}
+
+#[test]
+fn lines_of_several_apps_are_never_mixed_and_all_are_there() {
+    const COUNT: u32 = 20_000;
+    let world = World::new();
+    let keys = "kind = \"oneshot\"\nlog_mode = \"raw\"";
+    let names = ["one", "two", "three"];
+    let apps = names.map(|name| entry(name, "/bin/sh", &["-c", &numbered(name, COUNT)], keys));
+    world.plan(&apps.concat());
+    let mut init = world.boot(Ns::pid1());
+    let mut next: BTreeMap<&str, u32> = names.map(|name| (name, 0)).into();
+    for _ in 0..3 * COUNT {
+        let line = init.proc.line();
+        let name =
+            *next.keys().find(|name| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{line:?}"));
+        assert_eq!(number(&line, name), next[name]);
+        *next.get_mut(name).unwrap() += 1;
+    }
+    init.ends(0);
+    assert!(init.proc.rest().is_empty());
+}
+
+#[test]
+fn a_hundred_megabytes_arrive() {
+    let world = World::new();
+    let file = world.path("big.log");
+    // Lines of a hundred bytes, made fast: the first ten thousand, a hundred times.
+    let keys = format!("kind = \"oneshot\"\nlog_mode = \"raw\"\nout_file = {file:?}");
+    world.plan(&app("big", &["pour:100"], &keys));
+    let mut init = world.boot(Ns::pid1());
+    init.ends(0);
+    let mut text = Vec::new();
+    fs::File::open(&file).unwrap().read_to_end(&mut text).unwrap();
+    assert_eq!(text.len(), 100 << 20);
+    assert!(text.chunks(128).enumerate().all(|(at, line)| line == crate::common::deeds::poured(at).as_slice()));
+}
+
+#[test]
+fn a_logger_that_is_killed_again_and_again_loses_no_more_than_it_has_read() {
+    const KILLS: usize = 8;
+    let world = World::new();
+    let file = world.path("a.log");
+    world.plan(&app("a", &["pour:64", "say:over", "pause"], &format!("log_mode = \"raw\"\nout_file = {file:?}")));
+    let mut init = world.boot(Ns::pid1());
+    for _ in 0..KILLS {
+        let before = fs::metadata(&file).map_or(0, |file| file.len());
+        until("some has arrived", || fs::metadata(&file).is_ok_and(|file| file.len() > before));
+        let loggers = crate::roles::roles(&init.proc);
+        init.signal_inside(loggers[0].parse().unwrap(), Sig::KILL);
+        init.told("the logger ended (SIGKILL), replacing it");
+    }
+    until("the last line is there", || fs::read(&file).is_ok_and(|text| text.ends_with(b"over\n")));
+    let text = fs::read(&file).unwrap();
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    // What is lost is at most what was read at once, each time; nothing comes twice or out of order.
+    let numbers: Vec<usize> =
+        lines.iter().filter_map(|line| std::str::from_utf8(line.get(..12)?).ok()?.trim().parse().ok()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+    let whole = (64usize << 20) / 128;
+    assert!(whole - numbers.len() <= KILLS * ((64 << 10) / 128 + 2), "{} of {whole}", numbers.len());
+    init.stop(0);
+}
+
+#[test]
+fn a_place_that_takes_nothing_stops_nobody_else() {
+    let world = World::new();
+    let file = world.path("other.log");
+    let flood = numbered("stuck", 20_000);
+    world.plan(
+        &(entry(
+            "stuck",
+            "/bin/sh",
+            &["-c", &format!("{flood}; echo done > {}; sleep 1000", world.path("mark"))],
+            "log_mode = \"raw\"",
+        ) + &app("other", &["say:here", "pause"], &format!("log_mode = \"raw\"\nlog_file = {file:?}"))),
+    );
+    // Nobody reads pm3's stdout.
+    let mut init = world.boot(Ns::pid1());
+    init.told("stdout takes nothing; output for it is dropped until it does");
+    until("the app could write all it had", || fs::exists(world.path("mark")).unwrap());
+    assert_eq!(world.read("other.log"), "here\n");
+    // It remembers them all the same.
+    let last = init.does(&["logs", "stuck", "--raw", "--nostream", "--lines", "1"]).concat();
+    assert_eq!(number(&last, "stuck"), 19_999);
+    // Once it takes something again, the count is told, and later lines come.
+    let mut next = 0;
+    while next < 20_000 {
+        let line = init.proc.line();
+        if !line.starts_with("stuck ") {
+            break;
+        }
+        assert_eq!(number(&line, "stuck"), next);
+        next += 1;
+        if next == 1_000 {
+            break;
+        }
+    }
+    let told = init.told("lines of output (");
+    assert!(told.contains("stdout: ") && told.contains("were dropped"), "{told}");
+    drop(init);
+}
+
+#[test]
+fn a_closed_stdout_is_told_once_and_harms_nobody() {
+    let world = World::new();
+    let file = world.path("other.log");
+    let keys = format!("log_mode = \"raw\"\nlog_file = {file:?}");
+    world.plan(
+        &(app("a", &["say:lost", "say:lost"], "kind = \"oneshot\"\nlog_mode = \"raw\"")
+            + &app("other", &["say:here"], &format!("kind = \"oneshot\"\nafter = [\"a\"]\n{keys}"))),
+    );
+    let mut init = world.boot(Ns::pid1().with("close:1"));
+    let log = init.ends(0);
+    assert_eq!(world.read("other.log"), "here\n");
+    has_not(&log, "panicked");
+}
+
+#[test]
+fn bytes_that_are_no_text_pass_unchanged() {
+    let world = World::new();
+    let file = world.path("bin");
+    let script = "printf '\\000\\001\\377\\n\\n\\r\\n'; printf 'no end\\200'";
+    world.plan(&entry(
+        "a",
+        "/bin/sh",
+        &["-c", script],
+        &format!("kind = \"oneshot\"\nlog_mode = \"raw\"\nout_file = {file:?}"),
+    ));
+    let mut init = world.boot(Ns::pid1());
+    init.ends(0);
+    assert_eq!(fs::read(&file).unwrap(), b"\0\x01\xff\n\n\r\nno end\x80");
+}
+
+#[test]
+fn a_root_without_a_place_to_write_needs_none() {
+    let world = World::new();
+    world.plan(&app("web", &["say:up", "pause"], ""));
+    let mut init = world.boot(Ns::pid1().with("readonly").env("PM3_LOG_MODE", "prefix"));
+    init.proc.expect("0|web | up");
+    let words = ["logs", "--raw", "--nostream"];
+    let (code, out, err) = init.proc.inside(&[&[crate::common::PM3], &words[..]].concat(), &[]);
+    assert_eq!((code, out), (0, vec!["up".to_owned()]), "{err:?}");
+    init.stop(0);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_told_and_tried_again() {
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    let dir = world.path("later");
+    let wait = format!("gate:{}", gate.path);
+    let words = ["say:one", &wait, "say:two", "pause"];
+    world.plan(&app("a", &words, &format!("log_mode = \"raw\"\nout_file = \"{dir}/a.log\"")));
+    let mut init = world.boot(Ns::pid1());
+    init.told("later/a.log: no such file or directory; output for it is dropped until that works");
+    fs::create_dir(&dir).unwrap();
+    gate.open();
+    let told = init.told("were dropped");
+    assert!(told.contains("1 line of output (4 bytes)"), "{told}");
+    until("it is there", || fs::read_to_string(format!("{dir}/a.log")).is_ok_and(|text| text == "two\n"));
+    let log = init.stop(0);
+    has(&log, "exit 0");
+}
+
+#[test]
+fn the_standard_places_are_what_they_are_called() {
+    // An app whose user is not pm3's may open its stdout again.
+    if !nix::unistd::geteuid().is_root() {
+        return crate::common::lacking("root", 1);
+    }
+    let world = World::new();
+    let keys = "kind = \"oneshot\"\nuser = \"65534\"\ngroup = \"65534\"\nlog_mode = \"raw\"";
+    world.plan(&entry("a", "/bin/sh", &["-c", "echo one > /dev/stdout; echo two > /dev/stderr"], keys));
+    let mut init = world.boot(Ns::pid1().with("rooted"));
+    let log = init.ends(0);
+    assert_eq!(init.proc.rest(), ["one"]);
+    has(&log, "two");
+}
