@@ -59,14 +59,20 @@ impl Dyno {
         world.app("hello-world.py", "clock.py");
         world.file("pm3.toml", &change(fs::read_to_string("conf/heroku/pm3.toml").unwrap()));
 
-        let mut command = world.command(&["/bin/sh", "-c", &procfile("web")]);
+        Some(Dyno::boot(world, &procfile("web")))
+    }
+
+    /// Runs a process type's command in this world.
+    fn boot(world: World, line: &str) -> Dyno {
+        let mut command = world.command(&["/bin/sh", "-c", line]);
         let mut shell = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::new("pm3's log", shell.stderr.take().unwrap());
-        Some(Dyno { world, shell, log })
+        Dyno { world, shell, log }
     }
 
     /// Heroku's end of a dyno.
     fn signal_all(&self, order: Order) {
+        // Its logger is one of the others, and must not mind.
         let (pm3, apps): (Vec<Process>, Vec<Process>) =
             self.world.processes().into_iter().partition(|process| process.line.starts_with("pm3 init"));
         assert!(pm3.len() == 1 && apps.len() >= 2, "{pm3:?} {apps:?}");
@@ -159,7 +165,7 @@ fn a_deaf_dyno_ends_in_time() {
     dyno.world.told("up web 0 ");
     dyno.world.told("up clock 0 ");
     // Stopped processes do nothing about a TERM.
-    for process in dyno.world.processes().iter().filter(|process| !process.line.starts_with("pm3 init")) {
+    for process in dyno.world.processes().iter().filter(|process| !process.line.starts_with("pm3 ")) {
         signal(process.outside, Sig::STOP);
     }
     let began = Instant::now();
@@ -200,6 +206,29 @@ fn the_platform_says_how_many_servers_there_are() {
     dyno.signal_all(Order::Twice);
     let (code, log, _) = dyno.end();
     assert_eq!(code, 0, "{log:#?}");
+}
+
+/// PM2's own files and words do in a Procfile: where `$DYNO` is set, `pm3 start` stays in the foreground.
+#[test]
+fn start_is_the_dynos_supervisor() {
+    if needs("node", 1).is_none() {
+        return;
+    }
+    let mut world = World::bare_in(Ns::pid1().with("uid:1000"));
+    world.unset("PM3_HOME");
+    world.set("DYNO", "web.1");
+    world.app("index.js", "index.js");
+    let file =
+        "module.exports = { apps: [{ name: 'web', script: 'index.js' }, { name: 'other', script: 'index.js' }] }\n";
+    world.file("ecosystem.config.js", file);
+    let mut dyno = Dyno::boot(world, "exec pm3 start ecosystem.config.js");
+    dyno.world.told("up web 0 ");
+    dyno.world.told("up other 0 ");
+    dyno.signal_all(Order::Twice);
+    dyno.world.told("bye web 0 ");
+    dyno.world.told("bye other 0 ");
+    let (code, log, told) = dyno.end();
+    assert_eq!((code, told), (0, vec![]), "{log:#?}");
 }
 
 /// A dyno tells its memory in the file of a control group of version 1, whether or not it shows the mount of it; else the

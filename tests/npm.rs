@@ -132,6 +132,16 @@ fn a_node_app_runs(project: &mut Project) {
     world.run(&["node_modules/.bin/pm3", "run", "--", "no such program"]).ends(127).says("no such program");
     world.run(&["node_modules/.bin/pm3", "stap"]).ends(64).says("stop");
 
+    // The first command starts a supervisor in the background, which is pm3 and no Node.
+    world.run(&["npx", "pm3", "start", "index.js", "--name", "web"]).ok();
+    world.told("up web 0 ");
+    let supervisor = world.processes().into_iter().find(|process| process.line.contains("init --background")).unwrap();
+    assert!(!supervisor.line.starts_with("node"), "{supervisor:?}");
+    world.run(&["npx", "pm3", "list"]).ok().says("online");
+    world.run(&["npx", "pm3", "kill"]).ok();
+    world.told("bye web 0 ");
+    assert!(world.processes().iter().all(Process::is_gone), "{:#?}", world.processes());
+
     // Through npx, as the line above; the app hears the end of the world from its pm3.
     let npx = world.command(&["npx", "pm3", "run", "--", "node", "index.js", "a b"]);
     let mut npx = { npx }.stdout(Stdio::null()).spawn().unwrap();
