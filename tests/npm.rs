@@ -9,6 +9,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use common::deeds::Gate;
 use common::lines::Lines;
@@ -49,26 +50,20 @@ impl Project {
         world.set("name", "app");
         world.set("NODE_APP_INSTANCE", "0");
         world.app("index.js", "index.js");
-        let project = Project { world, name: name() };
-        let tarballs = project.pack(&[&binary()]);
-        assert_eq!(tarballs.len(), 2, "{tarballs:?}");
-        Some(project)
+        fs::create_dir(world.at("dist")).unwrap();
+        for tarball in fs::read_dir(packed(node)).unwrap().map(|entry| entry.unwrap()) {
+            fs::copy(tarball.path(), world.at(&format!("dist/{}", tarball.file_name().to_str().unwrap()))).unwrap();
+        }
+        Some(Project { world, name: name() })
     }
 
-    /// Packs these binaries into `dist`, and returns the names of the tarballs.
-    fn pack(&self, binaries: &[&str]) -> Vec<String> {
-        let script = fs::canonicalize("conf/npm/pack.js").unwrap();
-        let words = [&["node", script.to_str().unwrap(), "dist"], binaries].concat();
-        self.world.run(&words).ok().out.lines().map(str::to_owned).collect()
-    }
-
-    /// The tarballs' paths, for `npm install`.
+    /// The paths of those tarballs that are for this machine, for `npm install`.
     fn tarballs(&self) -> Vec<String> {
-        let mut files: Vec<String> = fs::read_dir(self.world.at("dist"))
-            .unwrap()
-            .map(|entry| format!("./dist/{}", entry.unwrap().file_name().to_str().unwrap()))
-            .collect();
+        let names = fs::read_dir(self.world.at("dist")).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.map(|name| format!("./dist/{}", name.to_str().unwrap()));
+        let mut files: Vec<String> = names.filter(|name| !name.contains(&format!("linux-{OTHER}"))).collect();
         files.sort();
+        assert_eq!(files.len(), 2, "{files:?}");
         files
     }
 
@@ -92,6 +87,34 @@ impl Project {
         let (Some(child), None) = (children.next(), children.next()) else { panic!("no child, or several") };
         child
     }
+}
+
+/// What npm calls this machine's processor, and another one; with the other's number in a binary, elf(5).
+const OWN: &str = if cfg!(target_arch = "x86_64") { "x64" } else { "arm64" };
+const OTHER: &str = if cfg!(target_arch = "x86_64") { "arm64" } else { "x64" };
+const OTHERS_NUMBER: u8 = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
+
+/// The folder of the tarballs: of this machine's binary, of a foreign one, and of the command. They are packed once, as
+/// the binary of a debug build is large.
+fn packed(node: &Path) -> &'static Path {
+    static PACKED: OnceLock<PathBuf> = OnceLock::new();
+    PACKED.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("npm");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        // As much of a binary as tells what machine it is for.
+        let mut foreign = fs::read(binary()).unwrap()[..64].to_vec();
+        foreign[18] = OTHERS_NUMBER;
+        foreign[56..58].fill(0);
+        fs::write(folder.join("foreign"), foreign).unwrap();
+        let dist = folder.join("dist");
+        let mut pack = Command::new(node);
+        pack.arg("conf/npm/pack.js").arg(&dist).arg(binary()).arg(folder.join("foreign"));
+        let said = pack.output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        assert_eq!(String::from_utf8(said.stdout).unwrap().lines().count(), 3);
+        dist
+    })
 }
 
 /// The binary to pack: the release one, where there is one.
@@ -240,14 +263,6 @@ fn until(terminal: &mut Terminal, text: &str) {
 fn a_registry_serves_each_machine_its_own_binary() {
     let Some(node) = needs("node", 1) else { return };
     let Some(mut project) = Project::new(&node) else { return };
-    let mut foreign = fs::read(binary()).unwrap();
-    // The other machine's number, elf(5).
-    let (own, other, number) = if cfg!(target_arch = "x86_64") { ("x64", "arm64", 183) } else { ("arm64", "x64", 62) };
-    foreign[18] = number;
-    let foreign_path = project.world.at("foreign");
-    fs::write(&foreign_path, foreign).unwrap();
-    assert_eq!(project.pack(&[&binary(), &foreign_path]).len(), 3);
-
     let script = fs::canonicalize("tests/apps/registry.js").unwrap();
     let mut registry = project.world.command(&["node", script.to_str().unwrap(), "dist"]);
     let mut registry = registry.stdout(Stdio::piped()).spawn().unwrap();
@@ -259,9 +274,9 @@ fn a_registry_serves_each_machine_its_own_binary() {
     registry.wait().unwrap();
 
     let folder = |cpu: &str| project.world.at(&format!("node_modules/{}-linux-{cpu}", project.name));
-    assert!(Path::new(&folder(own)).join("pm3").is_file());
-    assert!(!Path::new(&folder(other)).exists());
-    for package in [project.world.at(&format!("node_modules/{}", project.name)), folder(own)] {
+    assert!(Path::new(&folder(OWN)).join("pm3").is_file());
+    assert!(!Path::new(&folder(OTHER)).exists());
+    for package in [project.world.at(&format!("node_modules/{}", project.name)), folder(OWN)] {
         let text = fs::read_to_string(Path::new(&package).join("package.json")).unwrap();
         let description: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(description["version"], env!("CARGO_PKG_VERSION"));
@@ -270,11 +285,11 @@ fn a_registry_serves_each_machine_its_own_binary() {
     project.world.run(&["npx", "--offline", "pm3", "--version"]).ok().says(env!("CARGO_PKG_VERSION"));
 
     // What lacks is named, with what to do.
-    fs::remove_file(Path::new(&folder(own)).join("pm3")).unwrap();
+    fs::remove_file(Path::new(&folder(OWN)).join("pm3")).unwrap();
     let told =
-        format!("[PM3][ERROR] no binary for linux-{own}: the package {}-linux-{own} is not installed", project.name);
+        format!("[PM3][ERROR] no binary for linux-{OWN}: the package {}-linux-{OWN} is not installed", project.name);
     project.world.run(&["node_modules/.bin/pm3", "list"]).ends(127).says(&told);
-    fs::write(Path::new(&folder(own)).join("pm3"), "").unwrap();
+    fs::write(Path::new(&folder(OWN)).join("pm3"), "").unwrap();
     project.world.run(&["node_modules/.bin/pm3", "list"]).ends(126).says("EACCES");
 }
 
