@@ -92,7 +92,7 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     if let Some(cron) = &spec.cron {
         add("cron restart", cron.to_string());
     }
-    add("uptime", text::uptime(row.uptime_ms));
+    add("uptime", text::uptime(row));
     add("script path", row.script.to_string());
     add("script args", known(&launch.args.join(" ")));
     add("error log path", known(one.err_file.as_deref().unwrap_or_default()));

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::control::Row;
+
 /// Without what moves the reader's cursor, breaks a line, or turns the direction of what follows. Marks that are only
 /// invisible stay: some scripts are written with them.
 pub(in crate::cli) fn printable(text: &str) -> Cow<'_, str> {
@@ -155,9 +157,9 @@ pub(in crate::cli) fn span(ms: u64) -> String {
     unit.map_or_else(|| format!("{seconds}s"), |(length, letter)| format!("{}{letter}", seconds / length))
 }
 
-/// As PM2 prints it: `0` while it is not online.
-pub(in crate::cli) fn uptime(ms: u64) -> String {
-    if ms == 0 { "0".to_owned() } else { span(ms) }
+/// How long an instance has been online, as PM2 prints it: `0` while it is not.
+pub(in crate::cli) fn uptime(row: &Row) -> String {
+    if &*row.status == "online" { span(row.uptime_ms) } else { "0".to_owned() }
 }
 
 /// A span in words, for sentences: `40 ms`, `1.5 s`, `12 s`, `3 min`, `2 days`.
@@ -277,9 +279,10 @@ mod tests {
             (60 * 86_400, "2M"),
             (730 * 86_400, "2Y"),
         ] {
-            assert_eq!(uptime(seconds * 1_000 + 1), text);
+            assert_eq!(span(seconds * 1_000 + 1), text);
         }
-        assert_eq!(uptime(0), "0");
+        let row = |status: &str| Row { status: status.into(), ..Row::default() };
+        assert_eq!((uptime(&row("online")), uptime(&row("stopped"))), ("0s".into(), "0".into()));
     }
 
     #[test]
