@@ -31,12 +31,16 @@ fn world() -> World {
     };
     let plan = [
         entry("web", r#""pause""#, "instances = 2"),
-        entry("crash", r#""exit:3""#, "max_restarts = 3"),
+        entry("crash", r#""say:going down", "exit:3""#, "max_restarts = 3"),
         entry("lost", r#""pause""#, "cwd = \"/no/such/directory\""),
         entry("wild", r#""\u001b[2J\u0007", "漢字", "\u202e""#, "autostart = false"),
     ];
     let mut world = World::container_with(&plan.concat());
     while !world.log().next().unwrap().contains("crash: errored") {}
+    // Output has a way of its own, and comes later.
+    for _ in 0..3 {
+        assert!(world.output().ends_with("going down"));
+    }
     world
 }
 
@@ -179,7 +183,9 @@ fn why_tells_what_happened_and_what_comes() {
     let out = world.pm3("why crash").ok().out;
     assert_eq!(out.matches("exit 3").count(), 3, "{out}");
     assert_eq!(out.matches("started again at once").count(), 2, "{out}");
-    assert!(out.ends_with("It is not started again, after 3 short runs; `pm3 restart crash` tries anew.\n"), "{out}");
+    assert!(out.contains("It is not started again, after 3 short runs; `pm3 restart crash` tries anew.\n"), "{out}");
+    assert!(out.ends_with("Its last lines of output:\n  going down\n  going down\n  going down\n"), "{out}");
+    world.pm3("show crash").ok().says(" Last lines of output \n  going down\n");
     world.pm3("why lost").ok().says("start failed at chdir").says("did not run");
     world.pm3("why web").ok().says("web-0 (id 0): online").says("web-1 (id 1): online").says("no run of it has ended");
     world.pm3("stop web").ok();
@@ -188,6 +194,7 @@ fn why_tells_what_happened_and_what_comes() {
     assert_eq!((&told[0]["exit_code"], &told[0]["short_runs"]), (&3.into(), &3.into()), "{told}");
     assert_eq!(told[0]["runs"].as_array().unwrap().len(), 3);
     assert_eq!(told[0]["runs"][2]["reason"], "exit 3");
+    assert_eq!(told[0]["output"][0]["text"], "going down");
     world.end();
 }
 

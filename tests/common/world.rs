@@ -278,6 +278,11 @@ impl World {
         Process::all_beside(self.init.pid).into_iter().filter(|process| process.inside != 1).collect()
     }
 
+    /// The next line that PID 1 says on stdout: of a container, what apps write.
+    pub fn output(&mut self) -> String {
+        self.init.line()
+    }
+
     /// The lines that PID 1 says on stderr: of a container, pm3's own.
     pub fn log(&mut self) -> &mut Lines {
         self.init.err()

@@ -6,6 +6,7 @@ use crate::cli::package::{self, Versions};
 use crate::cli::view::{json, show};
 use crate::cli::{Exit, Report, targets};
 use crate::control::client::{Client, Error};
+use crate::control::logs::Line;
 use crate::control::{Described, Detail, Problem};
 use crate::sys;
 
@@ -31,17 +32,18 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Report {
     context.ask(|client| {
-        let mut answer = describe(client, &args.targets, args.secrets)?;
+        let answer = describe(client, &args.targets, args.secrets)?;
         if args.json {
             return Ok(answer.report(json::pretty(&answer.apps)));
         }
         let now = sys::clock::unix_ms();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut out = String::new();
-        for app in &mut answer.apps {
+        for app in &answer.apps {
             let interpreter = app.spec.launch.interpreter.first().map_or("", |name| name);
-            let found = show::Found { node: package::node(interpreter, &path), output: None };
+            let node = package::node(interpreter, &path);
             for one in &app.instances {
+                let found = show::Found { node: node.clone(), output: output(client, app, one) };
                 out += &show::page(app, one, &found, now, context.style);
             }
         }
@@ -83,6 +85,17 @@ pub(super) fn describe(client: &mut Client, words: &[String], secrets: bool) -> 
         }
     }
     Ok(answer)
+}
+
+/// So many of the last lines of output are shown: what a program says as it fails has mostly room in them.
+const LINES: u32 = 20;
+
+/// The last lines that an instance wrote, oldest first. None where nobody collects them, or remembers them now.
+pub(super) fn output(client: &Client, app: &Described, one: &Detail) -> Option<Vec<Line>> {
+    if !app.spec.launch.output.mode.is_collected() {
+        return None;
+    }
+    client.recent(vec![one.row.id.to_string().into()], LINES).ok()
 }
 
 impl Answer {

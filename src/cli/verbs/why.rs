@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::show::describe;
+use super::show::{describe, output};
 use crate::cli::Report;
 use crate::cli::ask::Context;
 use crate::cli::view::{json, why};
+use crate::control::logs::Line;
 use crate::control::{Detail, Past};
 use crate::sys;
 
@@ -25,11 +26,12 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Report {
     context.ask(|client| {
         let answer = describe(client, &args.targets, false)?;
+        let now = sys::clock::unix_ms();
+        let all = answer.instances().map(|(app, one)| (app, one, output(client, app, one)));
         let out = if args.json {
-            json::pretty(&answer.instances().map(|(_, one)| History::of(one)).collect::<Vec<_>>())
+            json::pretty(&all.map(|(_, one, lines)| History::of(one, lines)).collect::<Vec<_>>())
         } else {
-            let now = sys::clock::unix_ms();
-            let pages = answer.instances().map(|(app, one)| why::page(app, one, now, context.style));
+            let pages = all.map(|(app, one, lines)| why::page(app, one, lines.as_deref(), now, context.style));
             pages.collect::<Vec<_>>().join("\n")
         };
         Ok(answer.report(out))
@@ -52,10 +54,12 @@ struct History<'a> {
     next_start_ms: Option<u64>,
     /// The newest last.
     runs: &'a [Past],
+    /// The last lines of output, the newest last; null where nobody collects them.
+    output: Option<Vec<Line>>,
 }
 
 impl History<'_> {
-    fn of(one: &Detail) -> History<'_> {
+    fn of(one: &Detail, output: Option<Vec<Line>>) -> History<'_> {
         let row = &one.row;
         History {
             id: row.id,
@@ -67,6 +71,7 @@ impl History<'_> {
             exit_code: one.exit_code,
             next_start_ms: one.next_start_ms,
             runs: &one.runs,
+            output,
         }
     }
 }

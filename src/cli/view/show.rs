@@ -4,17 +4,18 @@
 use super::grid;
 use super::text::{self, span_in_words};
 use super::{Paint, Style, why};
+use crate::control::logs::Line;
 use crate::control::{Described, Detail};
 use crate::supervisor::event::{Millis, Size};
-use crate::supervisor::spec::{AppSpec, Kind, Limit, Rare, RestartPolicy};
+use crate::supervisor::spec::{AppSpec, Kind, Limit, LogMode, Rare, RestartPolicy};
 
 /// What the supervisor does not know, and the client has found beside the script.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct Found {
     /// Of the interpreter, if that is node.
     pub(in crate::cli) node: Option<String>,
-    /// The last lines of output, oldest first; None where there is no way to them.
-    pub(in crate::cli) output: Option<Vec<String>>,
+    /// The last lines of output, oldest first; None where nobody collects them.
+    pub(in crate::cli) output: Option<Vec<Line>>,
 }
 
 /// The page of one instance. `now` is in milliseconds of Unix time.
@@ -39,7 +40,8 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, found: &Found, now: u6
     why::history(&mut out, one, now, style);
     out += &why::wrapped("  ", &why::next(one, &one.row.name), style);
     if let Some(lines) = &found.output {
-        output(&mut out, lines, style);
+        style.heading(&mut out, "Last lines of output");
+        output(&mut out, "  ", lines, style);
     }
     if style.width.is_some() {
         for hint in [
@@ -53,16 +55,16 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, found: &Found, now: u6
     out
 }
 
-/// The last lines of output, under a heading.
-pub(in crate::cli) fn output(out: &mut String, lines: &[String], style: Style) {
-    style.heading(out, "Last lines of output");
+/// Lines of output, each cut to the terminal.
+pub(in crate::cli) fn output(out: &mut String, indent: &str, lines: &[Line], style: Style) {
     for line in lines {
-        let line = format!("  {}", text::printable(line));
+        let line = format!("{indent}{}", text::output(&line.text));
         *out += &style.width.map_or_else(|| line.as_str().into(), |width| text::cut(&line, width));
         out.push('\n');
     }
     if lines.is_empty() {
-        *out += "  none yet\n";
+        *out += &text::cut(&format!("{indent}none is remembered"), style.width.unwrap_or(usize::MAX));
+        out.push('\n');
     }
 }
 
@@ -95,8 +97,15 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     add("uptime", text::uptime(row));
     add("script path", row.script.to_string());
     add("script args", known(&launch.args.join(" ")));
-    add("error log path", known(one.err_file.as_deref().unwrap_or_default()));
-    add("out log path", known(one.out_file.as_deref().unwrap_or_default()));
+    // Without a file, lines go where pm3's own go, or nowhere.
+    let nowhere = launch.output.mode == LogMode::None;
+    let path = |file: &Option<Box<str>>, stream: &str| match file {
+        Some(path) => path.to_string(),
+        None if nowhere => "N/A".to_owned(),
+        None => format!("none: pm3's own {stream}"),
+    };
+    add("error log path", path(&one.err_file, "stderr"));
+    add("out log path", path(&one.out_file, "stdout"));
     let (interpreter, its_args) = launch.interpreter.split_first().map_or(("none", &[][..]), |(one, more)| (one, more));
     add("interpreter", interpreter.to_owned());
     add("interpreter args", known(&its_args.join(" ")));
@@ -211,13 +220,13 @@ fn limits(rare: &Rare) -> String {
 mod tests {
     use expect_test::{Expect, expect};
 
-    use super::super::why::tests::{NOW, crashed, steady};
+    use super::super::why::tests::{NOW, crashed, line, steady};
     use super::*;
 
     fn check(app: &Described, style: Style, expected: Expect) {
         let found = Found {
             node: Some("22.1.0".into()),
-            output: Some(vec!["listening on 3000".into(), "GET / \x1b[31m200\x1b[0m".into()]),
+            output: Some(vec![line("listening on 3000"), line("GET / \x1b[31m200\x1b[0m")]),
         };
         expected.assert_eq(&page(app, &app.instances[0], &found, NOW, style));
     }
@@ -242,8 +251,8 @@ mod tests {
                 │ uptime             │ 0                                                                                                            │
                 │ script path        │                                                                                                              │
                 │ script args        │ N/A                                                                                                          │
-                │ error log path     │ N/A                                                                                                          │
-                │ out log path       │ N/A                                                                                                          │
+                │ error log path     │ none: pm3's own stderr                                                                                       │
+                │ out log path       │ none: pm3's own stdout                                                                                       │
                 │ interpreter        │ none                                                                                                         │
                 │ interpreter args   │ N/A                                                                                                          │
                 │ script id          │ 7                                                                                                            │
@@ -272,7 +281,7 @@ mod tests {
                   It starts again in 337 ms.
                  Last lines of output 
                   listening on 3000
-                  GET / �[31m200�[0m
+                  GET / 200
             "#]],
         );
     }
@@ -295,8 +304,8 @@ mod tests {
                 │                   │ for/a/web/application/se │
                 │                   │ rver.js                  │
                 │ script args       │ --port 3000              │
-                │ error log path    │ N/A                      │
-                │ out log path      │ N/A                      │
+                │ error log path    │ none: pm3's own stderr   │
+                │ out log path      │ none: pm3's own stdout   │
                 │ interpreter       │ node                     │
                 │ interpreter args  │ --max-old-space-size=409 │
                 │                   │ 6                        │
@@ -334,7 +343,7 @@ mod tests {
                   none has ended
                  Last lines of output 
                   listening on 3000
-                  GET / �[31m200�[0m
+                  GET / 200
                  Use `pm3 logs web [--lines 1000]` to display l…
                  Use `pm3 env 3` to display environment variabl…
             "#]],
@@ -347,7 +356,7 @@ mod tests {
         wild.spec.launch.args =
             ["\x1b[2J\n", "漢字漢字漢字", "--option=with-a-very-long-value-that-does-not-end"].map(Into::into).into();
         wild.instances[0].row.name = "\x1b]0;title\x07 名前".into();
-        let found = Found { output: Some(vec!["x\ty\r".repeat(100)]), ..Found::default() };
+        let found = Found { output: Some(vec![line(&"x\ty\r".repeat(100))]), ..Found::default() };
         for app in [&steady(), &wild] {
             for width in 0..200 {
                 let text = page(app, &app.instances[0], &found, NOW, Style { width: Some(width), color: false });

@@ -24,6 +24,36 @@ pub(in crate::cli) fn is_unruly(letter: char) -> bool {
     letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
+/// A line of a program's output: without its colours and the like (control sequences of ECMA-48), tabs as blanks, and the
+/// rest as [`printable`] leaves it.
+pub(in crate::cli) fn output(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\x1b' => skip_sequence(&mut letters),
+            '\t' => out.push_str("    "),
+            letter => out.push(letter),
+        }
+    }
+    printable(out.trim_end_matches('\r')).into_owned()
+}
+
+/// What follows an ESC: `[…m` and its like up to a letter, `]…` (a title) up to BEL or ESC \, or one character.
+fn skip_sequence(letters: &mut std::str::Chars<'_>) {
+    match letters.next() {
+        Some('[') => {
+            letters.find(|letter| ('@'..='~').contains(letter));
+        }
+        Some(']') => {
+            if letters.find(|letter| matches!(letter, '\x07' | '\x1b')) == Some('\x1b') {
+                letters.next();
+            }
+        }
+        Some(_) | None => {}
+    }
+}
+
 /// How many columns it takes. An upper bound, where terminals differ.
 pub(in crate::cli) fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().map(columns).sum() }
@@ -224,6 +254,22 @@ mod tests {
         assert_eq!(printable("web"), "web");
         assert_eq!(printable("größer 漢字 👍"), "größer 漢字 👍");
         assert_eq!(printable("\x1b[2Jweb\n\u{9b}1m\u{202e}x\u{2028}"), "�[2Jweb��1m�x�");
+    }
+
+    #[test]
+    fn output_is_shown_without_its_colors() {
+        for (line, text) in [
+            ("plain", "plain"),
+            ("\x1b[1;31mred\x1b[0m and \x1b[38;5;9mmore", "red and more"),
+            ("\x1b]0;title\x07a\x1b]8;;url\x1b\\b", "ab"),
+            ("a\tb\r", "a    b"),
+            ("progress 1\rprogress 2", "progress 1\u{fffd}progress 2"),
+            ("cut \x1b[3", "cut "),
+            ("cut \x1b", "cut "),
+            ("\x1b(B\u{9b}2J", "B\u{fffd}2J"),
+        ] {
+            assert_eq!(output(line), text, "{line:?}");
+        }
     }
 
     #[test]

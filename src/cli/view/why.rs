@@ -2,7 +2,8 @@
 //! ended it, and what came of it.
 
 use super::text::{self, printable, span_in_words};
-use super::{Paint, Style};
+use super::{Paint, Style, show};
+use crate::control::logs::Line;
 use crate::control::{Described, Detail, Past};
 
 /// So many columns are needed before the exact moments are told beside how long ago they are.
@@ -14,8 +15,9 @@ pub(in crate::cli) fn who(app: &Described, one: &Detail) -> String {
     if app.spec.instances > 1 { format!("{name}-{}", one.row.index) } else { name.into_owned() }
 }
 
-/// The page of one instance. `now` is in milliseconds of Unix time, by this machine's clock.
-pub(in crate::cli) fn page(app: &Described, one: &Detail, now: u64, style: Style) -> String {
+/// The page of one instance. `lines` are its last ones, oldest first, where somebody collects them; `now` is in
+/// milliseconds of Unix time, by this machine's clock.
+pub(in crate::cli) fn page(app: &Described, one: &Detail, lines: Option<&[Line]>, now: u64, style: Style) -> String {
     let mut out = String::new();
     let (who, row) = (who(app, one), &one.row);
     let mut head = format!("{who} (id {}): {}", row.id, printable(&row.status));
@@ -38,6 +40,10 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, now: u64, style: Style
     }
     history(&mut out, one, now, style);
     out += &wrapped("", &next(one, &app.spec.name), style);
+    if let Some(lines) = lines.filter(|lines| !lines.is_empty()) {
+        out += &wrapped("", "Its last lines of output:", style);
+        show::output(&mut out, "  ", lines, style);
+    }
     out
 }
 
@@ -169,6 +175,10 @@ pub(super) mod tests {
         Described { spec, instances: vec![one], ..Described::default() }
     }
 
+    pub(in crate::cli::view) fn line(text: &str) -> Line {
+        Line { text: text.into(), ..Line::default() }
+    }
+
     /// It runs, and never did anything else.
     pub(in crate::cli::view) fn steady() -> Described {
         let row = Row {
@@ -242,7 +252,13 @@ pub(super) mod tests {
     }
 
     fn check(app: &Described, width: Option<usize>, expected: Expect) {
-        expected.assert_eq(&page(app, &app.instances[0], NOW, Style { width, color: false }));
+        expected.assert_eq(&page(
+            app,
+            &app.instances[0],
+            Some(&[line("going down")]),
+            NOW,
+            Style { width, color: false },
+        ));
     }
 
     #[test]
@@ -258,6 +274,8 @@ pub(super) mod tests {
                   2026-11-23 10:39:15Z  100 s ago   did not run  start failed at chdir /srv/mailer: no such file or directory, started again after 98 s
                   2026-11-23 10:40:55Z  800 ms ago  ran 900 ms   exit 1
                 It starts again in 337 ms.
+                Its last lines of output:
+                  going down
             "#]],
         );
     }
@@ -281,6 +299,8 @@ pub(super) mod tests {
                                            s
                   800 ms ago  ran 900 ms   exit 1
                 It starts again in 337 ms.
+                Its last lines of output:
+                  going down
             "#]],
         );
         check(
@@ -305,6 +325,8 @@ pub(super) mod tests {
                   800 ms ago  ran 900 ms
                     exit 1
                 It starts again in 337 ms.
+                Its last lines of output:
+                  going down
             "#]],
         );
     }
@@ -316,6 +338,8 @@ pub(super) mod tests {
             Some(80),
             expect![[r#"
                 web-1 (id 3): online for 3 min, pid 12345; no run of it has ended yet
+                Its last lines of output:
+                  going down
             "#]],
         );
     }
@@ -333,6 +357,8 @@ pub(super) mod tests {
             expect![[r#"
                 mailer (id 7): online for 29 s, pid 16
                   30 s ago  ran 900 ms  exit 1, started again after 150 ms
+                Its last lines of output:
+                  going down
             "#]],
         );
         app.instances[0].started_ms = NOW - 29_950;
@@ -342,6 +368,8 @@ pub(super) mod tests {
             expect![[r#"
                 mailer (id 7): online for 29 s, pid 16
                   30 s ago  ran 900 ms  exit 1, started again at once
+                Its last lines of output:
+                  going down
             "#]],
         );
     }
