@@ -7,12 +7,13 @@ use std::time::Duration;
 use expect_test::expect_file;
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Failure, Half, Millis, Mono, Obstacle, Oom, RunId, Scope, Sig, Stage, Verb, Wish,
+    ClientId, Count, Effect, End, Event, Failure, Half, Millis, Mono, Obstacle, Oom, RunId, Scope, Sig, Stage, Verb,
+    Wish,
 };
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::{Life, Phase};
 use pm3::supervisor::reload::{Manner, Survey};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, RestartPolicy, Settings, Spec, StopPolicy};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, Launch, RestartPolicy, Settings, Spec, StopPolicy};
 
 /// `web`, whose states the table is about, and `db`, which it requires.
 struct Play {
@@ -27,6 +28,7 @@ impl Play {
     fn new(autostart: bool) -> Play {
         let web = AppSpec {
             name: "web".into(),
+            launch: Launch { script: "/bin/web".into(), ..Launch::default() },
             autostart,
             requires: ["db".into()].into(),
             memory_limit: Some(20 << 20),
@@ -147,6 +149,15 @@ impl Play {
             "request: stop" => Some(ask(Verb::Stop)),
             "request: restart" => Some(ask(Verb::Restart)),
             "request: reload" => Some(ask(Verb::Reload)),
+            "request: delete" => Some(ask(Verb::Delete)),
+            "request: reset" => Some(ask(Verb::Reset)),
+            "request: a signal" => Some(wish(SIGNAL, Wish::Signal { sig: Sig::USR2, targets: vec!["web".into()] })),
+            "request: scale to 0" => Some(wish(SCALE, Wish::Scale { target: "web".into(), to: Count::Exactly(0) })),
+            "request: scale +1" => Some(wish(SCALE, Wish::Scale { target: "web".into(), to: Count::Up(1) })),
+            "apply: start same" => Some(self.applied(Verb::Start, |_| {})),
+            "apply: start new" => Some(self.applied(Verb::Start, |web| web.launch.args = ["--new".into()].into())),
+            "apply: restart same" => Some(self.applied(Verb::Restart, |_| {})),
+            "apply: restart new" => Some(self.applied(Verb::Restart, |web| web.launch.args = ["--new".into()].into())),
             "its time comes" => self.web().deadline().map(|_| Event::Tick),
             "cron" => Some(Event::Scheduled { app: "web".into(), at: Some(self.now) }),
             "file: new arguments" => Some(self.planned(|web| web.launch.args = ["--new".into()].into())),
@@ -157,6 +168,13 @@ impl Play {
             "pm3 gets TERM" => Some(Event::Signal { sig: Sig::TERM, by_kernel: false }),
             other => panic!("nobody knows {other}"),
         }
+    }
+
+    /// A client brings the app as the file has it, changed by `edit`.
+    fn applied(&self, verb: Verb, edit: fn(&mut AppSpec)) -> Event {
+        let mut web = self.spec.apps[0].clone();
+        edit(&mut web);
+        wish(APPLY, Wish::Apply { verb, apps: vec![web], renew: false })
     }
 
     fn planned(&self, edit: fn(&mut AppSpec)) -> Event {
@@ -217,6 +235,15 @@ const EVENTS: &[&str] = &[
     "request: stop",
     "request: restart",
     "request: reload",
+    "request: delete",
+    "request: reset",
+    "request: a signal",
+    "request: scale to 0",
+    "request: scale +1",
+    "apply: start same",
+    "apply: start new",
+    "apply: restart same",
+    "apply: restart new",
     "its time comes",
     "cron",
     "file: new arguments",
@@ -248,8 +275,18 @@ fn may_happen(web: &Instance, event: &str) -> bool {
 }
 
 fn ask(verb: Verb) -> Event {
-    let wish = Wish::Operate { verb, targets: vec!["web".into()], shell: None };
-    Event::Request { client: ClientId(verb as u64 + 1), wish }
+    wish(verb as u64, Wish::Operate { verb, targets: vec!["web".into()], shell: None })
+}
+
+/// Who asks is known by what for: a verb's number, or one of these.
+const ASKERS: [&str; 10] =
+    ["start", "stop", "restart", "reload", "delete", "reset", "watch", "signal", "scale", "apply"];
+const SIGNAL: u64 = 7;
+const SCALE: u64 = 8;
+const APPLY: u64 = 9;
+
+fn wish(asker: u64, wish: Wish) -> Event {
+    Event::Request { client: ClientId(asker), wish }
 }
 
 fn exited(run: RunId, end: End, leftovers: bool) -> Event {
@@ -329,7 +366,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::Sample { .. } => "sample".into(),
         Effect::Schedule { .. } => "ask for the schedule".into(),
         Effect::Reply { client, outcome } => {
-            let verb = ["start", "stop", "restart", "reload"][client.0 as usize - 1];
+            let verb = ASKERS[client.0 as usize];
             let failed: Vec<&str> = outcome.failed.iter().map(|line| &**line).collect();
             if failed.is_empty() {
                 format!("reply to {verb}: done")
