@@ -98,10 +98,15 @@ impl<Message: DeserializeOwned> Reader<Message> {
         Reader { bytes: Vec::new(), start: 0, searched: 0, max, greeted: false, message: PhantomData }
     }
 
+    /// How many bytes of a message are there that has not wholly come.
+    pub fn held(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     /// How many bytes `push` can take. Never 0 after `next` gave none.
     pub fn room(&self) -> usize {
         // One byte more than the longest line: its newline, or what shows that it is too long.
-        (self.max + 1).saturating_sub(self.bytes.len() - self.start)
+        (self.max + 1).saturating_sub(self.held())
     }
 
     /// Adds bytes that have arrived, at most `room()` of them; what is more than that is dropped.
@@ -316,6 +321,14 @@ mod tests {
             format!("{text}{}\n", " ".repeat(length - text.len()))
         };
         assert_eq!(read_all(fill(REQUEST_MAX).as_bytes(), 1000), (vec![Request::Ping], None));
+        for (right, max) in [(Right::View, REQUEST_MAX), (Right::Admin, ADMIN_REQUEST_MAX)] {
+            let mut reader = Reader::of_requests(right);
+            reader.push(fill(max).as_bytes());
+            assert_eq!(reader.next(), Ok(Some(Request::Ping)));
+            assert_eq!((reader.held(), reader.bytes.capacity()), (0, 0));
+            reader.push(fill(max + 1).as_bytes());
+            assert_eq!((reader.held(), reader.next()), (max + 1, Err(Malformed::TooLong(max))));
+        }
         assert_eq!(read_all(fill(REQUEST_MAX + 1).as_bytes(), 1000).1, Some(Malformed::TooLong(REQUEST_MAX)));
     }
 

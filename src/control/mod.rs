@@ -44,6 +44,10 @@ pub mod limits {
     /// Bytes in a line of a client with the right to `admin`, which may bring a thousand apps.
     pub const ADMIN_REQUEST_MAX: usize = crate::supervisor::spec::PACKED_MAX;
 
+    /// Bytes of requests that have not wholly come, all clients together. Above it, those who have been quiet for longest
+    /// are cut off.
+    pub const UNFINISHED_MAX: usize = 4 << 20;
+
     /// Bytes in a line that pm3 sends. A row takes about 350, so this lists some 12,000 instances. No client holds
     /// more than one reply: the next request is not read before the last reply is.
     pub const REPLY_MAX: usize = 4 << 20;

@@ -339,6 +339,7 @@ impl Server {
             }
             Progress::Closed => self.remove(id, registry, out),
         }
+        self.cut_off_who_does_not_finish(id, registry, out);
     }
 
     /// Closes the client that has been quiet for longest, of this uid or of any; never one that waits for init.
@@ -355,6 +356,18 @@ impl Server {
         let id = client.id;
         self.remove(id, registry, out);
         true
+    }
+
+    fn cut_off_who_does_not_finish(&mut self, newest: ClientId, registry: &Registry, out: &mut Vec<Incoming>) {
+        while self.clients.iter().map(|client| client.reader.held()).sum::<usize>() > limits::UNFINISHED_MAX {
+            let others = self.clients.iter().filter(|client| client.id != newest && !client.is_role);
+            let halves = others.filter(|client| client.phase == Phase::Asking && client.reader.held() > 0);
+            let Some(id) = halves.min_by_key(|client| client.active).map(|client| client.id) else { return };
+            if let Some(client) = self.clients.iter_mut().find(|client| client.id == id) {
+                dismiss(&mut client.stream, busy());
+            }
+            self.remove(id, registry, out);
+        }
     }
 
     fn cut_off_who_does_not_read(&mut self, newest: ClientId, registry: &Registry) {

@@ -5,7 +5,9 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use pm3::control::limits::{CLIENTS_PER_UID_MAX, REPLY_MAX, REQUEST_MAX, UNREAD_MAX};
+use pm3::control::limits::{
+    ADMIN_REQUEST_MAX, CLIENTS_PER_UID_MAX, REPLY_MAX, REQUEST_MAX, UNFINISHED_MAX, UNREAD_MAX,
+};
 use pm3::control::{Problem, Refusal, Reply, Request, codec};
 use pm3::engine::server::Incoming;
 use pm3::supervisor::event::Verb;
@@ -283,6 +285,29 @@ fn unread_replies_have_a_bound_together() {
     }
     let whole = deaf.iter().filter(|stream| hear(stream).len() == length).count();
     assert!((1..=UNREAD_MAX / length).contains(&whole), "{whole} of 5 were kept for");
+}
+
+#[test]
+fn half_requests_are_not_kept_without_bound() {
+    let desk = Desk::new();
+    let half = "x".repeat(ADMIN_REQUEST_MAX - 1);
+    // Each is answered after the others have said their halves, so those have been read, or cut off.
+    let streams: Vec<UnixStream> = (0..2 * UNFINISHED_MAX / ADMIN_REQUEST_MAX)
+        .map(|_| {
+            let stream = desk.connect();
+            say(&stream, &half);
+            desk.assert_answers();
+            stream
+        })
+        .collect();
+    let kept = streams.iter().filter(|stream| write_all(stream, b"x\n")).count();
+    assert!((1..=UNFINISHED_MAX / ADMIN_REQUEST_MAX + 1).contains(&kept), "{kept} halves were kept");
+    desk.assert_answers();
+}
+
+/// Whether the other side still reads.
+fn write_all(mut stream: &UnixStream, bytes: &[u8]) -> bool {
+    stream.write_all(bytes).is_ok()
 }
 
 #[test]
