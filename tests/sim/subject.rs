@@ -3,7 +3,7 @@
 //! that somebody could make in the supervisor; the simulation has to notice.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{Count, Effect, Event, Half, Millis, Mono, RunId, Scope, Sig, Verb, What, Wish};
+use pm3::supervisor::event::{Count, Effect, Event, Half, Millis, Mono, Note, RunId, Scope, Sig, Verb, What, Wish};
 use pm3::supervisor::spec::{ExitPolicy, Spec};
 
 /// For that many steps after packing, the original goes along and has to decide the same.
@@ -26,6 +26,8 @@ mutants! {
     // Says something else.
     NoKill KillsTwice RepliesTwice RepliesNever RepliesToTheGone SpawnsTwice SpawnsAtTheEnd RestartsTwoAtOnce
     SignalsTheDead ExitsEarly ExitsTwice ExitsWithOne SweepsNever SamplesAlways HidesFailures
+    // Has its own idea of a reload.
+    EndsTheOldAtOnce EndsTheOldWithTheNew IgnoresPorts ForgetsTheSecond SharesAHalf AsksTwice OverlapsUnasked
     // Loses time or memory.
     Oversleeps Spins ForgetsTimers MissesExits ForgetsWhenPacked PacksNothing
 }
@@ -98,6 +100,7 @@ impl Subject {
             (Some(mutant), Event::Request { client, wish }) => {
                 Some(Event::Request { client, wish: misunderstood(mutant, wish)? })
             }
+            (Some(Mutant::IgnoresPorts), Event::Surveyed { run, .. }) => Some(Event::Surveyed { run, obstacle: None }),
             (_, Event::Planned { spec }) => Some(Event::Planned { spec: Box::new(misread(self.mutant, &spec)) }),
             (_, event) => Some(event),
         }
@@ -129,6 +132,26 @@ impl Subject {
                     out.push(Effect::Exit { code: 1, reason: reason.clone() });
                     continue;
                 }
+                (Mutant::EndsTheOldAtOnce, Effect::Spawn { instance, .. }) => {
+                    let one = self.pm3.instance(*instance).map(|(app, one)| (app.stop.signal, one));
+                    let old = one.and_then(|(sig, one)| Some((sig, one.successor().and(one.run())?)));
+                    out.extend(old.map(|(sig, run)| Effect::Signal { run, sig, scope: Scope::Process }));
+                }
+                (Mutant::EndsTheOldWithTheNew, Effect::Note(Note { who, what: What::ReloadFailed { .. } })) => {
+                    let mut all = self.pm3.instances().filter(|(app, one)| one.who(app) == *who);
+                    let old = all.find_map(|(app, one)| Some((app.stop.signal, one.run()?)));
+                    out.extend(old.map(|(sig, run)| Effect::Signal { run, sig, scope: Scope::Process }));
+                }
+                (Mutant::ForgetsTheSecond, Effect::Signal { run, scope: Scope::Process, .. })
+                    if self.is_second(*run) =>
+                {
+                    continue;
+                }
+                (Mutant::SharesAHalf, Effect::Spawn { run, instance, half: Half::Second }) => {
+                    out.push(Effect::Spawn { run: *run, instance: *instance, half: Half::First });
+                    continue;
+                }
+                (Mutant::AsksTwice, Effect::Survey { .. }) => out.push(effect.clone()),
                 (Mutant::RestartsTwoAtOnce, Effect::Signal { run, sig, scope: Scope::Process }) => {
                     out.extend(self.sibling(*run).map(|run| Effect::Signal { run, sig: *sig, scope: Scope::Process }));
                 }
@@ -148,6 +171,10 @@ impl Subject {
             }
             _ => {}
         }
+    }
+
+    fn is_second(&self, run: RunId) -> bool {
+        self.pm3.instances().any(|(_, one)| one.second.as_ref().is_some_and(|second| second.life.run == run))
     }
 
     /// Another online run of the same app.
@@ -193,6 +220,7 @@ fn misread(mutant: Option<Mutant>, spec: &Spec) -> Spec {
     }
     for app in &mut spec.apps {
         match mutant {
+            Some(Mutant::OverlapsUnasked) => app.overlap = Some(true),
             Some(Mutant::NoDelay) => app.restart.delay = Millis::ZERO,
             Some(Mutant::NoBackoff) => app.restart.backoff = Millis::ZERO,
             Some(Mutant::NeverErrored) => app.restart.max_restarts = u32::MAX,
