@@ -13,7 +13,8 @@
 //! # Words
 //!
 //! An **app** is an entry of the file. An **instance** is one of its N places, with a stable id. A **run** is one process
-//! lifetime in an instance; its id is never reused, and pids are resolved to runs in one place (`engine::runs`).
+//! lifetime in an instance, which has two during a reload; its id is never reused, and pids are resolved to runs in one
+//! place (`engine::runs`).
 //!
 //! # Reading order
 //!

@@ -17,6 +17,8 @@ mod faults;
 mod launch;
 #[path = "init/memory.rs"]
 mod memory;
+#[path = "init/overlap.rs"]
+mod overlap;
 #[path = "init/reload.rs"]
 mod reload;
 #[path = "init/restarts.rs"]

@@ -19,7 +19,8 @@ use crate::sys::{clock, errno, fds, say, spawn, why};
 impl Engine {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { run, instance, half } => self.runs.order(Order { run, instance, half }),
+            // Pipes are each run's own, so nothing here belongs to a half of the pair yet.
+            Effect::Spawn { run, instance, half: _ } => self.runs.order(Order { run, instance }),
             Effect::Survey { run } => self.survey(run),
             Effect::Signal { run, sig, scope } => self.signal(run, sig, scope),
             Effect::Sweep { sig } => self.sweep(sig),
@@ -46,7 +47,7 @@ impl Engine {
 
     /// Starts what has been ordered, as far as there is room.
     pub(super) fn start_ordered(&mut self) {
-        while let Some(Order { run, instance, half: _ }) = self.runs.next_order() {
+        while let Some(Order { run, instance }) = self.runs.next_order() {
             match self.start(run, instance) {
                 Ok((pid, watched)) => {
                     self.happened(Event::Spawned { run, pid });

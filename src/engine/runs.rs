@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use crate::supervisor::event::{Failure, Half, InstanceId, RunId};
+use crate::supervisor::event::{Failure, InstanceId, RunId};
 
 /// Starts under way at once. More would gain nothing: each waits for a processor or the disk, and each holds a
 /// descriptor meanwhile.
@@ -32,12 +32,11 @@ pub(super) enum Stage {
     Lingering,
 }
 
-/// A start that has been ordered.
+/// A start that has been ordered and has not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) run: RunId,
     pub(super) instance: InstanceId,
-    pub(super) half: Half,
 }
 
 #[derive(Debug, Default)]

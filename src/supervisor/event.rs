@@ -24,7 +24,7 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// One half of an instance's pair of log pipes. Two runs of an instance never share one.
+/// One half of an instance's pair: of what outlives its processes and two runs must not share, as a listening socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Half {
     #[default]

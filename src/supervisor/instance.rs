@@ -1,5 +1,6 @@
 //! One of an app's places: its state, its goal and what each event makes of them. An instance knows nothing of the
-//! others; who may start, stop or go first is decided above (`graph`, `rollout`, `shutdown`).
+//! others; who may start, stop or go first is decided above (`graph`, `rollout`, `shutdown`). What a second run beside
+//! the first means is told in `reload`.
 
 use serde::{Deserialize, Serialize};
 
