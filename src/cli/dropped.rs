@@ -30,6 +30,10 @@ const DROPPED: &[(&[&str], &str)] = &[
     ),
     (&["trigger"], "actions inside of apps are PM2's own; send a signal with `pm3 sendSignal SIGNAL APP`"),
     (
+        &["send", "attach"],
+        "an app reads /dev/null: tell it things by a signal, a socket or a FIFO; `pm3 logs APP` shows what it writes",
+    ),
+    (
         &["serve", "expose"],
         "pm3 serves no files: start a web server, as in `pm3 start \"python3 -m http.server 8080\"`",
     ),

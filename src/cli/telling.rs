@@ -1,6 +1,7 @@
 //! What a verb says of what it did, in PM2's words: a line for each thing done, one for each that was not, the notes of the
 //! supervisor, and at the end the table, as PM2's users expect after every change.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Write;
 
@@ -32,6 +33,8 @@ pub(super) struct Telling {
     rows: Vec<Row>,
     /// A supervisor was asked to change something.
     asked: bool,
+    /// The names of apps with which something was done.
+    names: BTreeSet<String>,
     show: Show,
 }
 
@@ -39,7 +42,7 @@ impl Telling {
     /// `rows` are the instances that there are.
     pub(super) fn new(rows: Vec<Row>, show: &Show) -> Telling {
         let (out, err, show) = (String::new(), String::new(), show.clone());
-        Telling { out, err, exit: Exit::Done, rows, asked: false, show }
+        Telling { out, err, exit: Exit::Done, rows, asked: false, names: BTreeSet::new(), show }
     }
 
     /// The instances that there were at first, and those that came since.
@@ -68,6 +71,11 @@ impl Telling {
         }
     }
 
+    /// The names of apps with which something was done.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.names.iter().cloned().collect()
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.exit != Exit::Done
     }
@@ -94,6 +102,8 @@ impl Telling {
                 None => (None, format!("[{who}] ✓")),
             });
         }
+        let rows = outcome.done.iter().filter_map(|who| row_of(who, &self.rows));
+        self.names.extend(rows.map(|row| row.name.to_string()));
         done.sort();
         done.iter().for_each(|(_, line)| self.say(line));
         outcome.said.iter().for_each(|note| self.say(note));

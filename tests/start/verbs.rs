@@ -1,5 +1,12 @@
 //! The verbs that follow a start: restart with other options, scale, signals, delete, kill.
 
+use std::io::Write;
+use std::process::Stdio;
+
+use pm3::supervisor::event::Sig;
+
+use crate::common::lines::Lines;
+use crate::common::ns::signal;
 use crate::{bare, container, rows, statuses, write};
 
 #[test]
@@ -105,5 +112,26 @@ fn start_or_restart_starts_a_supervisor_too() {
     world.file("shop.json", r#"[{"name": "a", "script": "./app.sh"}]"#);
     world.pm3("startOrRestart shop.json").ok().says("Spawning");
     world.told("up a");
+    world.end();
+}
+
+#[test]
+fn who_attaches_sees_the_output_and_leaves_the_app_running() {
+    let mut world = bare();
+    write(&world, "talk.sh", "echo up > \"$TELL\"; while read -r line; do echo \"said $line\"; done < talk");
+    let fifo = world.at("talk");
+    nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let mut talk = std::fs::File::options().read(true).write(true).open(fifo).unwrap();
+    let mut command = world.command(&["pm3", "start", "talk.sh", "--attach"]);
+    let mut client = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = Lines::new("the client", client.stdout.take().unwrap());
+    world.told("up");
+    while !lines.next().unwrap().contains("[TAILING]") {}
+    talk.write_all(b"hello\n").unwrap();
+    while !lines.next().unwrap().contains("said hello") {}
+    let found = world.processes().into_iter().find(|process| process.line.ends_with("--attach")).unwrap();
+    signal(found.outside, Sig::INT);
+    client.wait().unwrap();
+    assert_eq!(statuses(&world), ["talk online"]);
     world.end();
 }

@@ -101,6 +101,25 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
     shown.unwrap_or_else(|error| Report::failed(exit_of(&error), error))
 }
 
+/// Follows what these apps write from now on, and shows their last lines first: the end of `pm3 start --attach`.
+pub(super) fn attach(targets: Vec<String>, context: &Context) -> Report {
+    let plain = Args {
+        targets,
+        lines: 15,
+        nostream: false,
+        raw: false,
+        json: false,
+        format: false,
+        err: false,
+        out: false,
+        timestamp: None,
+        highlight: None,
+        grep: None,
+        since: None,
+    };
+    run(&plain, context)
+}
+
 /// A format has at least one token.
 fn is_format(text: &str) -> bool {
     date::check(text).is_ok() && date::format(text, 0) != text

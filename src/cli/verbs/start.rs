@@ -10,15 +10,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Performed;
 use super::operate::{self, Change};
+use super::{Performed, logs};
 use crate::cli::ask::{self, Context, exit_of};
 use crate::cli::background::{self, Trouble};
 use crate::cli::foreground;
 use crate::cli::plan::{self, Part, Plan};
 use crate::cli::targets::{Target, resolve};
 use crate::cli::telling::{Show, Telling};
-use crate::cli::{Exit, InitArgs, Report};
+use crate::cli::{Exit, InitArgs, Report, tell};
 use crate::config::{self, Facts};
 use crate::control::Row;
 use crate::control::client::{Client, Error};
@@ -47,6 +47,10 @@ pub(in crate::cli) struct Args {
     /// Become the supervisor of these apps and stay in the foreground; so as PID 1, and where $DYNO is set
     #[arg(long)]
     no_daemon: bool,
+
+    /// Follow the output of the apps when they are started; ^C leaves them running
+    #[arg(long, conflicts_with_all = ["no_daemon", "silent"])]
+    attach: bool,
 
     /// Start another app of the same name, under the next free one
     #[arg(short, long)]
@@ -159,7 +163,15 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
     for step in steps {
         take(verb, step, args, &facts, &mut client, &mut telling);
     }
-    Performed::Said(telling.with_table(&mut client, context))
+    let follows = args.attach && !telling.has_failed();
+    let names = telling.names();
+    let report = telling.with_table(&mut client, context);
+    if follows {
+        // What comes then has no end of its own.
+        tell(&report);
+        return Performed::Said(logs::attach(names, context));
+    }
+    Performed::Said(report)
 }
 
 /// The words to start, or the usual file where there are none; and what options mean nothing with them.
