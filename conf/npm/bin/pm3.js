@@ -35,9 +35,10 @@ function isFromKeyboard(signal) {
 
 // For a Node without `process.execve`: it stays, hands on what it hears, and ends as pm3 does.
 function accompany(binary, args) {
-  const child = require('node:child_process').spawn(binary, args, { argv0: 'pm3', stdio: 'inherit' })
   const heard = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGPWR', 'SIGWINCH', 'SIGALRM']
+  // Before pm3 is there: from then on a signal must not end Node alone. It is handed on when this function is through.
   for (const signal of heard) process.on(signal, () => isFromKeyboard(signal) || child.kill(signal))
+  const child = require('node:child_process').spawn(binary, args, { argv0: 'pm3', stdio: 'inherit' })
   child.on('error', (error) => fail(NOT_EXECUTABLE, `${binary}: ${error.code}`))
   child.on('exit', (code, signal) => {
     if (signal === null) process.exit(code)
