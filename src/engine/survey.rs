@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 
 use crate::supervisor::event::Obstacle;
 use crate::sys::proc::{self, Sockets};
-use crate::sys::why;
+use crate::sys::{place, why};
 
 /// The first thing in the way of another run beside the one with these processes. What cannot be seen is in the way,
 /// too: a new run that fails because of it would look like a mistake in the program.
 pub(super) fn obstacle(tree: &[u32]) -> Option<Obstacle> {
+    if !place::has_own_proc() {
+        return Some(Obstacle::Unseen("/proc is not there".into()));
+    }
     let mut sockets = Sockets::new();
     let ephemeral = proc::ephemeral_ports();
     let owned = sockets.of(tree).iter().find_map(|socket| owned(socket, ephemeral));

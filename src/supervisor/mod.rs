@@ -148,7 +148,7 @@ impl Supervisor {
             // Nobody waits for what outlived a run without `tree`.
             Event::Cleared { run } if self.instances().all(|(_, one)| !one.has_run(run)) => {}
             Event::Cleared { run } => self.with_run(run, now, out, |one, app, turn| one.cleared(run, app, turn)),
-            Event::Surveyed { run, obstacle } => self.surveyed(run, obstacle),
+            Event::Surveyed { run, obstacle } => self.surveyed(run, obstacle, out),
             Event::Usage { run, bytes } => self.usage(run, bytes, now),
             Event::Request { client, wish } => self.request(client, wish, now, out),
             Event::ClientGone { client } => self.forget_client(client),
@@ -234,19 +234,18 @@ impl Supervisor {
         self.next_instance = next;
     }
 
-    /// What stands in the way of a second run is told to those who asked for it, as an answer to their request.
-    fn surveyed(&mut self, run: RunId, obstacle: Option<Obstacle>) {
+    /// What stands in the way of a second run is told in the log, and to those who asked for one.
+    fn surveyed(&mut self, run: RunId, obstacle: Option<Obstacle>, out: &mut Vec<Effect>) {
         let mut instances =
             self.apps.iter_mut().flat_map(|app| app.instances.iter_mut().map(|one| (&app.spec.name, one)));
         let Some((name, one)) = instances.find(|(_, one)| one.run() == Some(run)) else { return };
-        let said = obstacle
-            .as_ref()
-            .map(|why| format!("{name}: {why}, so the old process was ended first; clustering will lift this"));
+        let why = obstacle.as_ref().map(|why| format!("{why}, so the old process"));
         if one.surveyed(obstacle)
-            && let Some(said) = said
+            && let Some(why) = why
         {
-            let id = one.id;
-            self.say(id, &said);
+            out.push(Effect::Note(Note { who: name.clone(), what: What::Pm3(format!("{why} ends first").into()) }));
+            let (id, told) = (one.id, format!("{name}: {why} was ended first; clustering will lift this"));
+            self.say(id, &told);
         }
     }
 

@@ -138,9 +138,8 @@ fn jobs_and_apps_that_say_so_do_not_overlap() {
         let mut sup = booted(vec![app]);
         assert_eq!(stopped(&step(&mut sup, GROWN, reload("web"))), [1]);
         let out = step(&mut sup, GROWN + 1, exited(1, End::Code(0)));
-        let outcome = replies(&out).first().copied().cloned().unwrap_or_default();
         let told = format!("web: {why}, so the old process is ended first");
-        assert!(outcome.said == [told.clone().into()] || outcome == Outcome::default(), "{outcome:?}");
+        assert_eq!(replies(&out)[0].said, [told.into()]);
     }
     // Nobody is asked where the entry says that it may, and the new run comes first for a schedule, too.
     let mut sup = booted(vec![AppSpec { overlap: Some(true), cron: Some("0 4 * * *".into()), ..app("web") }]);
@@ -233,4 +232,19 @@ fn a_changed_entry_that_does_not_start_takes_nothing_down() {
     let out = step(&mut sup, GROWN + 1, exited(2, End::Code(1)));
     assert_eq!(lines(&out), ["web: the new process failed, pid 101 goes on: exit 1"]);
     assert!(sup.instances().all(|(_, one)| one.is_online()));
+}
+
+#[test]
+fn without_a_trial_the_new_run_takes_over_at_once() {
+    let restart = RestartPolicy { min_uptime: Millis::ZERO, ..RestartPolicy::default() };
+    let mut sup = booted(vec![AppSpec { restart, ..app("web") }]);
+    let out = step(&mut sup, 1, reload("web"));
+    assert_eq!((spawned(&out), stopped(&out)), (vec![(2, Half::Second)], vec![1]));
+}
+
+/// There may be thousands of instances, and few of them are ever being reloaded at once: what a reload needs is boxed.
+#[test]
+fn an_instance_that_is_not_reloaded_pays_little_for_it() {
+    let size = size_of::<pm3::supervisor::instance::Instance>();
+    assert!(size <= 160, "{size} bytes");
 }
