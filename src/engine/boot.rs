@@ -65,6 +65,9 @@ impl Default for Plan {
     }
 }
 
+/// Descriptors that pm3 needs besides its apps' output: for clients, for starts that are under way, for reading files.
+const OWN_DESCRIPTORS: u64 = 320;
+
 /// What pm3 returns when the machine refuses it the means to work (sysexits.h: EX_OSERR).
 const CANNOT_WORK: u8 = 71;
 
@@ -208,8 +211,12 @@ fn assemble(
     let facts = Facts::new(place::uid(), place::pid_namespace(), socket, |name| std::env::var_os(name));
     let (server, places) = Server::open(&spec.settings, &facts, place::is_pid_1(), registry, SERVER);
     let seed = clock::now().0 ^ u64::from(std::process::id());
+    let mut supervisor = Supervisor::new(spec, seed);
+    // The limit has been raised to what it may be at most.
+    let most = origin.nofile.map_or(u64::MAX, |nofile| nofile.hard);
+    supervisor.limit_descriptors(most.saturating_sub(OWN_DESCRIPTORS));
     let engine = Engine {
-        supervisor: Supervisor::new(spec, seed),
+        supervisor,
         signals,
         server,
         runs: Runs::default(),

@@ -10,7 +10,7 @@ use super::graph;
 use super::instance::{Goal, Turn};
 use super::near::nearest;
 use super::pending::{Aim, Pending};
-use super::spec::{AppSpec, INSTANCES_MAX};
+use super::spec::AppSpec;
 
 impl Supervisor {
     pub(super) fn apply(
@@ -87,10 +87,7 @@ impl Supervisor {
                 format!("{}: main = true: {} is main already, and pm3 ends with one", first.name, second.name).into(),
             );
         }
-        let instances = all.iter().fold(0u32, |sum, app| sum.saturating_add(app.instances.max(1)));
-        if instances > INSTANCES_MAX {
-            found.push(format!("{instances} instances of all apps together, more than {INSTANCES_MAX}").into());
-        }
+        found.extend(self.crowding(all.iter().map(|app| (*app, app.instances))).map(Box::from));
         let awaited = |app: &&AppSpec| app.after.iter().chain(&app.requires).cloned().collect::<Vec<Box<str>>>();
         for entry in entries {
             for name in awaited(&entry).iter().filter(|name| !by_name.contains_key(&***name)) {

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod reload;
 pub mod request;
 pub mod rollout;
+mod room;
 pub mod schedule;
 pub mod shutdown;
 pub mod signal;
@@ -48,6 +49,8 @@ pub struct Supervisor {
     /// The newest run.
     last_run: RunId,
     next_instance: u32,
+    /// As many as pm3 can hold for its apps' output; None: any number.
+    descriptors: Option<u64>,
     /// State of the generator for jitter.
     random: u64,
     pending: Vec<Pending>,
@@ -71,6 +74,7 @@ impl Supervisor {
             apps: spec.apps.into_iter().map(|app| App::new(app, Origin::File)).collect(),
             last_run: RunId(0),
             next_instance: 0,
+            descriptors: None,
             random: seed | 1,
             pending: Vec::new(),
             sample_at: None,

@@ -11,7 +11,7 @@ use super::event::{
 use super::instance::{Goal, Instance, Turn};
 use super::pending::{Aim, Pending};
 use super::policy::{self, Record};
-use super::spec::{AppSpec, INSTANCES_MAX, Shell};
+use super::spec::{AppSpec, Shell};
 
 /// Requests under way at once. Each waits for processes; a script that asks for more than this is not reading.
 const REQUESTS_MAX: usize = 256;
@@ -98,30 +98,30 @@ impl Supervisor {
     fn scale(&mut self, target: Box<str>, to: Count, pending: &mut Pending, now: Mono, out: &mut Vec<Effect>) {
         let ids = self.resolve_all(&[target], &mut pending.outcome);
         let is_meant = |app: &App| app.instances.iter().any(|one| ids.binary_search(&one.id).is_ok());
-        let mut total: u32 = self.apps.iter().map(|app| app.spec.instances.max(1)).sum();
         for at in 0..self.apps.len() {
-            let Some(app) = self.apps.get_mut(at).filter(|app| is_meant(app)) else { continue };
+            let Some(app) = self.apps.get(at).filter(|app| is_meant(app)) else { continue };
             let (name, before) = (&app.spec.name, app.spec.instances);
             let count = match to {
-                Count::Exactly(count) => Some(count),
-                Count::Up(more) => before.checked_add(more),
-                Count::Down(fewer) => before.checked_sub(fewer),
-            };
-            let others = total - before.max(1);
-            let Some(count) = count.filter(|count| others.saturating_add((*count).max(1)) <= INSTANCES_MAX) else {
-                pending.fail(match to {
-                    Count::Down(fewer) => format!("{name}: has {before} instances, {fewer} fewer cannot be"),
-                    Count::Exactly(_) | Count::Up(_) => {
-                        format!("{name}: more than {INSTANCES_MAX} instances of all apps together")
+                Count::Exactly(count) => count,
+                Count::Up(more) => before.saturating_add(more),
+                Count::Down(fewer) => match before.checked_sub(fewer) {
+                    Some(count) => count,
+                    None => {
+                        pending.fail(format!("{name}: has {before} instances, {fewer} fewer cannot be"));
+                        continue;
                     }
-                });
-                continue;
+                },
             };
             if count == before {
                 pending.say(format!("{name}: has {before} instance{} already", if before == 1 { "" } else { "s" }));
                 continue;
             }
-            total = others + count.max(1);
+            let counts = self.apps.iter().enumerate();
+            let counts = counts.map(|(of, app)| (&app.spec, if of == at { count } else { app.spec.instances }));
+            if let Some(why) = self.crowding(counts).filter(|_| count > before) {
+                pending.fail(format!("{name}: {why}"));
+                continue;
+            }
             let (settle, random, last_run, mut next) =
                 (self.settings.settle, self.draw(), self.last_run, self.next_instance);
             let Some(app) = self.apps.get_mut(at) else { continue };

@@ -5,7 +5,7 @@ use pm3::supervisor::event::{
     ClientId, Count, Effect, End, Event, InstanceId, Outcome, Reason, RunId, Scope, Sig, Verb, Wish,
 };
 use pm3::supervisor::instance::{Goal, State};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, RestartPolicy, Settings, Shell, Spec};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, LogMode, RestartPolicy, Settings, Shell, Spec};
 
 use crate::{app, booted, exited, lines, step};
 
@@ -240,9 +240,12 @@ fn scaling_takes_the_lowest_free_number_and_gives_up_the_newest() {
     assert_eq!(reply(&out).said, ["web: has 2 instances already".into()]);
     let out = step(&mut sup, 8, scale("web", Count::Down(3)));
     assert_eq!(reply(&out), failed(&["web: has 2 instances, 3 fewer cannot be"]));
-    for to in [Count::Up(u32::MAX), Count::Up(16_382), Count::Exactly(u32::MAX)] {
+    for (to, count) in
+        [(Count::Up(u32::MAX), u32::MAX), (Count::Up(16_382), 16_385), (Count::Exactly(u32::MAX), u32::MAX)]
+    {
         let out = step(&mut sup, 9, scale("web", to));
-        assert_eq!(reply(&out), failed(&["web: more than 16384 instances of all apps together"]));
+        let why = format!("web: {count} instances of all apps together, more than 16384");
+        assert_eq!(reply(&out), failed(&[&why]));
     }
     let out = step(&mut sup, 10, scale("wbe", Count::Up(1)));
     assert_eq!(reply(&out), failed(&["wbe: no such app, namespace or id; did you mean web?"]));
@@ -374,4 +377,23 @@ fn a_thousand_apps_come_in_one_request() {
     assert_eq!((outcome.done.len(), outcome.failed.len()), (1_000, 0));
     let outcome = reply(&step(&mut sup, 2, apply(Verb::Start, &apps)));
     assert_eq!((outcome.done.len(), outcome.said.len()), (1_000, 1_000));
+}
+
+#[test]
+fn what_there_are_no_descriptors_for_is_refused_with_their_number() {
+    let (mut sup, _) = booted(vec![app("web")]);
+    sup.limit_descriptors(9);
+    let mut quiet = entry("quiet");
+    (quiet.instances, quiet.launch.output.mode) = (100, LogMode::None);
+    assert_eq!(reply(&step(&mut sup, 1, apply(Verb::Start, &[quiet]))).done.len(), 100);
+    let why =
+        "file descriptors for the output of all apps together, more than 9; start pm3 with a higher limit (ulimit -n)";
+    let out = step(&mut sup, 2, apply(Verb::Start, &[AppSpec { instances: 2, ..entry("api") }]));
+    assert_eq!(reply(&out), failed(&[&format!("10 {why}")]));
+    assert_eq!(reply(&step(&mut sup, 3, scale("web", Count::Exactly(4)))), failed(&[&format!("web: 10 {why}")]));
+    assert_eq!(reply(&step(&mut sup, 4, scale("web", Count::Exactly(3)))), done(&["web-1", "web-2"]));
+    // Fewer are never refused.
+    sup.limit_descriptors(0);
+    step(&mut sup, 5, scale("web", Count::Exactly(2)));
+    assert_eq!(reply(&end(&mut sup, 6, 102)), done(&["web-2"]));
 }

@@ -1,0 +1,34 @@
+//! How many instances there is room for. What would not fit is refused before anything is changed: a start that fails
+//! later, for want of a descriptor, would look like the app's fault.
+
+use super::Supervisor;
+use super::spec::{AppSpec, INSTANCES_MAX};
+
+impl Supervisor {
+    /// How many descriptors pm3 can hold for its apps' output. Without this call any number.
+    pub fn limit_descriptors(&mut self, most: u64) {
+        self.descriptors = Some(most);
+    }
+
+    /// Why there is no room for these apps, each with so many instances, if there is none.
+    pub(super) fn crowding<'a>(&self, apps: impl Iterator<Item = (&'a AppSpec, u32)>) -> Option<String> {
+        let (mut instances, mut descriptors) = (0u32, 0u64);
+        for (app, count) in apps {
+            instances = instances.saturating_add(count.max(1));
+            descriptors = descriptors.saturating_add(held(app, count));
+        }
+        if instances > INSTANCES_MAX {
+            return Some(format!("{instances} instances of all apps together, more than {INSTANCES_MAX}"));
+        }
+        let most = self.descriptors.filter(|most| descriptors > *most)?;
+        Some(format!(
+            "{descriptors} file descriptors for the output of all apps together, more than {most}; \
+             start pm3 with a higher limit (ulimit -n)"
+        ))
+    }
+}
+
+/// The descriptors that pm3 holds for an app: two pipes for each instance, and for one more while it is reloaded.
+fn held(app: &AppSpec, instances: u32) -> u64 {
+    if app.launch.output.mode.is_collected() { 2 * (u64::from(instances) + 1) } else { 0 }
+}
