@@ -5,8 +5,40 @@ use std::collections::BTreeSet;
 use pm3::supervisor::event::{ClientId, Count, Event, InstanceId, Mono, Outcome, RunId, Sig, Verb, Wish};
 use pm3::supervisor::spec::{AppSpec, Shell};
 
-use crate::model::{Aim, Ask, Goal, Place, Status, Wait, Why};
+use crate::model::{Goal, Place, Status, Why};
 use crate::oracle::{Oracle, Verdict, ensure};
+
+/// A request that has not been answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) waits: Vec<Wait>,
+    /// Lines of the answer that are about nobody who is waited for, and how many of them are failures.
+    pub(crate) lines: usize,
+    pub(crate) failures: usize,
+    /// It wants pm3 to end.
+    pub(crate) quits: bool,
+    /// Who has been where the request sent it, by its name then; once is enough.
+    pub(crate) arrived: Vec<(InstanceId, String)>,
+}
+
+/// An instance that a request waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wait {
+    pub(crate) id: InstanceId,
+    /// What it was called when it was asked.
+    pub(crate) who: String,
+    pub(crate) aim: Aim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// Online with a run after this one.
+    Up {
+        after: RunId,
+    },
+    Down,
+    Gone,
+}
 
 impl Oracle {
     pub(crate) fn hear_request(&mut self, now: Mono, client: ClientId, wish: &Wish) {

@@ -6,7 +6,8 @@ use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{End, Event, InstanceId, Mono, RunId, Sig};
 use pm3::supervisor::spec::{AppSpec, Spec};
 
-use crate::model::{Ending, Gate, Goal, Known, Leftovers, Model, Place, Run, Status, Unjudged, Why, settles, trial};
+use crate::entries::Known;
+use crate::model::{Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, settles, trial};
 use crate::oracle::{Oracle, Verdict, ensure};
 
 impl Oracle {

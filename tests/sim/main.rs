@@ -10,6 +10,7 @@
 mod allow;
 mod asks;
 mod dice;
+mod entries;
 mod hear;
 mod kernel;
 mod model;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use pm3::supervisor::event::{ClientId, End, Half, InstanceId, Millis, Mono, RunId, Sig, Verb};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, Spec};
 
+use crate::asks::Ask;
+use crate::entries::Known;
 use crate::kernel::millis;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,46 +142,6 @@ pub(crate) enum Status {
     Stopped,
     Errored,
     Finished,
-}
-
-/// A request that has not been answered.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ask {
-    pub(crate) waits: Vec<Wait>,
-    /// Lines of the answer that are about nobody who is waited for, and how many of them are failures.
-    pub(crate) lines: usize,
-    pub(crate) failures: usize,
-    /// It wants pm3 to end.
-    pub(crate) quits: bool,
-    /// Who has been where the request sent it, by its name then; once is enough.
-    pub(crate) arrived: Vec<(InstanceId, String)>,
-}
-
-/// An instance that a request waits for.
-#[derive(Clone, Debug)]
-pub(crate) struct Wait {
-    pub(crate) id: InstanceId,
-    /// What it was called when it was asked.
-    pub(crate) who: String,
-    pub(crate) aim: Aim,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aim {
-    /// Online with a run after this one.
-    Up {
-        after: RunId,
-    },
-    Down,
-    Gone,
-}
-
-/// What is known of an app besides its entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
-    pub(crate) of_file: bool,
-    /// How many instances its entry asks for, where an operator wants another number.
-    pub(crate) asked: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -499,84 +461,6 @@ impl Model {
         !self.is_up(app) && all(&|place| self.is_over(place)) && (errored || finished)
     }
 
-    /// How many instances of an app there have to be: one that is scaled to none keeps a row.
-    pub(crate) fn wanted(app: &AppSpec) -> usize {
-        app.instances.max(1) as usize
-    }
-
-    /// Why these apps cannot be taken, if they cannot.
-    pub(crate) fn objection(&self, entries: &[AppSpec]) -> Option<&'static str> {
-        let is_new = |app: &&AppSpec| entries.iter().all(|entry| entry.name != app.name);
-        let all: Vec<&AppSpec> = entries.iter().chain(self.spec.apps.iter().filter(is_new)).collect();
-        let find = |name: &str| all.iter().find(|app| *app.name == *name).copied();
-        let twice = |(at, entry): (usize, &AppSpec)| entries[..at].iter().any(|other| other.name == entry.name);
-        let awaited = |app: &AppSpec| app.after.iter().chain(&app.requires).cloned().collect::<Vec<_>>();
-        // Whoever is reached from itself by some chain waits for itself.
-        let circles = |app: &&AppSpec| {
-            let (mut ahead, mut seen) = (awaited(app), Vec::new());
-            while let Some(name) = ahead.pop() {
-                if name == app.name {
-                    return true;
-                }
-                if !seen.contains(&name) {
-                    ahead.extend(find(&name).map(awaited).unwrap_or_default());
-                    seen.push(name);
-                }
-            }
-            false
-        };
-        if entries.iter().enumerate().any(twice) {
-            Some("a name is there twice")
-        } else if entries.iter().any(|entry| entry.instances == 0 || entry.name.is_empty()) {
-            Some("an app lacks something")
-        } else if entries.iter().flat_map(awaited).any(|name| find(&name).is_none()) {
-            Some("an app waits for one that is not there")
-        } else if all.iter().filter(|app| app.main).count() > 1 {
-            Some("two are main")
-        } else if all.iter().any(circles) {
-            Some("some wait in a circle")
-        } else {
-            None
-        }
-    }
-
-    /// An entry as it applies to an app that may be there: what an operator said of the number of instances stays while
-    /// the entry asks for the same as before, and each app keeps its shell.
-    pub(crate) fn adapt(&mut self, mut entry: AppSpec) -> AppSpec {
-        let Some(app) = self.spec.apps.iter().find(|app| app.name == entry.name) else { return entry };
-        entry.launch.shell = app.launch.shell.clone();
-        if let Some(known) = self.known.get_mut(&entry.name) {
-            if known.asked == Some(entry.instances) {
-                entry.instances = app.instances;
-            } else {
-                known.asked = None;
-            }
-        }
-        entry
-    }
-
-    /// An operator wants so many instances of an app.
-    pub(crate) fn resize(&mut self, name: &str, count: u32) {
-        let (Some(app), Some(known)) =
-            (self.spec.apps.iter_mut().find(|app| *app.name == *name), self.known.get_mut(name))
-        else {
-            return;
-        };
-        let asked = known.asked.unwrap_or(app.instances);
-        known.asked = (asked != count).then_some(asked);
-        app.instances = count;
-        let app = app.clone();
-        self.each_of(&app);
-    }
-
-    /// Gives all instances of an app its entry.
-    pub(crate) fn each_of(&mut self, app: &AppSpec) {
-        let entry = Rc::new(app.clone());
-        for place in self.places.iter_mut().filter(|place| place.spec.name == app.name) {
-            place.spec = Rc::clone(&entry);
-        }
-    }
-
     /// What an instance may not start before.
     pub(crate) fn awaited(&self, app: &AppSpec) -> Option<String> {
         let required = app.requires.iter().filter_map(|name| self.app(name)).find(|other| !self.is_up(other));
@@ -589,16 +473,6 @@ impl Model {
     pub(crate) fn waits_for(&self, later: &AppSpec, earlier: &str) -> bool {
         let mut names = later.after.iter().chain(&later.requires);
         names.any(|name| **name == *earlier || self.app(name).is_some_and(|app| self.waits_for(app, earlier)))
-    }
-
-    /// Waits to start, if only through others, for a one-shot that is online.
-    pub(crate) fn waits_for_endless(&self, place: &Place) -> bool {
-        let is_endless = |app: &AppSpec| {
-            let mut places = self.of(&app.name);
-            app.kind == Kind::Oneshot && places.any(|place| self.status(place) == Status::Online)
-        };
-        let mut apps = self.spec.apps.iter().filter(|app| self.waits_for(&place.spec, &app.name));
-        self.status(place) == Status::Waiting && apps.any(is_endless)
     }
 
     /// A place that was started after this app and still has processes.
@@ -699,18 +573,6 @@ impl Model {
         });
         let crons = self.cron_at.values().copied().filter(|_| self.ending.is_none());
         self.places.iter().filter_map(of).chain(ending).chain(crons).min()
-    }
-
-    /// Targets as PM2 looks them up: name, then namespace, then id.
-    pub(crate) fn resolve(&self, target: &str) -> Vec<InstanceId> {
-        let chosen = |of: &dyn Fn(&Place) -> bool| -> Vec<InstanceId> {
-            let kept = self.places.iter().filter(|place| place.goal != Goal::Remove);
-            kept.filter(|place| of(place)).map(|place| place.id).collect()
-        };
-        let named = chosen(&|place| target == "all" || *place.spec.name == *target);
-        let spaced = chosen(&|place| place.spec.namespace.as_deref().unwrap_or("default") == target);
-        let numbered = chosen(&|place| target.parse() == Ok(place.id.0));
-        [named, spaced, numbered].into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
 }
 

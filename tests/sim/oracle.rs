@@ -7,7 +7,9 @@ use pm3::supervisor::instance::State;
 use pm3::supervisor::life::Phase;
 use pm3::supervisor::spec::Spec;
 
-use crate::model::{Gate, Goal, Known, Model, Place, Status, Wait, Why};
+use crate::asks::Wait;
+use crate::entries::Known;
+use crate::model::{Gate, Goal, Model, Place, Status, Why};
 
 /// What the supervisor did wrong.
 pub(crate) type Verdict = Result<(), String>;
