@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::{Exit, verbs::Performed};
 use super::{InitArgs, Report};
 use crate::config::{self, Facts};
+use crate::control::client::Client;
 use crate::supervisor::spec::{AppSpec, Settings, Spec};
 use crate::sys::{self, again, fds};
 
@@ -21,6 +22,13 @@ pub(super) fn is_needed() -> bool {
 /// Whether a supervisor in the background would be lost on the caller: a dyno ends with its process.
 pub(super) fn is_wiser() -> bool {
     std::env::var_os("DYNO").is_some_and(|name| !name.is_empty())
+}
+
+/// One supervisor is there already; a second would have no socket, and no verb would reach it.
+pub(super) fn is_taken(other: &Client) -> Report {
+    let pid = other.pid;
+    let why = "without --no-daemon the apps are brought to that one; another $PM3_HOME makes room for a second";
+    Report::failed(Exit::Failed, format_args!("pm3 runs already, pid {pid}; {why}"))
 }
 
 /// Becomes the supervisor of these apps.

@@ -67,6 +67,15 @@ fn those_who_only_look_start_nothing() {
 }
 
 #[test]
+fn there_is_no_second_one_in_the_foreground() {
+    let world = bare();
+    world.pm3("start app.sh").ok();
+    world.pm3("start other.sh --no-daemon").ends(1).says("pm3 runs already, pid ").says("$PM3_HOME");
+    assert_eq!(statuses(&world), ["app online"]);
+    world.end();
+}
+
+#[test]
 fn two_at_the_same_moment_get_one() {
     let world = bare();
     let scripts = ["app.sh", "other.sh"];

@@ -58,10 +58,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Performed {
         Err(error) => return Performed::Said(Report::failed(exit_of(&error), error)),
     };
     match found {
-        Some(client) if in_front => Performed::Said(Report::failed(
-            Exit::Failed,
-            format_args!("pm3 runs already, pid {}; without --no-daemon the apps are brought to that one", client.pid),
-        )),
+        Some(client) if in_front => Performed::Said(foreground::is_taken(&client)),
         None if in_front => {
             let cwd = facts.start_dir.to_string_lossy().into();
             // As of a supervisor in the background: the lines of apps are kept where people look for them.

@@ -112,11 +112,14 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
         Err(why) => return Performed::Said(Report::failed(Exit::Usage, why)),
     };
     let needed = args.no_daemon || foreground::is_needed();
-    let found = if needed { None } else { Some(context.connect()) };
+    let found = if foreground::is_needed() { None } else { Some(context.connect()) };
     let mut client = match found {
         None => None,
+        Some(Ok(client)) if needed => return Performed::Said(foreground::is_taken(&client)),
         Some(Ok(client)) => Some(client),
         Some(Err(Error::Nobody(_))) => None,
+        // Whoever that is, this user's apps are not for it.
+        Some(Err(_)) if needed => None,
         Some(Err(error)) => return Performed::Said(Report::failed(exit_of(&error), error)),
     };
     let in_front = needed || client.is_none() && foreground::is_wiser();
