@@ -13,7 +13,7 @@ use super::{Exit, Report, dropped};
 #[derive(Debug, Parser)]
 #[command(
     name = "pm3",
-    about = "A process manager for PID 1: supervises the apps of a TOML file.",
+    about = "A process manager with PM2's command line: in the background, or as PID 1 of a container.",
     disable_version_flag = true,
     subcommand_required = false,
     subcommand_value_name = "VERB",
@@ -21,7 +21,7 @@ use super::{Exit, Report, dropped};
     after_help = "As PID 1, bare `pm3` means `pm3 init`. `pm3 VERB --help` tells more, with an example."
 )]
 struct Line {
-    /// Speak to the pm3 that listens here: a path, or @NAME for an abstract name
+    /// The control socket of the pm3 that is meant: a path, or @NAME for an abstract name
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
 
@@ -37,7 +37,7 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Word {
     /// Supervise the apps of a file until they are done, as PID 1 or not
-    #[command(after_help = "Example:\n  pm3 init conf/pm3.toml --env prod")]
+    #[command(after_help = "Examples:\n  pm3 init ecosystem.config.js\n  pm3 init pm3.toml --env prod")]
     Init(InitArgs),
 
     /// Run one command as PID 1: forward signals, reap orphans, end with its code

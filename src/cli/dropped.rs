@@ -8,6 +8,7 @@ const DROPPED: &[(&[&str], &str)] = &[
     (
         &[
             "install",
+            "autoinstall",
             "uninstall",
             "package",
             "publish",
@@ -17,16 +18,16 @@ const DROPPED: &[(&[&str], &str)] = &[
             "module:publish",
             "module:generate",
         ],
-        "pm3 has no modules: it rotates logs, watches files and shows metrics itself",
+        "pm3 has no modules; `pm3 --help` lists what it does by itself",
     ),
-    (&["autoinstall", "logrotate"], "pm3 rotates logs itself"),
+    (&["logrotate"], "let logrotate or the like move log files away, then call `pm3 reload-logs`"),
     (
         &["set", "get", "multiset", "conf", "config", "unset"],
         "settings stand in the file that pm3 reads, see `pm3 check --keys`",
     ),
     (
         &["link", "unlink", "monitor", "unmonitor", "open", "register", "login", "logout", "cloud"],
-        "pm3 reports to nobody's service; `pm3 monit` and `pm3 web` show what there is",
+        "pm3 reports to nobody's service; `pm3 list --watch` and `pm3 logs` show what there is",
     ),
     (&["trigger"], "actions inside of apps are PM2's own; send a signal with `pm3 sendSignal SIGNAL APP`"),
     (
@@ -37,13 +38,13 @@ const DROPPED: &[(&[&str], &str)] = &[
         &["serve", "expose"],
         "pm3 serves no files: start a web server, as in `pm3 start \"python3 -m http.server 8080\"`",
     ),
-    (&["deepUpdate"], "there is nothing but the binary to update: `pm3 update`"),
+    (&["deepUpdate"], "there is nothing but the binary to update"),
     (&["pull", "forward", "backward"], "pm3 does not touch your repository: use git, then `pm3 reload APP`"),
     (
         &["profile:mem", "profile:cpu", "profile"],
         "use the language's own profiler, as in `pm3 start app.js --node-args --cpu-prof`",
     ),
-    (&["imonit"], "`pm3 monit` shows it"),
+    (&["imonit"], "`pm3 list --watch` and `pm3 logs` show the same"),
     (&["slist", "sysinfos"], "`pm3 jlist` prints all that there is as JSON"),
     (&["inspect"], "give Node the option: `pm3 start app.js --node-args --inspect`"),
     (&["create"], "`pm3 ecosystem` writes a sample file"),

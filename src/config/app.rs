@@ -361,14 +361,13 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
         if file.is_some() && file.as_deref() == own && output.mode != LogMode::None {
             *file = None;
         } else if file.as_deref().is_some_and(|file| STREAMS.contains(&file)) {
-            let only =
-                "in this version only out_file = \"/dev/stdout\" and error_file = \"/dev/stderr\" mean pm3's own";
+            let only = "only out_file = \"/dev/stdout\" and error_file = \"/dev/stderr\" mean pm3's own";
             clashes.at(key, only);
         }
     }
     match draft.log_file.take() {
         Some(_) if draft.out_file.is_some() || draft.error_file.is_some() => {
-            let one = "in this version each stream has one destination: log_file for both, or the other two";
+            let one = "each stream has one destination: log_file for both, or the other two";
             clashes.at("log_file", format!("out_file or error_file is set too; {one}"));
         }
         Some(both) => {

@@ -134,7 +134,11 @@ impl<'a> Reader<'a> {
             () if of_pm3 && schema::find(schema::APP, name).is_some() => format!("belongs under {apps}"),
             () => schema::unknown(keys, name),
         };
-        self.found.add(entry.at.start, format!("{who}: {name}: {why}"));
+        let what = match self.found.origin {
+            Origin::Options { text } => text.get(entry.at.clone()).unwrap_or(name).to_owned(),
+            Origin::Text { .. } | Origin::Export { .. } => format!("{who}: {name}"),
+        };
+        self.found.add(entry.at.start, format!("{what}: {why}"));
     }
 
     /// Reads one value into its place; false if it is not as expected.

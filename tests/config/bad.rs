@@ -128,13 +128,13 @@ fn keys_that_do_not_go_together() {
         # script = 'a', kind = 'oneshot', autorestart = 'always'
         a: autorestart = 'always': a oneshot that always starts again is never done; expected on-failure or never
         # script = 'a', log_file = 'b', out_file = 'c'
-        a: log_file = 'b': out_file or error_file is set too; in this version each stream has one destination: log_file for both, or the other two
+        a: log_file = 'b': out_file or error_file is set too; each stream has one destination: log_file for both, or the other two
         # script = 'a', log_file = '/dev/stdout'
-        a: log_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
+        a: log_file = '/dev/stdout': only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
         # script = 'a', error_file = '/dev/stdout', out_file = '/dev/stdout'
-        a: error_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
+        a: error_file = '/dev/stdout': only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
         # script = 'a', out_file = '/dev/stdout', log_mode = 'none'
-        a: out_file = '/dev/stdout': in this version only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
+        a: out_file = '/dev/stdout': only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
         # script = 'a', increment_var = 'HOME'
         a: increment_var = 'HOME': the value of HOME is not a number that could grow
         # script = 'a', increment_var = 'PORT', args = '-p $PORT'

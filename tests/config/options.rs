@@ -115,7 +115,7 @@ fn a_mistake_names_the_option_as_it_was_typed() {
     "#]]
     .assert_eq(&refused(&[script("a.js"), text("--increment-var", "increment_var", "NONE")]));
     expect![[r#"
-        -l a: out_file or error_file is set too; in this version each stream has one destination: log_file for both, or the other two
+        -l a: out_file or error_file is set too; each stream has one destination: log_file for both, or the other two
     "#]]
     .assert_eq(&refused(&[script("a.js"), text("-l", "log_file", "a"), text("-o", "out_file", "b")]));
 }

@@ -8,7 +8,7 @@ use crate::config::{self, Loaded, Wanted};
 
 /// Check a file and print what would run; every mistake at once
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(after_help = "Examples:\n  pm3 check conf/pm3.toml\n  pm3 check --keys")]
+#[command(after_help = "Examples:\n  pm3 check ecosystem.config.js\n  pm3 check --keys")]
 pub(in crate::cli) struct Args {
     /// The file; default: as for init
     #[arg(value_name = "FILE")]

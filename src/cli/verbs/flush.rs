@@ -9,7 +9,7 @@ use crate::supervisor::event::Outcome;
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 flush\n  pm3 flush web")]
 pub(in crate::cli) struct Flush {
-    /// Names, namespaces, ids or /regexes/ of apps; none: all
+    /// Names, namespaces or ids of apps, or /REGEX/; default: all
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
 }

@@ -24,7 +24,7 @@ use crate::sys;
                   pm3 logs --json | jq .message"
 )]
 pub(in crate::cli) struct Args {
-    /// Names, namespaces, ids or /regexes/ of apps; none: all
+    /// Names, namespaces or ids of apps, or /REGEX/; default: all
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
 
