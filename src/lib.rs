@@ -26,7 +26,7 @@
 //! - [`role`]: what the roles have in common. A role is a helper process that init starts of its own program, for what
 //!   init must not do; it may die at any time and is replaced.
 //! - [`logger`]: the role that moves what apps write. [`watcher`]: the one that sees that their files change.
-//! - [`cli`]: the command line. [`own_lines`]: pm3's own lines on standard error.
+//! - [`cli`]: the command line. `sys::own_lines`: pm3's own lines on standard error.
 //!
 //! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; engine →
 //! supervisor, config, control, sys; roles → those and `role`; cli → all but engine and the roles. `tests/tidy.rs` checks it.
@@ -65,7 +65,6 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod logger;
-pub mod own_lines;
 pub mod role;
 pub mod supervisor;
 pub mod sys;

@@ -13,13 +13,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["supervisor"]),
     ("control", &["supervisor"]),
     ("sys", &["supervisor::event"]),
-    ("own_lines", &["sys"]),
     ("role", &["supervisor", "control", "sys"]),
-    ("logger", &["supervisor", "config", "control", "sys", "role", "own_lines"]),
-    ("watcher", &["supervisor", "config", "control", "sys", "role", "own_lines"]),
+    ("logger", &["supervisor", "config", "control", "sys", "role"]),
+    ("watcher", &["supervisor", "config", "control", "sys", "role"]),
     ("web", &["sys", "control", "config", "supervisor"]),
     ("cli", &["sys", "control", "config", "supervisor"]),
-    ("engine", &["supervisor", "config", "control", "sys", "own_lines"]),
+    ("engine", &["supervisor", "config", "control", "sys"]),
 ];
 
 /// Crates that have a home: the layers that may name them, and why it is those.

@@ -14,7 +14,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ask::Context;
+use super::Exit;
+use super::ask::{Context, exit_of};
 use super::telling::Telling;
 use crate::control::client::{Client, Error};
 use crate::control::place::{self, DIRECTORY_MODE, Facts};
@@ -37,11 +38,17 @@ const TRIES: usize = 3;
 const LINES_TOLD: usize = 5;
 const LOG_READ: u64 = 64 << 10;
 
-/// Starts a supervisor, where nobody was found who could be asked, and connects to it; says so.
-///
-/// # Errors
-/// Why there is none to ask.
-pub(super) fn start_one(context: &Context, telling: &mut Telling) -> Result<Client, Trouble> {
+/// Starts a supervisor, where nobody was found who could be asked, and connects to it; says so, or why there is none.
+pub(super) fn start_one(context: &Context, telling: &mut Telling) -> Option<Client> {
+    match start_and_connect(context, telling) {
+        Ok(client) => return Some(client),
+        Err(Trouble::Client(error)) => telling.fail(exit_of(&error), error),
+        Err(Trouble::NotStarted(why)) => telling.fail(Exit::NoSupervisor, why),
+    }
+    None
+}
+
+fn start_and_connect(context: &Context, telling: &mut Telling) -> Result<Client, Trouble> {
     let facts = context.places();
     let home = home(&facts).map_err(Trouble::NotStarted)?;
     telling.say(format_args!("Spawning PM3 daemon with pm3_home={}", home.display()));
@@ -70,7 +77,7 @@ fn has_terminal() -> bool {
 
 /// Why there is no supervisor to ask.
 #[derive(Debug)]
-pub(super) enum Trouble {
+enum Trouble {
     /// There is one, or may be one.
     Client(Error),
     /// There was none, and none could be started.

@@ -2,13 +2,13 @@
 //! depend on others.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::kinds::{Instances, Name};
 use super::several::{EnvFiles, Names, Watched, Words};
 use super::value::{Dialect, Scalar, Scope, Value};
 use super::words::Dollars;
-use super::{Facts, date, world};
+use super::{date, world};
 use crate::supervisor::event::Sig;
 use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Restart, ShellVariable, Watch};
 
@@ -151,8 +151,9 @@ fn as_pm2_reads_it(draft: &mut Draft, scope: &Scope<'_>) {
         draft.script = draft.command.take().map(String::into_boxed_str);
     }
     let itself = draft.interpreter.as_deref().is_none_or(|program| program == "none");
-    let is_line =
-        |script: &str| script.contains(char::is_whitespace) && !home(&spec.launch, scope.facts).join(script).exists();
+    let is_line = |script: &str| {
+        script.contains(char::is_whitespace) && !world::home(&spec.launch, scope.facts).join(script).exists()
+    };
     if itself && draft.args.is_none() && draft.script.as_deref().is_some_and(is_line) {
         draft.command = draft.script.take().map(String::from);
         // `PORT=80 node server.js` is for a shell, too.
@@ -168,11 +169,6 @@ impl Clashes {
     fn at(&mut self, key: &'static str, why: impl Into<String>) {
         self.0.push(Clash { key, why: why.into() });
     }
-}
-
-/// The directory that an app runs in.
-pub(super) fn home(launch: &Launch, facts: &Facts) -> PathBuf {
-    launch.cwd.as_deref().map_or_else(|| facts.start_dir.clone(), |cwd| facts.start_dir.join(cwd))
 }
 
 /// The name for an app that has none: its script's or program's, without the ending. None: that would be no good name.
@@ -207,7 +203,7 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             return clashes.at("shell", "expected a command for the shell, in place of script");
         }
         (Some(script), None) => {
-            let here = home(launch, scope.facts).join(&*script);
+            let here = world::home(launch, scope.facts).join(&*script);
             if script.contains(char::is_whitespace) && draft.args.is_none() && !here.exists() {
                 clashes.at("script", "has blanks in it and is no file; a command line goes into command");
             }
@@ -259,7 +255,7 @@ pub(super) fn by_ending(script: &str) -> Option<&'static str> {
 
 /// Where there is no `python`, but `python3`, that one is meant.
 fn there_is(program: &'static str, launch: &Launch, scope: &Scope<'_>) -> &'static str {
-    let (home, path) = (home(launch, scope.facts), scope.lookup("PATH"));
+    let (home, path) = (world::home(launch, scope.facts), scope.lookup("PATH"));
     let lacks = |program: &str| world::find(program, &home, path.as_deref()).is_none();
     if program == "python" && lacks("python") && !lacks("python3") { "python3" } else { program }
 }
@@ -317,7 +313,7 @@ fn policy(draft: &mut Draft, clashes: &mut Clashes) {
 
 /// What is watched, from here on by absolute paths.
 fn watch(draft: &mut Draft, scope: &Scope<'_>) {
-    let home = home(&draft.spec.launch, scope.facts);
+    let home = world::home(&draft.spec.launch, scope.facts);
     let absolute = |path: &str| -> Box<str> { home.join(path).to_string_lossy().into() };
     let paths = match std::mem::take(&mut draft.watch) {
         Watched::Nothing if draft.watching == Watch::default() => return,
@@ -334,7 +330,7 @@ fn watch(draft: &mut Draft, scope: &Scope<'_>) {
 
 /// Where output goes.
 fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
-    let home = home(&draft.spec.launch, scope.facts);
+    let home = world::home(&draft.spec.launch, scope.facts);
     // Absolute from here on: whoever opens it stands somewhere else.
     let absolute = |path: Box<str>| -> Box<str> { home.join(&*path).to_string_lossy().into() };
     let output = &mut draft.spec.launch.output;

@@ -11,7 +11,7 @@ use super::together::App;
 use super::tree::{Entry, Span, Table, Tree};
 use super::value::{Dialect, Scope, Val, Wrong};
 use super::words::Dollars;
-use super::{Facts, Mistake, Place, words};
+use super::{Facts, Mistake, Place, words, world};
 use crate::supervisor::spec::Settings;
 
 /// Keys that are read first, in this order: what comes later may name the variables that they set, and `port` is set
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
             scope.shell.append(&mut draft.shell_env);
             let env = std::mem::take(&mut draft.env);
             scope.own.extend(env.into_iter().filter(|_| applies));
-            let home = app::home(&draft.spec.launch, self.facts);
+            let home = world::home(&draft.spec.launch, self.facts);
             for (path, span) in std::mem::take(&mut draft.env_files.0) {
                 self.env_file(&home, &path, span.start, who, &mut scope);
             }

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Facts, app};
-use crate::supervisor::spec::{AppSpec, Rare};
+use super::Facts;
+use crate::supervisor::spec::{AppSpec, Launch, Rare};
 
 /// Somebody whom an app may run as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,11 @@ pub fn absent(apps: &[AppSpec], facts: &Facts, known: &dyn Fn(Account<'_>) -> bo
     apps.iter().flat_map(of_app).collect()
 }
 
+/// The directory that an app runs in.
+pub(super) fn home(launch: &Launch, facts: &Facts) -> PathBuf {
+    launch.cwd.as_deref().map_or_else(|| facts.start_dir.clone(), |cwd| facts.start_dir.join(cwd))
+}
+
 fn accounts(rare: Option<&Rare>, known: &dyn Fn(Account<'_>) -> bool) -> impl Iterator<Item = String> {
     let user = rare.and_then(|rare| rare.user.as_deref()).filter(|user| !known(Account::User(user)));
     let group = rare.and_then(|rare| rare.group.as_deref()).filter(|group| !known(Account::Group(group)));
@@ -35,7 +40,7 @@ fn accounts(rare: Option<&Rare>, known: &dyn Fn(Account<'_>) -> bool) -> impl It
 
 fn program(app: &AppSpec, facts: &Facts) -> Option<String> {
     let launch = &app.launch;
-    let home = app::home(launch, facts);
+    let home = home(launch, facts);
     if !home.is_dir() {
         return Some(format!("directory not found: {}", home.display()));
     }

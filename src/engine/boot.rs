@@ -23,13 +23,12 @@ use super::{Engine, SERVER, SIGNALS};
 use crate::config;
 use crate::control::place::{self as control, Facts};
 use crate::control::{READY, TAKEN};
-use crate::own_lines;
 use crate::supervisor::Supervisor;
 use crate::supervisor::spec::{ExitPolicy, Settings, Spec};
 use crate::sys::proc::Processes;
 use crate::sys::signals::{self, SignalFd};
 use crate::sys::users::Users;
-use crate::sys::{again, cgroup, clock, fds, fork, memory, place};
+use crate::sys::{again, cgroup, clock, fds, fork, memory, own_lines, place};
 
 /// What `pm3 init` was asked.
 #[derive(Clone, Debug, Default)]

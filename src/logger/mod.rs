@@ -30,12 +30,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::control::logs::Stream;
 use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
-use crate::own_lines;
 use crate::role::{Line, News};
 use crate::supervisor::event::{InstanceId, Mono, Outcome, RunId};
 use crate::supervisor::spec::LogMode;
 use crate::sys::spawn::ids::{self, Ids};
-use crate::sys::{append, clock, errno, why};
+use crate::sys::{append, clock, errno, own_lines, why};
 use desk::Desk;
 use sink::Sink;
 use source::{Piece, Source, Style, Whose};

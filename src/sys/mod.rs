@@ -16,6 +16,7 @@ pub mod inotify;
 pub mod kill;
 pub mod memory;
 pub mod out;
+pub mod own_lines;
 pub mod place;
 pub mod proc;
 pub mod ready;

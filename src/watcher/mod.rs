@@ -20,11 +20,10 @@ use log::{error, info, warn};
 
 use crate::control::Request;
 use crate::control::role::{Heard, Tell, Watched};
-use crate::own_lines;
 use crate::role::{Line, News};
 use crate::supervisor::event::Mono;
 use crate::sys;
-use crate::sys::{clock, ready};
+use crate::sys::{clock, own_lines, ready};
 use app::App;
 use burst::Weight;
 use tree::{Lacks, Tree};

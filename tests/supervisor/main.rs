@@ -27,6 +27,11 @@ fn booted(apps: Vec<AppSpec>) -> (Supervisor, Vec<Effect>) {
 
 /// One step at this millisecond, and those that confirm the starts it asks for.
 fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
+    step_and(sup, ms, event, |_| None)
+}
+
+/// The same, where `answer` says what follows from effects that are no starts.
+fn step_and(sup: &mut Supervisor, ms: u64, event: Event, answer: impl Fn(&Effect) -> Option<Event>) -> Vec<Effect> {
     let now = Mono(ms * 1_000_000);
     let mut all = Vec::new();
     let mut events = vec![event];
@@ -38,6 +43,8 @@ fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
             if let Effect::Spawn { run, .. } = effect {
                 events.push(Event::Executed { run: *run });
                 events.push(Event::Spawned { run: *run, pid: 100 + run.0 as u32 });
+            } else {
+                events.extend(answer(effect));
             }
         }
         all.append(&mut out);

@@ -6,7 +6,7 @@ use pm3::supervisor::event::{
 };
 use pm3::supervisor::spec::{AppSpec, Kind, Restart, RestartPolicy, Spec, StopPolicy};
 
-use crate::{app, exited, lines};
+use crate::{app, exited, lines, step_and};
 
 /// Old enough to be asked what it listens on, and a whole second later.
 const GROWN: u64 = 1_000;
@@ -18,23 +18,10 @@ fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
 }
 
 fn step_with(sup: &mut Supervisor, ms: u64, event: Event, obstacle: Option<Obstacle>) -> Vec<Effect> {
-    let now = Mono(ms * 1_000_000);
-    let (mut all, mut events) = (Vec::new(), vec![event]);
-    while let Some(event) = events.pop() {
-        let mut out = Vec::new();
-        sup.step(now, event, &mut out);
-        assert!(sup.deadline().is_none_or(|at| at > now), "the deadline must lie ahead");
-        for effect in &out {
-            if let Effect::Spawn { run, .. } = effect {
-                events.push(Event::Executed { run: *run });
-                events.push(Event::Spawned { run: *run, pid: 100 + run.0 as u32 });
-            } else if let Effect::Survey { run } = effect {
-                events.push(Event::Surveyed { run: *run, obstacle: obstacle.clone() });
-            }
-        }
-        all.append(&mut out);
-    }
-    all
+    step_and(sup, ms, event, |effect| {
+        let Effect::Survey { run } = effect else { return None };
+        Some(Event::Surveyed { run: *run, obstacle: obstacle.clone() })
+    })
 }
 
 fn booted(apps: Vec<AppSpec>) -> Supervisor {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{Performed, save};
 use crate::cli::ask::{self, Context, exit_of};
-use crate::cli::background::{self, Trouble};
+use crate::cli::background;
 use crate::cli::telling::{Show, Telling};
 use crate::cli::{Exit, Report, foreground};
 use crate::config::{self, Facts, Wanted};
@@ -86,15 +86,8 @@ fn saved(file: &std::path::Path, facts: &Facts) -> Result<Option<Vec<AppSpec>>, 
 
 fn bring(apps: Vec<AppSpec>, client: Option<Client>, args: &Args, context: &Context) -> Report {
     let mut telling = Telling::new(Vec::new(), &args.show);
-    let mut client = match client.map_or_else(|| background::start_one(context, &mut telling), Ok) {
-        Ok(client) => client,
-        Err(trouble) => {
-            match trouble {
-                Trouble::Client(error) => telling.fail(exit_of(&error), error),
-                Trouble::NotStarted(why) => telling.fail(Exit::NoSupervisor, why),
-            }
-            return telling.report();
-        }
+    let Some(mut client) = client.or_else(|| background::start_one(context, &mut telling)) else {
+        return telling.report();
     };
     let rows = match client.list() {
         Ok(rows) => rows,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::operate::{self, Change};
 use super::{Performed, logs};
 use crate::cli::ask::{self, Context, exit_of};
-use crate::cli::background::{self, Trouble};
+use crate::cli::background;
 use crate::cli::foreground;
 use crate::cli::plan::{self, Part, Plan};
 use crate::cli::targets::{Target, resolve};
@@ -153,15 +153,8 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
             "--name: several scripts, and each needs a name of its own",
         ));
     }
-    let mut client = match client.map_or_else(|| background::start_one(context, &mut telling), Ok) {
-        Ok(client) => client,
-        Err(trouble) => {
-            match trouble {
-                Trouble::Client(error) => telling.fail(exit_of(&error), error),
-                Trouble::NotStarted(why) => telling.fail(Exit::NoSupervisor, why),
-            }
-            return Performed::Said(telling.report());
-        }
+    let Some(mut client) = client.or_else(|| background::start_one(context, &mut telling)) else {
+        return Performed::Said(telling.report());
     };
     for step in steps {
         take(verb, step, args, &facts, &mut client, &mut telling);

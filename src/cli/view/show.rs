@@ -41,7 +41,7 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, found: &Found, now: u6
     out += &why::wrapped("  ", &why::next(one, &one.row.name), style);
     if let Some(lines) = &found.output {
         style.heading(&mut out, "Last lines of output");
-        output(&mut out, "  ", lines, style);
+        why::output(&mut out, "  ", lines, style);
     }
     if style.width.is_some() {
         for hint in [
@@ -53,19 +53,6 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, found: &Found, now: u6
         }
     }
     out
-}
-
-/// Lines of output, each cut to the terminal.
-pub(in crate::cli) fn output(out: &mut String, indent: &str, lines: &[Line], style: Style) {
-    for line in lines {
-        let line = format!("{indent}{}", text::output(&line.text));
-        *out += &style.width.map_or_else(|| line.as_str().into(), |width| text::cut(&line, width));
-        out.push('\n');
-    }
-    if lines.is_empty() {
-        *out += &text::cut(&format!("{indent}none is remembered"), style.width.unwrap_or(usize::MAX));
-        out.push('\n');
-    }
 }
 
 type Field = (&'static str, String, Paint);

@@ -2,7 +2,7 @@
 //! ended it, and what came of it.
 
 use super::text::{self, printable, span_in_words};
-use super::{Paint, Style, show};
+use super::{Paint, Style};
 use crate::control::logs::Line;
 use crate::control::{Described, Detail, Past};
 
@@ -42,9 +42,22 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, lines: Option<&[Line]>
     out += &wrapped("", &next(one, &app.spec.name), style);
     if let Some(lines) = lines.filter(|lines| !lines.is_empty()) {
         out += &wrapped("", "Its last lines of output:", style);
-        show::output(&mut out, "  ", lines, style);
+        output(&mut out, "  ", lines, style);
     }
     out
+}
+
+/// Lines of output, each cut to the terminal.
+pub(super) fn output(out: &mut String, indent: &str, lines: &[Line], style: Style) {
+    for line in lines {
+        let line = format!("{indent}{}", text::output(&line.text));
+        *out += &style.width.map_or_else(|| line.as_str().into(), |width| text::cut(&line, width));
+        out.push('\n');
+    }
+    if lines.is_empty() {
+        *out += &text::cut(&format!("{indent}none is remembered"), style.width.unwrap_or(usize::MAX));
+        out.push('\n');
+    }
 }
 
 /// A line for each run that has ended.

@@ -1,6 +1,6 @@
 //! pm3's own lines on standard error: `[pm3] web: online, pid 12`. The same for init and for its roles. In a file, as the
 //! supervisor in the background has, each line has its time in front, in UTC. Never waits for whoever reads them
-//! (`sys::say`).
+//! ([`say`]).
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use log::LevelFilter;
 
-use crate::sys::say;
+use super::say;
 
 /// Makes the `log` macros write lines. True: `PM3_LOG` or `RUST_LOG` has chosen what is told, and no setting changes that;
 /// else it is told from `info` on.
