@@ -1,7 +1,7 @@
-//! pm3: a process manager for PID 1. This page is the map of the source.
+//! pm3: a process manager with PM2's command line, made to be PID 1. This page is the map of the source.
 //!
-//! As PID 1 of a container, of a dyno or of a tiny VM, pm3 reaps, forwards signals and supervises a fixed set of apps
-//! from a file. One static binary, one thread, no async runtime.
+//! pm3 reaps, forwards signals and supervises apps: those of a file as PID 1 of a container, of a dyno or of a tiny VM;
+//! those that clients bring, in the background of any machine. One static binary, one thread in init, no async runtime.
 //!
 //! # Decide, then act
 //!
@@ -12,24 +12,26 @@
 //!
 //! # Words
 //!
-//! An **app** is an entry of the file. An **instance** is one of its N places, with a stable id. A **run** is one process
-//! lifetime in an instance, which has two during a reload; its id is never reused, and pids are resolved to runs in one
-//! place (`engine::runs`).
+//! An **app** is an entry of a file, or what a client has brought. An **instance** is one of its N places, with a stable
+//! id. A **run** is one process lifetime in an instance, which has two during a reload; its id is never reused, and pids
+//! are resolved to runs in one place (`engine::runs`). A **role** is a helper process that init starts of its own
+//! program, for what init must not do; it may die at any time and is replaced. A **client** is a `pm3 VERB`.
 //!
 //! # Reading order
 //!
-//! - [`supervisor`]: what pm3 decides: the contract, the states, restart policy, order, endings.
-//! - [`config`]: TOML, JSON, YAML, JavaScript or options to the plan (`supervisor::spec`); one table of keys for all.
-//! - [`control`]: the protocol of the control socket.
-//! - [`sys`]: the kernel in small safe pieces; the only home of `unsafe`, nix and libc.
+//! - [`supervisor`]: what pm3 decides: the states, restart policy, reloads, order, what clients ask for, endings.
+//!   `supervisor::spec` is an app as plain data, the form in which it travels from files and clients to init.
+//! - [`config`]: TOML, JSON, YAML, JavaScript or options to that form, and back to TOML; one table of keys for all.
+//! - [`control`]: the protocol of the control socket, and where the socket is.
+//! - [`sys`]: the kernel in small safe pieces; the only home of `unsafe`, nix and libc. pm3's own lines are there, too.
 //! - [`engine`]: the loop of init, the effects, the server, the roles; `engine::run` is `pm3 run`.
-//! - [`role`]: what the roles have in common. A role is a helper process that init starts of its own program, for what
-//!   init must not do; it may die at any time and is replaced.
-//! - [`logger`]: the role that moves what apps write. [`watcher`]: the one that sees that their files change.
-//! - [`cli`]: the command line. `sys::own_lines`: pm3's own lines on standard error.
+//! - [`role`]: a role's end of its line to init. [`logger`]: the role that moves what apps write. [`watcher`]: the one
+//!   that sees that their files change.
+//! - [`cli`]: the command line: `cli::verbs` a file for each verb, `cli::view` what they print.
 //!
-//! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; engine →
-//! supervisor, config, control, sys; roles → those and `role`; cli → all but engine and the roles. `tests/tidy.rs` checks it.
+//! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; role → supervisor,
+//! control, sys; logger, watcher → those, config and role; engine, cli → supervisor, config, control, sys. Nobody
+//! imports cli, logger or watcher but the program. `tests/tidy.rs` checks it.
 //!
 //! # What holds
 //!
@@ -37,19 +39,25 @@
 //!   block, and what is slow is cut off.
 //! - Signals stay blocked for life and are read from a descriptor. In one wake-up signals come before ends, ends before
 //!   clients.
+//! - Apps are taken all or none: the client checks each, init the whole that they make together, before anything changes.
 //! - Every list and buffer has a bound, at one place, with its reason.
 //! - Operating errors are values. A broken invariant is an assertion in tests and one line in production.
 //! - Idle, pm3 wakes zero times: the only timer is `supervisor.deadline()`.
 //!
 //! # What is absent, on purpose
 //!
+//! - Parsing in init. A file is read in a forked child that sends back the packed plan, and JavaScript by node in a child
+//!   of that; options, files and regular expressions of verbs are the client's affair, and init hears ids and plain data.
+//!   `pm3 run` parses its few flags by hand.
+//! - Two apps of one name. A name is what people type: so the second gets a name of its own, and only when asked for.
+//! - A `start` that restarts. It may be repeated, by people and by scripts, and what runs goes on.
+//! - A second run on trust. A reload keeps the old run until the new one has lived; where both cannot be at once, as with
+//!   a port, it is a restart and says so.
 //! - Pipes that outlive runs. Each run has its own, and init holds the reading ends: so the end of a pipe is the end of
 //!   all who could write into it, and a process that a run left behind cannot write into its successor's output.
 //! - splice. Lines are to be remembered, so they are read; and through pipes of 64 KiB, reading and writing is faster.
-//! - pidfds. Init reaps its children in one place, so a pid it has not reaped cannot be someone else's, and a
+//! - pidfds in init. It reaps its children in one place, so a pid it has not reaped cannot be someone else's, and a
 //!   descriptor an instance is a thousand descriptors.
-//! - Parsing in init. A file is read in a forked child that sends back the packed plan, and JavaScript by node in a child
-//!   of that; `pm3 run` parses its few flags by hand.
 //! - `kill(-1)`. What is left at the end is found and signalled by pid, so that the same code is right when pm3 is
 //!   not PID 1.
 //! - Judging a clean end at once. An app that handles the TERM that everybody got leaves with 0 or 143, often before pm3 has

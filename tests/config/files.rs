@@ -89,6 +89,7 @@ fn the_shipped_files_are_good() {
           with     GREETING
           after    setup (required)
           restart  always; errored after 16 runs in a row under 1s
+          output   pm3's own, each line with its app's name
 
         crash
           run      /bin/sh -c 'echo '\''failing'\''; exit 1'
