@@ -50,7 +50,6 @@ fn options_are_strict() {
         ("start app.sh --user nope", 1, "no user nope"),
         ("start app.sh --cwd /none", 1, "/none"),
         ("start app.sh --log-type yaml", 64, "--log-type"),
-        ("start app.sh --wait-ready", 64, "--wait-ready: a key of PM2 that this version of pm3 does not have"),
         ("start none.sh", 1, "none.sh"),
         ("start none.json", 78, "none.json"),
         ("start app.sh other.sh --name both", 64, "--name"),

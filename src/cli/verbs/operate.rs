@@ -44,19 +44,20 @@ pub(in crate::cli) struct Reset {
 )]
 pub(in crate::cli) struct Restart {
     #[command(flatten)]
-    of: Targets,
-    #[command(flatten)]
-    change: Change,
-
-    /// As in PM2; pm3 has no lock that could be in the way
-    #[arg(short, long, hide = true)]
-    force: bool,
+    again: Again,
 }
 
 /// Restart apps so that a new process is online before the old one ends, where both can be at once
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 reload web\n  pm3 reload all --update-env")]
 pub(in crate::cli) struct Reload {
+    #[command(flatten)]
+    again: Again,
+}
+
+/// What gets new processes, and what is to be different about them.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+struct Again {
     #[command(flatten)]
     of: Targets,
     #[command(flatten)]
@@ -137,11 +138,11 @@ pub(super) fn reset(args: &Reset, context: &Context) -> Report {
 }
 
 pub(super) fn restart(args: &Restart, context: &Context) -> Report {
-    change(Verb::Restart, &args.of, &args.change, context)
+    change(Verb::Restart, &args.again, context)
 }
 
 pub(super) fn reload(args: &Reload, context: &Context) -> Report {
-    change(Verb::Reload, &args.of, &args.change, context)
+    change(Verb::Reload, &args.again, context)
 }
 
 /// Does something with apps that are there. Of a file the names alone count, so what else is in it is not looked at.
@@ -211,11 +212,12 @@ fn name_of(verb: Verb) -> &'static str {
 }
 
 /// Restarts or reloads: named apps as they are or with options over what they are, and the apps of files.
-fn change(verb: Verb, of: &Targets, change: &Change, context: &Context) -> Report {
-    context.ask(|client| Ok(changed(verb, of, change, client, context)))
+fn change(verb: Verb, again: &Again, context: &Context) -> Report {
+    context.ask(|client| Ok(changed(verb, again, client, context)))
 }
 
-fn changed(verb: Verb, of: &Targets, change: &Change, client: &mut Client, context: &Context) -> Report {
+fn changed(verb: Verb, again: &Again, client: &mut Client, context: &Context) -> Report {
+    let Again { of, change, force: _ } = again;
     let mut telling = match client.list() {
         Ok(rows) => Telling::new(rows, &of.show),
         Err(error) => return Report::failed(exit_of(&error), error),
