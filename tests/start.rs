@@ -12,6 +12,8 @@ mod common;
 mod foreground;
 #[path = "start/forms.rs"]
 mod forms;
+#[path = "start/send.rs"]
+mod send;
 #[path = "start/verbs.rs"]
 mod verbs;
 

@@ -67,6 +67,7 @@ pub(super) fn exit_of(error: &Error) -> Exit {
         Error::Refused(refusal) => match refusal.problem {
             Problem::Stranger | Problem::NotAllowed => Exit::NotAllowed,
             Problem::Busy => Exit::NoSupervisor,
+            Problem::Full => Exit::Failed,
             Problem::Garbled | Problem::Version | Problem::TooLong | Problem::Other => Exit::Protocol,
         },
     }

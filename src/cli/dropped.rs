@@ -29,10 +29,9 @@ const DROPPED: &[(&[&str], &str)] = &[
         &["link", "unlink", "monitor", "unmonitor", "open", "register", "login", "logout", "cloud"],
         "pm3 reports to nobody's service; `pm3 list --watch` and `pm3 logs` show what there is",
     ),
-    (&["trigger"], "actions inside of apps are PM2's own; send a signal with `pm3 sendSignal SIGNAL APP`"),
     (
-        &["send", "attach"],
-        "an app reads /dev/null: tell it things by a signal, a socket or a FIFO; `pm3 logs APP` shows what it writes",
+        &["trigger"],
+        "actions inside of apps are PM2's own; send a signal with `pm3 sendSignal SIGNAL APP`, a line with `pm3 send APP TEXT`",
     ),
     (
         &["serve", "expose"],

@@ -141,6 +141,7 @@ static TABLE: &[Row] = &[
     row("--kill-signal", "kill_signal", Word("SIGNAL"), "The signal that asks it to stop; default: TERM"),
     row("--no-treekill", "treekill", Nothing(false), "End the main process alone, not what it has started"),
 
+    row("--stdin", "stdin", Word("KIND"), "What it reads: null; or pipe, for pm3 send and pm3 attach"),
     row("--output", "out_file", Word("FILE"), "A file for its stdout").short('o'),
     row("--error", "error_file", Word("FILE"), "A file for its stderr").short('e'),
     row("--log", "log_file", Word("FILE"), "One file for both, in place of the other two").short('l'),

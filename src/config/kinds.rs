@@ -7,7 +7,7 @@ use super::words;
 use super::{Facts, date, units};
 use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{ExitPolicy, Kind, LogMode, Resource, Restart, Right};
+use crate::supervisor::spec::{ExitPolicy, Input, Kind, LogMode, Resource, Restart, Right};
 
 /// More instances of one app than this are a slip: each is at least a process.
 pub(super) const INSTANCES_MAX: u32 = 1024;
@@ -40,6 +40,10 @@ impl Word for LogMode {
         ("inherit", LogMode::Inherit),
         ("none", LogMode::None),
     ];
+}
+
+impl Word for Input {
+    const WORDS: &'static [(&'static str, Input)] = &[("null", Input::Null), ("pipe", Input::Pipe)];
 }
 
 impl Word for ExitPolicy {

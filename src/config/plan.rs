@@ -8,7 +8,8 @@ use super::words;
 use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::graph;
 use crate::supervisor::spec::{
-    AppSpec, ExitPolicy, Kind, Limit, LogMode, Output, Rare, Restart, RestartPolicy, Settings, Spec, StopPolicy, Watch,
+    AppSpec, ExitPolicy, Input, Kind, Limit, LogMode, Output, Rare, Restart, RestartPolicy, Settings, Spec, StopPolicy,
+    Watch,
 };
 
 /// How many names of variables are shown.
@@ -61,6 +62,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("overlap", app.overlap.map(|may| if may { "always" } else { "never" }.to_owned())),
         ("watch", app.watch.as_deref().filter(|watch| !watch.off).map(watch)),
         ("stop", (app.stop != StopPolicy::default()).then(|| stop(&app.stop))),
+        ("stdin", launch.rare.as_deref().and_then(input)),
         ("output", output(&launch.output)),
         ("limits", launch.rare.as_deref().and_then(|rare| limits(&rare.limits))),
     ];
@@ -151,6 +153,13 @@ fn stop(policy: &StopPolicy) -> String {
     match policy.signal {
         Sig::KILL => format!("SIGKILL{rest}"),
         signal => format!("{signal}, SIGKILL after {}{rest}", show_millis(policy.timeout)),
+    }
+}
+
+fn input(rare: &Rare) -> Option<String> {
+    match rare.stdin {
+        Input::Null => None,
+        Input::Pipe => Some("what `pm3 send` and `pm3 attach` send".to_owned()),
     }
 }
 

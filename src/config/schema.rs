@@ -11,7 +11,7 @@ use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Names, S
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{ExitPolicy, Kind, LogMode, Restart, Right, Settings};
+use crate::supervisor::spec::{ExitPolicy, Input, Kind, LogMode, Restart, Right, Settings};
 
 /// A key of a table that becomes a `T`.
 pub(super) struct Key<T: 'static> {
@@ -183,6 +183,8 @@ pub(super) static APP: &[Key<Draft>] = &[
         "all instances write to the same files, without -ID"),
 
     // What it is and may do, as a process.
+    key!("stdin", [], Is("\"null\""), Input, |app, v| app.rare.stdin = v,
+        "what it reads: null, which ends at once; or pipe, for the lines of `pm3 send` and `pm3 attach`"),
     key!("user", ["uid"], Rule("pm3's"), Account, |app, v| app.rare.user = Some(v.0),
         "the user to run as; needs pm3 to be root"),
     key!("group", ["gid"], Rule("the user's own"), Account, |app, v| app.rare.group = Some(v.0),

@@ -9,8 +9,8 @@ use super::units::{show_bytes, show_millis};
 use super::value::Word;
 use crate::supervisor::event::Millis;
 use crate::supervisor::spec::{
-    AppSpec, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable, StopPolicy,
-    Watch,
+    AppSpec, Input, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable,
+    StopPolicy, Watch,
 };
 
 /// A file with these apps, in TOML, as `pm3 init` takes it; it is read as the same specs. Where an app's directory is not absolute, the file means the
@@ -163,6 +163,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         increment_var,
         user,
         group,
+        stdin,
         umask,
         nice,
         oom_score_adj,
@@ -176,6 +177,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.some("increment_var", increment_var.as_deref().map(text));
     to.some("user", user.as_deref().map(text));
     to.some("group", group.as_deref().map(text));
+    to.unless("stdin", *stdin == Input::default(), || word(*stdin));
     to.some("umask", umask.map(|bits| text(&format!("{bits:03o}"))));
     to.some("nice", nice.map(number));
     to.some("oom_score_adj", oom_score_adj.map(number));

@@ -230,6 +230,14 @@ impl Client {
         self.change(&Request::Signal { sig, targets })
     }
 
+    /// Sends a line of text, which has no newline at its end, to the stdin of each instance of the target.
+    ///
+    /// # Errors
+    /// As of `ask`; [`Problem::Full`] where the one instance that is meant does not read.
+    pub fn send(&mut self, target: Box<str>, text: Box<str>) -> Result<Outcome, Error> {
+        self.change(&Request::Send { target, text })
+    }
+
     /// Output: the lines that are remembered, and what follows. On a connection of its own, so that this one can go on.
     ///
     /// # Errors

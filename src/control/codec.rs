@@ -300,7 +300,7 @@ mod tests {
             (r#"{"version":1}"#, "not a message of the protocol: missing field `ask` at line 1 column 13"),
             (
                 r#"{"version":1,"ask":"lst"}"#,
-                "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `describe`, `operate`, `apply`, `scale`, `signal`, `changed`, `logs`, `flush`, `reload-logs`, `quit` at line 1 column 24",
+                "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `describe`, `operate`, `apply`, `scale`, `signal`, `send`, `changed`, `logs`, `flush`, `reload-logs`, `quit` at line 1 column 24",
             ),
             (
                 r#"{"version":1,"ask":"operate","verb":"start"}"#,

@@ -48,6 +48,10 @@ pub mod limits {
     /// are cut off.
     pub const UNFINISHED_MAX: usize = 4 << 20;
 
+    /// Bytes of a text for an app's stdin. With its newline it fits into a pipe as a whole, or it waits outside: more
+    /// than this could be cut in the middle (`PIPE_BUF`, pipe(7)).
+    pub const TEXT_MAX: usize = 4_095;
+
     /// Bytes in a line that pm3 sends. A row takes about 350, so this lists some 12,000 instances. No client holds
     /// more than one reply: the next request is not read before the last reply is.
     pub const REPLY_MAX: usize = 4 << 20;
@@ -117,6 +121,12 @@ pub enum Request {
         sig: Sig,
         targets: Vec<Box<str>>,
     },
+    /// Write this text and a newline into the stdin of each instance of the target, where that is a pipe. No more than
+    /// [`limits::TEXT_MAX`] bytes.
+    Send {
+        target: Box<str>,
+        text: Box<str>,
+    },
     /// The watcher tells: files of this app have changed, `path` among them, the last of them at that moment of
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     Changed {
@@ -140,6 +150,13 @@ pub enum Request {
     Quit,
 }
 
+/// Why a text cannot be sent to an app, if it cannot.
+pub fn unsendable(text: &str) -> Option<String> {
+    let (length, most) = (text.len(), limits::TEXT_MAX);
+    (length > most)
+        .then(|| format!("{length} bytes are too many for a line: an app gets {most} at once; send it in parts"))
+}
+
 /// The whole environment of a client.
 pub type Environ = Vec<(Box<str>, Box<str>)>;
 
@@ -156,6 +173,7 @@ impl Request {
             },
             Request::Scale { .. }
             | Request::Signal { .. }
+            | Request::Send { .. }
             | Request::Changed { .. }
             | Request::Flush { .. }
             | Request::ReloadLogs => Right::Operate,
@@ -215,6 +233,8 @@ pub enum Problem {
     Busy,
     /// The answer does not fit into a line.
     TooLong,
+    /// The app that was sent a text does not read: nothing was done, and another try may do when it has read some.
+    Full,
     /// A kind that this release does not know.
     #[serde(other)]
     Other,

@@ -12,6 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 
 use super::cpu::Looks;
+use super::inputs::Inputs;
 use super::launch::Origin;
 use super::pipes::Pipes;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
@@ -221,6 +222,7 @@ fn assemble(
         runs: Runs::default(),
         roles: Roles::default(),
         pipes: Pipes::default(),
+        inputs: Inputs::default(),
         watched: Vec::new(),
         origin,
         source,

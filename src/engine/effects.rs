@@ -8,13 +8,14 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::runs::{Entry, Order, Stage};
-use super::{Engine, cron, launch, pipes, report, start_token, survey};
+use super::{Engine, cron, inputs, launch, pipes, report, start_token, survey};
 use crate::control::Reply;
 use crate::supervisor::event::{
     self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
 };
+use crate::supervisor::spec::Input;
 use crate::sys::kill::{self, Sent};
-use crate::sys::{clock, errno, fds, say, spawn, why};
+use crate::sys::{clock, errno, say, spawn, why};
 
 impl Engine {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -65,16 +66,17 @@ impl Engine {
         let (app, instance) = self.supervisor.instance(instance).ok_or_else(vanished)?;
         let mut plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
         let piped = app.launch.output.mode.is_collected() && self.can_have_roles();
-        let ends = if piped {
-            self.pipes.have_room(fds::limit())?;
-            Some(pipes::lay(&mut plan)?)
-        } else {
-            None
-        };
+        let listens = inputs::wanted(app) == Input::Pipe;
+        self.have_room(piped, listens)?;
+        let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
+        let input = if listens { Some(inputs::lay(&mut plan)?) } else { None };
         let (name, instance) = (app.name.clone(), instance.id);
         let child = spawn::spawn(&plan)?;
-        // The writing ends of its pipes are the child's alone from here on.
+        // What it has of its pipes is the child's alone from here on.
         drop(plan);
+        if let Some(writer) = input {
+            self.inputs.hold(run, writer);
+        }
         if let Some(ends) = ends {
             self.hold_pipes(ends, run, instance, child.pid);
         }

@@ -9,6 +9,7 @@ pub mod boot;
 mod cpu;
 mod cron;
 mod effects;
+mod inputs;
 mod launch;
 mod pipes;
 pub mod plan;
@@ -37,6 +38,7 @@ use crate::sys::proc::{Processes, Root};
 use crate::sys::reap::{self, Change, Children};
 use crate::sys::signals::{Received, SignalFd};
 use crate::sys::{cgroup, clock, memory, spawn};
+use inputs::Inputs;
 use launch::Origin;
 use pipes::Pipes;
 use plan::{Progress, Reading, Source};
@@ -71,6 +73,7 @@ pub struct Engine {
     runs: Runs,
     roles: Roles,
     pipes: Pipes,
+    inputs: Inputs,
     /// What the watcher has been told, or is to be when it is there.
     watched: Vec<Watched>,
     origin: Origin,
@@ -372,6 +375,10 @@ impl Engine {
             }
             Request::Scale { target, to } => Wish::Scale { target, to },
             Request::Signal { sig, targets } => Wish::Signal { sig, targets },
+            Request::Send { target, text } => {
+                let reply = self.send_text(target, &text);
+                return self.reply(client, &reply);
+            }
             Request::Changed { app, path, at } => {
                 self.happened(Event::FilesChanged { app, path, at });
                 return self.reply(client, &Reply::Outcome(Outcome::default()));

@@ -5,6 +5,7 @@
 //! else. The pipes are a run's and not an instance's: then two runs can never share one, whatever processes the first has
 //! left behind, and the end of a pipe is the end of all who could write into it.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use log::warn;
@@ -52,44 +53,50 @@ pub(super) struct Pipes {
 /// quarter.
 const SPARE: usize = 160;
 
-impl Pipes {
-    /// Whether one more run's pipes leave enough descriptors for all else.
-    ///
-    /// # Errors
-    /// How many there would be, and what to do.
-    pub(super) fn have_room(&self, limit: u64) -> Result<(), Failure> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let needed = 2 * (self.held.len() + 1) + SPARE.min(limit / 4);
-        if needed <= limit {
-            return Ok(());
-        }
-        let why = format!(
-            "collecting its output would take {needed} file descriptors, of {limit}; raise the limit (ulimit -n), \
-             or set log_mode = \"inherit\""
-        );
-        // Others may end, and leave theirs.
-        let (stage, errno) = (Stage::Prepare, fds::TOO_MANY);
-        Err(Failure { stage, object: "".into(), errno, why: why.into(), passing: true })
-    }
-}
-
 /// Makes a run's pipes, and its output go into them.
 ///
 /// # Errors
 /// There is no descriptor left.
 pub(super) fn lay(plan: &mut Plan) -> Result<Ends, Failure> {
-    let failure = |errno| {
-        let (object, why, passing) = ("".into(), errno::why(errno), errno::passing(errno));
-        Failure { stage: Stage::Pipe, object, errno, why, passing }
-    };
-    let pipe = || fds::pipe().map_err(|error| failure(errno::of(&error)));
+    let pipe = || fds::pipe().map_err(no_pipe);
     let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
     plan.stdout = Stream::Given(out);
     plan.stderr = Stream::Given(err);
     Ok(Ends { stdout, stderr })
 }
 
+/// There is no descriptor left for a run's pipe.
+pub(super) fn no_pipe(error: io::Error) -> Failure {
+    let errno = errno::of(&error);
+    let (object, why, passing) = ("".into(), errno::why(errno), errno::passing(errno));
+    Failure { stage: Stage::Pipe, object, errno, why, passing }
+}
+
 impl Engine {
+    /// Whether the pipes of one more run leave enough descriptors for all else.
+    ///
+    /// # Errors
+    /// How many there would be, and what to do.
+    pub(super) fn have_room(&self, output: bool, input: bool) -> Result<(), Failure> {
+        let own = 2 * usize::from(output) + usize::from(input);
+        let limit = usize::try_from(fds::limit()).unwrap_or(usize::MAX);
+        let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + SPARE.min(limit / 4);
+        if own == 0 || needed <= limit {
+            return Ok(());
+        }
+        let (what, instead) = match (output, input) {
+            (true, false) => ("collecting its output", "log_mode = \"inherit\""),
+            (true, true) => ("its input and output", "log_mode = \"inherit\" and stdin = \"null\""),
+            (false, _) => ("its input", "stdin = \"null\""),
+        };
+        let why = format!(
+            "{what} would take {needed} file descriptors, of {limit}; raise the limit (ulimit -n), or set {instead}"
+        );
+        // Others may end, and leave theirs.
+        let (stage, errno) = (Stage::Prepare, fds::TOO_MANY);
+        Err(Failure { stage, object: "".into(), errno, why: why.into(), passing: true })
+    }
+
     /// A run has begun to write into these.
     pub(super) fn hold_pipes(&mut self, ends: Ends, run: RunId, instance: InstanceId, pid: u32) {
         // First, as one that has just been started is told of all that is held.
@@ -103,6 +110,7 @@ impl Engine {
 
     /// A run's main process has been reaped.
     pub(super) fn run_is_over(&mut self, run: RunId) {
+        self.inputs.close(run);
         if let Some(held) = self.pipes.held.iter_mut().find(|held| held.run == run) {
             held.over = true;
             self.tell(Role::Logger, &Tell::Over { run }, Vec::new());

@@ -298,6 +298,7 @@ pub struct Rare {
     pub user: Option<Box<str>>,
     /// A name of /etc/group or a number; None with a user: that user's.
     pub group: Option<Box<str>>,
+    pub stdin: Input,
     pub umask: Option<u16>,
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
@@ -315,6 +316,17 @@ pub struct Rare {
 impl Rare {
     /// Some hundred lines: a screen or ten.
     pub const LOG_MEMORY: u32 = 64 << 10;
+}
+
+/// What an app finds as its stdin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// /dev/null: right for servers, as who reads it is told at once that there is nothing.
+    #[default]
+    Null,
+    /// A pipe, for what clients send.
+    Pipe,
 }
 
 /// One resource limit (setrlimit(2)).

@@ -84,6 +84,39 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
+/// A pipe for somebody else's input: what is read from, which blocks, and what we write to with [`put`], which does not.
+///
+/// # Errors
+/// As of [`pipe`].
+pub fn input() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((reader, writer))
+}
+
+/// What came of [`put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    Done,
+    /// There is no room for it now.
+    Full,
+    /// Nobody reads it, nor will.
+    Closed,
+}
+
+/// Puts bytes into a pipe that does not block: up to 4096 of them all at once, or none (`PIPE_BUF`, pipe(7)). More than
+/// that may be cut off.
+pub fn put(writer: &OwnedFd, bytes: &[u8]) -> Put {
+    loop {
+        return match nix::unistd::write(writer, bytes) {
+            Ok(_) => Put::Done,
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => Put::Full,
+            Err(_) => Put::Closed,
+        };
+    }
+}
+
 /// Whether nothing is in a pipe and nobody can write into it any more.
 pub fn is_drained(reader: impl AsFd) -> bool {
     let mut polled = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];

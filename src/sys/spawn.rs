@@ -77,7 +77,8 @@ pub enum Stdin {
     #[default]
     Null,
     Inherit,
-    /// This one, which pm3's own copy of ends with the plan.
+    /// This one, which pm3's own copy of ends with the plan. It is made the child's own, as a [`Stream`] is, so that the
+    /// child can open `/dev/stdin`.
     Given(OwnedFd),
 }
 
@@ -232,8 +233,16 @@ impl<'a> Prepared<'a> {
             KeepFds::None => None,
         };
         let ids = ids::resolve(plan.user.as_deref(), plan.group.as_deref())?;
-        for stream in [&plan.stdout, &plan.stderr] {
-            if let (Stream::Given(fd), Some(uid)) = (stream, ids.uid) {
+        let output = [&plan.stdout, &plan.stderr].into_iter().filter_map(|stream| match stream {
+            Stream::Given(fd) => Some(fd),
+            Stream::Inherit | Stream::Null | Stream::File(_) | Stream::Stdout => None,
+        });
+        let input = match &plan.stdin {
+            Stdin::Given(fd) => Some(fd),
+            Stdin::Null | Stdin::Inherit => None,
+        };
+        if let Some(uid) = ids.uid {
+            for fd in output.chain(input) {
                 // Who may not give it away has the child's ids already, or the child only cannot open it anew.
                 let _ = nix::unistd::fchown(fd, Some(uid.into()), None);
             }

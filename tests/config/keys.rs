@@ -59,6 +59,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("error_file", "'x'", "true"),
     ("log_file", "'x'", "{}"),
     ("merge_logs", "true", "'true '"),
+    ("stdin", "'pipe'", "'/dev/null'"),
     ("user", "1000", "'www:www'"),
     ("group", "'www'", "-1"),
     ("umask", "'022'", "22"),
@@ -176,6 +177,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: error_file = true: expected a path
         f:3:1: a: log_file: expected a path
         f:3:1: a: merge_logs = 'true ': expected true or false, did you mean true?
+        f:3:1: a: stdin = '/dev/null': expected null or pipe
         f:3:1: a: user = 'www:www': expected a name or a number; user and group have a key each
         f:3:1: a: group = -1: expected a name or a number
         f:3:1: a: umask = 22: expected octal permission bits, as "022" or 0o022

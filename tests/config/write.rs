@@ -6,8 +6,8 @@ use expect_test::expect;
 use pm3::config;
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    AppSpec, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable, StopPolicy,
-    Watch,
+    AppSpec, Input, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable,
+    StopPolicy, Watch,
 };
 
 use super::{Rng, facts, show, spec};
@@ -167,6 +167,7 @@ impl Maker {
             increment_var: self.maybe(|_| "PORT".into()),
             user: self.maybe(|maker| maker.one(&["www-data", "1000"]).into()),
             group: self.maybe(|maker| maker.one(&["www-data", "0"]).into()),
+            stdin: if self.chance() { Input::Pipe } else { Input::Null },
             umask: self.maybe(|maker| maker.one(&[0, 0o22, 0o777])),
             nice: self.maybe(|maker| maker.one(&[-20, 0, 19])),
             oom_score_adj: self.maybe(|maker| maker.one(&[-1000, 0, 1000])),

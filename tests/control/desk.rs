@@ -169,6 +169,7 @@ fn answer(mut poll: Poll, mut server: Server, rows: &[Row], tell: &Sender<Incomi
                 Request::Describe { targets, .. } => Reply::Described { apps: Vec::new(), failed: targets.clone() },
                 Request::Scale { .. }
                 | Request::Signal { .. }
+                | Request::Send { .. }
                 | Request::Changed { .. }
                 | Request::Logs(_)
                 | Request::Flush { .. }

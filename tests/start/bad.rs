@@ -21,8 +21,7 @@ fn verbs_of_pm2_that_are_not_here_name_another_way() {
         ("link a b", "pm3 list --watch"),
         ("serve . 8080", "web server"),
         ("profile:cpu 10", "profiler"),
-        ("attach 0", "pm3 logs APP"),
-        ("send 0 hello", "/dev/null"),
+        ("trigger app reload", "pm3 send APP TEXT"),
         ("statr app", "did you mean start?"),
     ] {
         let said = world.pm3(line).ends(64);

@@ -96,15 +96,27 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
         {
             screen.widen(row.id, &row.name);
         }
-        follow(&args, targets, &client, &mut screen)
+        follow(&args, targets, &client, &mut screen, || {})
     });
     shown.unwrap_or_else(|error| Report::failed(exit_of(&error), error))
 }
 
 /// Follows what these apps write from now on, and shows their last lines first: the end of `pm3 start --attach`.
 pub(super) fn attach(targets: Vec<String>, context: &Context) -> Report {
-    let plain = Args {
-        targets,
+    run(&Args { targets, ..plain() }, context)
+}
+
+/// Shows what an instance writes from now on as it is written, until it is deleted. `began` is called when nothing can be
+/// missed any more.
+pub(super) fn follow_one(id: Box<str>, client: &Client, style: Style, began: impl FnOnce()) -> Result<Report, Error> {
+    let args = Args { lines: 0, raw: true, ..plain() };
+    follow(&args, vec![id], client, &mut Screen::new(&args, style), began)
+}
+
+/// `pm3 logs` without options.
+fn plain() -> Args {
+    Args {
+        targets: Vec::new(),
         lines: 15,
         nostream: false,
         raw: false,
@@ -116,8 +128,7 @@ pub(super) fn attach(targets: Vec<String>, context: &Context) -> Report {
         highlight: None,
         grep: None,
         since: None,
-    };
-    run(&plain, context)
+    }
 }
 
 /// A format has at least one token.
@@ -125,7 +136,13 @@ fn is_format(text: &str) -> bool {
     date::check(text).is_ok() && date::format(text, 0) != text
 }
 
-fn follow(args: &Args, targets: Vec<Box<str>>, client: &Client, screen: &mut Screen<'_>) -> Result<Report, Error> {
+fn follow(
+    args: &Args,
+    targets: Vec<Box<str>>,
+    client: &Client,
+    screen: &mut Screen<'_>,
+    began: impl FnOnce(),
+) -> Result<Report, Error> {
     let mut query = Query {
         targets,
         // What is searched is all there is; the newest of what is found are shown.
@@ -135,6 +152,7 @@ fn follow(args: &Args, targets: Vec<Box<str>>, client: &Client, screen: &mut Scr
         since_ms: args.since.unwrap_or(0),
     };
     let mut logs = client.logs(query.clone())?;
+    began();
     loop {
         match logs.next(None) {
             Ok(told) => {

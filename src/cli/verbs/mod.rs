@@ -19,6 +19,7 @@ mod report;
 mod resurrect;
 mod save;
 mod scale;
+mod send;
 mod show;
 mod signal;
 mod start;
@@ -51,6 +52,8 @@ pub(super) enum Verb {
     Reset(operate::Reset),
     #[command(name = "sendSignal")]
     SendSignal(signal::Args),
+    Send(send::Send),
+    Attach(send::Attach),
     #[command(name = "startOrRestart")]
     StartOrRestart(start::OrRestart),
     #[command(name = "startOrReload")]
@@ -96,6 +99,8 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Performed {
         Verb::Reset(args) => operate::reset(&args, context),
         Verb::Scale(args) => scale::run(&args, context),
         Verb::SendSignal(args) => signal::run(&args, context),
+        Verb::Send(args) => send::send(&args, context),
+        Verb::Attach(args) => send::attach(&args, context),
         Verb::Kill(args) => kill::run(&args, context),
         Verb::Monit(args) => later::monit(&args),
         Verb::Web(args) => later::web(&args),

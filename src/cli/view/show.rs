@@ -7,7 +7,7 @@ use super::{Paint, Style, why};
 use crate::control::logs::Line;
 use crate::control::{Described, Detail};
 use crate::supervisor::event::{Millis, Size};
-use crate::supervisor::spec::{AppSpec, Kind, Limit, LogMode, Rare, RestartPolicy};
+use crate::supervisor::spec::{AppSpec, Input, Kind, Limit, LogMode, Rare, RestartPolicy};
 
 /// What the supervisor does not know, and the client has found beside the script.
 #[derive(Clone, Debug, Default)]
@@ -200,6 +200,7 @@ fn limits(rare: &Rare) -> String {
     all.extend(rare.oom_score_adj.map(|score| format!("oom_score_adj {score}")));
     all.extend(rare.umask.map(|mask| format!("umask {mask:03o}")));
     all.extend(rare.no_new_privs.filter(|set| *set).map(|_| "no_new_privs".to_owned()));
+    all.extend((rare.stdin == Input::Pipe).then(|| "stdin a pipe".to_owned()));
     all.join(", ")
 }
 
