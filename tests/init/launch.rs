@@ -272,3 +272,32 @@ fn output_is_appended_to_files_and_not_through_links() {
     assert_eq!(init.proc.rest(), [""; 0]);
     crate::world::has_not(&log, "nowhere");
 }
+
+#[test]
+fn an_input_is_the_apps_own_under_any_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("root", 1);
+    }
+    let world = World::new();
+    let open_again = "echo up; while read -r line; do echo \"got $$line\"; done < /dev/stdin";
+    let keys = "user = \"65534\"\ngroup = \"65534\"\nstdin = \"pipe\"";
+    world.plan(&entry("a", "/bin/sh", &["-c", open_again], keys));
+    let mut init = world.boot(Ns::pid1().with("rooted"));
+    init.proc.expect("up");
+    init.does(&["send", "a", "hello"]);
+    init.proc.expect("got hello");
+    init.stop(0);
+}
+
+#[test]
+fn inputs_that_do_not_fit_into_the_table_of_descriptors_are_refused_with_the_number() {
+    let world = World::new();
+    world.plan(&app("many", &["say:up", "pause"], "instances = 60\nstdin = \"pipe\""));
+    let mut init = world.boot(Ns::pid1().with("nofile:64:64"));
+    let line = init.told("start failed at prepare: its input would take ");
+    assert!(line.ends_with("file descriptors, of 64; raise the limit (ulimit -n), or set stdin = \"null\""), "{line}");
+    // The others run, and an operator is answered.
+    init.proc.expect("up");
+    init.does(&["send", "0", "hello"]);
+    init.stop(0);
+}
