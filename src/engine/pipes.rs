@@ -7,8 +7,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-
-use log::warn;
+use std::sync::Arc;
 
 use super::roles::Role;
 use super::{Engine, launch};
@@ -25,8 +24,8 @@ struct Held {
     run: RunId,
     instance: InstanceId,
     pid: u32,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdout: Arc<OwnedFd>,
+    stderr: Arc<OwnedFd>,
     /// The run has ended.
     over: bool,
 }
@@ -101,7 +100,7 @@ impl Engine {
     pub(super) fn hold_pipes(&mut self, ends: Ends, run: RunId, instance: InstanceId, pid: u32) {
         // First, as one that has just been started is told of all that is held.
         self.want(Role::Logger);
-        let Ends { stdout, stderr } = ends;
+        let (stdout, stderr) = (Arc::new(ends.stdout), Arc::new(ends.stderr));
         self.pipes.held.push(Held { run, instance, pid, stdout, stderr, over: false });
         // It may have another place or form than at its last start.
         self.tell_of_instance(instance);
@@ -181,14 +180,10 @@ impl Engine {
     fn tell_of_pipes(&mut self, at: usize) {
         let Some(Held { run, instance: id, pid, stdout, stderr, over }) = self.pipes.held.get(at) else { return };
         let (run, id, pid, over) = (*run, *id, *pid, *over);
-        match stdout.try_clone().and_then(|stdout| Ok(vec![stdout, stderr.try_clone()?])) {
-            Ok(copies) => {
-                self.tell(Role::Logger, &Tell::Open { run, id, pid }, copies);
-                if over {
-                    self.tell(Role::Logger, &Tell::Over { run }, Vec::new());
-                }
-            }
-            Err(error) => warn!("the output of pid {pid} waits: {}", errno::why(errno::of(&error))),
+        let ends = vec![Arc::clone(stdout), Arc::clone(stderr)];
+        self.tell(Role::Logger, &Tell::Open { run, id, pid }, ends);
+        if over {
+            self.tell(Role::Logger, &Tell::Over { run }, Vec::new());
         }
     }
 
@@ -232,7 +227,7 @@ impl Engine {
             return self.reply(client, &Reply::Error(refusal));
         }
         if let Some(connection) = self.server.hand_over(client, self.poll.registry()) {
-            self.tell(Role::Logger, &Tell::Serve(Box::new(Served { ask, of })), vec![connection]);
+            self.tell(Role::Logger, &Tell::Serve(Box::new(Served { ask, of })), vec![Arc::new(connection)]);
         }
     }
 }

@@ -16,6 +16,7 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -33,9 +34,9 @@ use crate::sys::{again, clock, errno, kill, place};
 /// What a role that finishes may take beyond the stop budget, when that has been used up by the apps.
 const FINISH_LEAST: Duration = Duration::from_millis(300);
 
-/// Signals that reach every process of a container, a dyno or a terminal, or that somebody sends by mistake. Init ends
-/// its roles.
-const IGNORED: [Sig; 7] = [Sig::TERM, Sig::INT, Sig::HUP, Sig::QUIT, Sig::USR1, Sig::USR2, Sig::PIPE];
+/// Signals that reach every process of a container, a dyno or a terminal, or that somebody sends by mistake: init ends
+/// its roles. And what the kernel sends to who writes where it cannot: an error is enough.
+const IGNORED: [Sig; 8] = [Sig::TERM, Sig::INT, Sig::HUP, Sig::QUIT, Sig::USR1, Sig::USR2, Sig::PIPE, Sig::XFSZ];
 
 /// Which roles there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +137,7 @@ impl Engine {
     }
 
     /// Tells a role something, with the descriptors that go with it. A role that does not listen is replaced.
-    pub(super) fn tell(&mut self, role: Role, tell: &Tell, fds: Vec<OwnedFd>) {
+    pub(super) fn tell(&mut self, role: Role, tell: &Tell, fds: Vec<Arc<OwnedFd>>) {
         let Some(seat) = self.roles.seats.iter().find(|seat| seat.role == role) else { return };
         let State::Up { pid, line, .. } = seat.state else { return };
         debug!("→ {}: {tell:?}", role.word());

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use mio::event::Event;
 use mio::net::UnixStream;
@@ -96,8 +97,9 @@ struct Client {
     /// A line that the client has not read yet, and how much of it the kernel has taken.
     unread: Vec<u8>,
     sent: usize,
-    /// Descriptors that go with the byte of `unread` at this place.
-    attached: VecDeque<(usize, Vec<OwnedFd>)>,
+    /// Descriptors that go with the byte of `unread` at this place. Shared with whoever holds them anyway, so that what
+    /// waits takes no more of them.
+    attached: VecDeque<(usize, Vec<Arc<OwnedFd>>)>,
     /// One of init's roles: it has its place for as long as it lives, and is told things unasked.
     is_role: bool,
     /// The server's clock when it last did something.

@@ -2,7 +2,7 @@
 //! made, and hand descriptors over.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, getsockopt, sockopt};
@@ -83,7 +83,7 @@ pub const FDS_MAX: usize = 2;
 ///
 /// # Errors
 /// From sendmsg(2): EAGAIN where nothing was taken.
-pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let rights = if numbers.is_empty() { &[][..] } else { &rights };
@@ -148,7 +148,7 @@ mod tests {
         let pipes: Vec<_> = (0..3).map(|_| std::io::pipe().unwrap()).collect();
         let mut writers = Vec::new();
         for (at, (reader, writer)) in pipes.into_iter().enumerate() {
-            assert_eq!(send(&ours, format!("{at}\n").as_bytes(), &[OwnedFd::from(reader)]).unwrap(), 2);
+            assert_eq!(send(&ours, format!("{at}\n").as_bytes(), &[reader.as_fd()]).unwrap(), 2);
             assert_eq!(send(&ours, b"none\n", &[]).unwrap(), 5);
             writers.push(writer);
         }

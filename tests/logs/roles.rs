@@ -72,7 +72,7 @@ fn what_everybody_gets_does_not_end_it() {
     world.plan(&app("web", &words, "log_mode = \"raw\"\nkill_timeout = \"100ms\""));
     let mut init = world.boot(Ns::pid1());
     init.proc.expect("up");
-    for name in ["INT", "HUP", "QUIT", "USR1", "USR2", "PIPE", "TERM"] {
+    for name in ["INT", "HUP", "QUIT", "USR1", "USR2", "PIPE", "XFSZ", "TERM"] {
         let [logger] = &roles(&init.proc)[..] else { panic!("one logger") };
         init.signal_inside(logger.parse().unwrap(), Sig::parse(name).unwrap());
     }

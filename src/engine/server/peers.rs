@@ -4,7 +4,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use mio::Registry;
 use mio::net::UnixStream;
@@ -14,6 +15,10 @@ use crate::control::role::UNREAD_MAX;
 use crate::supervisor::event::ClientId;
 use crate::supervisor::spec::Right;
 use crate::sys::socket;
+
+/// Sets of descriptors that wait for a role and that nobody holds but for that: pipes of runs that have ended, clients.
+/// Each is missing to everybody else; a role that is so far behind is stuck.
+const LEFT_MAX: usize = 32;
 
 impl Server {
     /// Takes a role's connection in.
@@ -30,10 +35,19 @@ impl Server {
         self.add(stream, uid, right, true, registry)
     }
 
+    /// Whether this is a role's connection.
+    pub(in crate::engine) fn is_role(&self, client: ClientId) -> bool {
+        self.clients.iter().any(|one| one.id == client && one.is_role)
+    }
+
     /// Tells a role something. False: it is not there any more, or does not read: it has to be replaced.
-    pub(in crate::engine) fn tell(&mut self, role: ClientId, line: &[u8], fds: Vec<OwnedFd>) -> bool {
+    pub(in crate::engine) fn tell(&mut self, role: ClientId, line: &[u8], fds: Vec<Arc<OwnedFd>>) -> bool {
         let Some(peer) = self.clients.iter_mut().find(|one| one.id == role && one.is_role) else { return false };
         if peer.unread.len().saturating_add(line.len()) > UNREAD_MAX {
+            return false;
+        }
+        let of_nobody_else = |fds: &Vec<Arc<OwnedFd>>| fds.iter().any(|fd| Arc::strong_count(fd) == 1);
+        if peer.attached.iter().filter(|(_, fds)| of_nobody_else(fds)).count() >= LEFT_MAX {
             return false;
         }
         if !fds.is_empty() {
@@ -62,12 +76,13 @@ impl Server {
 impl Client {
     /// Sends what comes before the next descriptors, or them and what follows up to the ones after them.
     pub(super) fn send_attached(&mut self) -> io::Result<usize> {
-        let at = |attached: &VecDeque<(usize, Vec<OwnedFd>)>, nth: usize| attached.get(nth).map(|(at, _)| *at);
-        let (start, none) = (self.sent, Vec::new());
+        let at = |attached: &VecDeque<(usize, Vec<Arc<OwnedFd>>)>, nth: usize| attached.get(nth).map(|(at, _)| *at);
+        let start = self.sent;
         let due = at(&self.attached, 0) == Some(start);
         let end = at(&self.attached, usize::from(due)).unwrap_or(self.unread.len());
-        let fds = if due { self.attached.front().map_or(&none, |(_, fds)| fds) } else { &none };
-        let count = socket::send(&self.stream, self.unread.get(start..end).unwrap_or_default(), fds)?;
+        let fds = self.attached.front().filter(|_| due).map(|(_, fds)| fds.iter().map(|fd| fd.as_fd()).collect());
+        let fds: Vec<BorrowedFd<'_>> = fds.unwrap_or_default();
+        let count = socket::send(&self.stream, self.unread.get(start..end).unwrap_or_default(), &fds)?;
         if due {
             self.attached.pop_front();
         }
