@@ -31,7 +31,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::control::role::{Ask, Watched};
-use crate::control::{Reply, Request};
+use crate::control::{Problem, Refusal, Reply, Request};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{ClientId, End, Event, Failure, Oom, Outcome, RunId, Sig, Wish};
 use crate::sys::proc::{Processes, Root};
@@ -378,6 +378,13 @@ impl Engine {
             Request::Send { target, text } => {
                 let reply = self.send_text(target, &text);
                 return self.reply(client, &reply);
+            }
+            // Its words are kept, and told to people: they are not for clients to choose.
+            Request::Changed { .. } if !self.server.is_role(client) => {
+                let why = "only pm3's own watcher may tell that files have changed".into();
+                let hint = "to have new runs, restart or reload".into();
+                let refusal = Refusal { problem: Problem::NotAllowed, why, hint };
+                return self.reply(client, &Reply::Error(refusal));
             }
             Request::Changed { app, path, at } => {
                 self.happened(Event::FilesChanged { app, path, at });
