@@ -5,6 +5,8 @@
 
 #[path = "control/apps.rs"]
 mod apps;
+#[path = "control/besieged.rs"]
+mod besieged;
 mod common;
 #[path = "control/desk.rs"]
 mod desk;

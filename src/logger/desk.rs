@@ -14,9 +14,22 @@ use crate::control::logs::{self, Event, Query, Stream};
 use crate::control::role::{Known, Targets};
 use crate::control::{Problem, Refusal};
 use crate::supervisor::event::{InstanceId, Outcome};
+use crate::sys::place;
 
 /// Clients at once. Each is somebody at a terminal, or something that ships logs.
 const READERS_MAX: usize = 64;
+
+/// Clients at once with one uid. Those of our own user come in up to this, however many others there are.
+const READERS_PER_UID_MAX: usize = 16;
+
+/// Bytes of remembered lines that one client is shown, roughly: the newest. Others wait meanwhile.
+const PAST_MAX: usize = 2 << 20;
+
+/// What a line takes beside its text.
+const FRAME: usize = 128;
+
+/// Bytes that all clients together may be behind. Above it, those who are furthest behind are cut off.
+const BEHIND_ALL_MAX: usize = 16 << 20;
 
 /// All that is known of apps and readers.
 #[derive(Debug)]
@@ -126,8 +139,10 @@ impl Desk {
             log::warn!("logger: a client cannot be served: {error}");
             return;
         }
-        if self.readers.len() >= READERS_MAX {
-            let why = format!("{READERS_MAX} clients read output already").into();
+        let of_uid = self.readers.values().filter(|other| other.uid == reader.uid).count();
+        let is_ours = reader.uid == Some(place::uid());
+        if of_uid >= READERS_PER_UID_MAX || self.readers.len() >= READERS_MAX && !is_ours {
+            let why = "too many clients read output already".into();
             reader.refuse(Refusal { problem: Problem::Other, why, hint: "end one of them".into() });
         } else {
             self.tell_past(&mut reader);
@@ -135,6 +150,17 @@ impl Desk {
         self.next_reader += 1;
         if reader.go_on() {
             self.readers.insert(token, reader);
+        }
+        self.cut_off_who_is_far_behind(registry);
+    }
+
+    fn cut_off_who_is_far_behind(&mut self, registry: &Registry) {
+        while self.readers.values().map(Reader::behind).sum::<usize>() > BEHIND_ALL_MAX {
+            let furthest = self.readers.iter().max_by_key(|(_, reader)| reader.behind());
+            let Some(reader) = furthest.map(|(token, _)| *token).and_then(|token| self.readers.remove(&token)) else {
+                return;
+            };
+            let _ = registry.deregister(&mut SourceFd(&reader.as_raw_fd()));
         }
     }
 
@@ -147,6 +173,18 @@ impl Desk {
         }
         // Stable: what came at the same moment stays in its order.
         past.sort_by_key(|(_, line)| line.time_ms);
+        let mut room = PAST_MAX;
+        let fits = |(_, line): &&(&str, Recent)| {
+            let left = room.checked_sub(line.bytes.len() + FRAME);
+            room = left.unwrap_or_default();
+            left.is_some()
+        };
+        let kept = past.iter().rev().take_while(fits).count();
+        let older = past.len().saturating_sub(kept);
+        if older > 0 {
+            reader.tell(&Event::Missed { lines: older as u64 });
+            past.drain(..older);
+        }
         for (app, Recent { time_ms, id, stream, bytes }) in past {
             reader.tell(&Event::Line(line_of(app, time_ms, id, stream, &bytes)));
         }

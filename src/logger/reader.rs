@@ -16,10 +16,15 @@ use crate::sys::socket;
 /// Bytes that a reader may be behind. Some thousand lines: a terminal that is busy for a moment.
 const BEHIND_MAX: usize = 256 << 10;
 
+/// Bytes that a reader may say at once, to be thrown away: a person's stray lines.
+const TALK_MAX: usize = 4 << 10;
+
 /// Somebody who reads.
 #[derive(Debug)]
 pub(super) struct Reader {
     stream: UnixStream,
+    /// Whose it is; None: that cannot be told.
+    pub(super) uid: Option<u32>,
     pub(super) query: Query,
     pub(super) of: Targets,
     /// Lines that wait; the first has been sent up to `sent`.
@@ -41,7 +46,13 @@ impl Reader {
     pub(super) fn new(connection: OwnedFd, query: Query, of: Targets) -> Reader {
         let stream = UnixStream::from(connection);
         let (waiting, behind, sent, missed) = (VecDeque::new(), 0, 0, 0);
-        Reader { stream, query, of, waiting, behind, sent, missed, leaving: false }
+        let uid = socket::peer(&stream).ok().map(|peer| peer.uid);
+        Reader { stream, uid, query, of, waiting, behind, sent, missed, leaving: false }
+    }
+
+    /// Bytes that it has not taken yet.
+    pub(super) fn behind(&self) -> usize {
+        self.behind
     }
 
     /// Whether it wants to see such a line.
@@ -119,10 +130,11 @@ impl Reader {
         !self.leaving
     }
 
-    /// Whether the other end is still there. It has nothing to say.
+    /// Whether the other end is still there. It has nothing to say; who does not stop talking is not listened to any
+    /// longer, as all others would have to wait.
     pub(super) fn is_there(&mut self) -> bool {
         let mut bytes = [0; 256];
-        loop {
+        for _ in 0..TALK_MAX / bytes.len() {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return false,
                 Ok(_) => {}
@@ -130,6 +142,7 @@ impl Reader {
                 Err(error) => return error.kind() == ErrorKind::WouldBlock,
             }
         }
+        false
     }
 
     /// Waits for nobody.

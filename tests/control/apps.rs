@@ -10,7 +10,7 @@ use crate::common::{ROLE, this_binary};
 use crate::real::Init;
 
 /// An app that does what the words say.
-fn entry(name: &str, words: &[&str]) -> AppSpec {
+pub fn entry(name: &str, words: &[&str]) -> AppSpec {
     let launch = Launch {
         script: this_binary().into(),
         args: ["app"].iter().chain(words).map(|word| (*word).into()).collect(),

@@ -71,7 +71,7 @@ impl Init {
     }
 
     /// With this many file descriptors at most.
-    fn with_limit(files: Option<u64>) -> Init {
+    pub fn with_limit(files: Option<u64>) -> Init {
         Init::at(Scratch::new(), files)
     }
 
@@ -99,7 +99,7 @@ impl Init {
         Init { child, out, err, scratch }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.scratch.path("socket")
     }
 
