@@ -61,8 +61,15 @@ impl Supervisor {
         if other.is_out() {
             return Some(name);
         }
-        let idles = |one: &Instance| one.is_over() || matches!(one.state, State::Waiting { .. });
-        if other.instances.iter().all(idles) { self.stuck_on(other) } else { None }
+        // One that is to be replaced, and cannot be before what it waits for is there, comes no further either.
+        let idles = |one: &Instance| one.is_over() || matches!(one.state, State::Waiting { .. }) || one.roll.is_some();
+        if !other.instances.iter().all(idles) {
+            return None;
+        }
+        match self.readiness(other) {
+            Readiness::Broken(name, _) => Some(name),
+            Readiness::Ready | Readiness::Waits(_) => self.stuck_on(other),
+        }
     }
 
     pub(super) fn has_processes(&self) -> bool {

@@ -125,7 +125,8 @@ impl Oracle {
         ensure!(half == place.half.other(), "{who}: two runs on one half of its pair");
         self.begin_turn(place)?;
         let is_free = |mark: Mark| mark.first == First::New && mark.answer == Some(false);
-        let sure = place.spec.overlap == Some(true) && place.mark.is_some_and(|mark| mark.first == First::New);
+        let is_new = |mark: Mark| mark.first == First::New || mark.doubtful;
+        let sure = place.spec.overlap == Some(true) && place.mark.is_some_and(is_new);
         ensure!(sure || place.mark.is_some_and(is_free), "{who}: a second run for {:?}", place.mark);
         self.model.last_run = run;
         if let Some(place) = self.model.places.iter_mut().find(|other| other.id == place.id) {
@@ -219,7 +220,7 @@ impl Oracle {
                 ensure!(live.replaced || restarts, "{who}: the new run is stopped without a reason");
             } else if place.goal == Goal::Run && !is_second {
                 self.begin_turn(&place)?;
-                let stands = |mark: Mark| mark.first == First::Old || mark.answer == Some(true);
+                let stands = |mark: Mark| mark.first == First::Old || mark.answer == Some(true) || mark.doubtful;
                 ensure!(mark.is_some_and(stands), "{who}: the old run is ended first, for {mark:?}");
                 turn = true;
             }

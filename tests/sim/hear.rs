@@ -348,7 +348,9 @@ impl Oracle {
         let due: Vec<Box<str>> =
             self.model.cron_at.iter().filter(|(_, at)| **at <= now).map(|(app, _)| app.clone()).collect();
         // All at the same moment: who waits for another that comes too was over until now.
-        let over: Vec<bool> = self.each(Model::is_over);
+        // So is one whose old run has still to go after a reload.
+        let ended = |status| matches!(status, Status::Stopped | Status::Errored | Status::Finished);
+        let over: Vec<bool> = self.each(|model, place| ended(model.status(place)));
         for app in due {
             self.model.cron_at.remove(&app);
             let of_app = self.model.places.iter_mut().zip(&over).filter(|(place, _)| place.spec.name == app);
@@ -360,6 +362,10 @@ impl Oracle {
                         if place.is_up_or_coming() && place.second.is_none() && place.mark.is_none() =>
                     {
                         place.want(Why::Cron, None, now);
+                    }
+                    // If the mark has been called off, this is a new one, and nobody calls that off.
+                    Goal::Run | Goal::Idle if place.mark.is_some_and(|mark| mark.doubtful) => {
+                        place.mark.iter_mut().for_each(|mark| mark.why = Why::Cron);
                     }
                     Goal::Run | Goal::Idle => {}
                 }
