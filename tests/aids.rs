@@ -13,7 +13,7 @@ use common::dir::Dir;
 use common::ns::Ns;
 use common::tty::Terminal;
 use common::world::World;
-use common::{PM3, lacking, needs};
+use common::{PM3, needs};
 use pm3::supervisor::event::End;
 
 /// Runs pm3 as this user, with nothing of pm3's in the environment.
@@ -219,11 +219,7 @@ fn the_other_shells_can_read_their_scripts() {
     for (shell, flag) in [("zsh", "-n"), ("fish", "--no-execute")] {
         let script = out(&["completion", shell]);
         assert!(script.contains("startup") && script.contains("Supervise the apps of a file"), "{shell}");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let Some(program) = std::env::split_paths(&path).map(|dir| dir.join(shell)).find(|file| file.is_file()) else {
-            lacking(shell, 1);
-            continue;
-        };
+        let Some(program) = needs(shell, 1) else { continue };
         let dir = Dir::new();
         let file = dir.file("script", &script);
         assert!(Command::new(program).args([flag, &file]).status().unwrap().success(), "{shell}");
