@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use super::verbs::Verb;
 use super::{Exit, Report, dropped};
@@ -152,13 +152,27 @@ fn plain_init(words: &[OsString]) -> Option<InitArgs> {
     })
 }
 
-/// All words, for those who describe them: completion, manual.
+/// All words, for those who describe them: completion, manual. Each verb's own are not made before they are asked for.
 pub(super) fn command() -> clap::Command {
     <Line as clap::CommandFactory>::command()
 }
 
+/// With each verb's own words.
+fn whole_command() -> clap::Command {
+    let mut command = command();
+    command.build();
+    command
+}
+
+/// Only the words of the verb that is typed are made: those of all forty would be most of what a verb costs. Who has to be
+/// told something, help or a mistake, is told by a parser that knows them all.
+fn line(words: &[OsString]) -> Result<Line, clap::Error> {
+    let words = || [OsString::from("pm3")].into_iter().chain(words.iter().cloned());
+    Line::try_parse_from(words()).or_else(|_| Line::from_arg_matches(&whole_command().try_get_matches_from(words())?))
+}
+
 fn parse_any(words: Vec<OsString>) -> Parsed {
-    let line = match Line::try_parse_from([OsString::from("pm3")].into_iter().chain(words.iter().cloned())) {
+    let line = match line(&words) {
         Ok(line) => line,
         Err(error) => return Parsed::Said(said(&error, &words)),
     };
@@ -172,7 +186,7 @@ fn parse_any(words: Vec<OsString>) -> Parsed {
             Parsed::Said(Report::failed(Exit::Usage, "run must be the first word, as in `pm3 run -- COMMAND`"))
         }
         None => {
-            let help = command().render_help().to_string();
+            let help = whole_command().render_help().to_string();
             Parsed::Said(Report { out: String::new(), err: help, exit: Exit::Usage })
         }
     }
@@ -190,7 +204,7 @@ fn said(error: &clap::Error, words: &[OsString]) -> Report {
     if error.kind() == ErrorKind::DisplayHelp {
         return Report::done(format!("{}\n", text.trim_end()));
     }
-    let line = <Line as clap::CommandFactory>::command();
+    let line = command();
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
     {
@@ -220,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_definition_holds_together() {
-        <Line as clap::CommandFactory>::command().debug_assert();
+        whole_command().debug_assert();
     }
 
     /// The verb, and where it would ask.

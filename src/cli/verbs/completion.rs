@@ -10,11 +10,8 @@ use crate::sys;
 
 /// Print a script that completes pm3's words in a shell
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(
-    visible_alias = "completions",
-    after_help = "Examples:\n  source <(pm3 completion bash)\n  pm3 completion zsh > ~/.zfunc/_pm3\n  \
-                  pm3 completion fish > ~/.config/fish/completions/pm3.fish"
-)]
+#[command(after_help = "Examples:\n  source <(pm3 completion bash)\n  pm3 completion zsh > ~/.zfunc/_pm3\n  \
+                  pm3 completion fish > ~/.config/fish/completions/pm3.fish")]
 pub(in crate::cli) struct Completion {
     #[arg(value_name = "SHELL", value_parser = clap::builder::EnumValueParser::<Known>::new())]
     shell: Known,

@@ -10,7 +10,7 @@ use crate::control::client::words;
 
 /// Write a sample file of apps, ecosystem.config.js
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(visible_alias = "sample", after_help = "Example:\n  pm3 ecosystem")]
+#[command(after_help = "Example:\n  pm3 ecosystem")]
 pub(in crate::cli) struct Args {}
 
 /// As PM2 calls it.

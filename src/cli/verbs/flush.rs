@@ -16,7 +16,7 @@ pub(in crate::cli) struct Flush {
 
 /// Open all log files again, after a tool as logrotate has moved them away
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(name = "reload-logs", visible_alias = "reloadLogs", after_help = "Example:\n  pm3 reload-logs")]
+#[command(after_help = "Example:\n  pm3 reload-logs")]
 pub(in crate::cli) struct ReloadLogs {}
 
 pub(super) fn flush(args: &Flush, context: &Context) -> Report {

@@ -5,17 +5,17 @@ use crate::cli::{Exit, Report};
 
 /// Watch apps in the terminal; not in this release
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(visible_aliases = ["dash", "dashboard"], after_help = "Example:\n  pm3 monit")]
+#[command(after_help = "Example:\n  pm3 monit")]
 pub(in crate::cli) struct Monit {}
 
 /// Watch and steer apps in a browser; not in this release
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(visible_alias = "plus", after_help = "Example:\n  pm3 web")]
+#[command(after_help = "Example:\n  pm3 web")]
 pub(in crate::cli) struct Web {}
 
 /// Replace the running supervisor by this release, in place; not in this release
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(visible_alias = "updatePM2", after_help = "Example:\n  pm3 update")]
+#[command(after_help = "Example:\n  pm3 update")]
 pub(in crate::cli) struct Update {}
 
 pub(super) fn monit(Monit {}: &Monit) -> Report {

@@ -10,10 +10,7 @@ use crate::control::client::{Client, Error};
 
 /// List all instances
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(
-    visible_aliases = ["ls", "l", "ps", "status"],
-    after_help = "Examples:\n  pm3 list\n  pm3 ls --sort memory:desc\n  pm3 ls --json"
-)]
+#[command(after_help = "Examples:\n  pm3 list\n  pm3 ls --sort memory:desc\n  pm3 ls --json")]
 pub(in crate::cli) struct Args {
     /// By name, namespace, pid, id, cpu, memory, uptime, status or restarts; :desc turns it round
     #[arg(long, value_name = "FIELD[:ORDER]", value_parser = Sort::parse)]

@@ -19,7 +19,6 @@ use crate::sys;
 /// Show what apps write, and follow it
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(
-    visible_alias = "log",
     after_help = "Examples:\n  pm3 logs\n  pm3 logs web --lines 100\n  pm3 logs web --err --nostream --since 10m\n  \
                   pm3 logs --json | jq .message"
 )]

@@ -1,6 +1,6 @@
 //! All verbs: one file each, named after the verb; verbs that are one idea (`stop`, `restart`, …) share one. A file holds
-//! the verb's words (`Args`, with its help, its aliases and an example) and what it does (`run`). This page is the list: a
-//! new verb is a file, a line in [`Verb`], and a line in [`perform`].
+//! the verb's words (`Args`, with its help and an example) and what it does (`run`). This page is the list, with all names:
+//! a new verb is a file, a line in [`Verb`], and a line in [`perform`].
 
 mod check;
 mod completion;
@@ -34,14 +34,18 @@ use crate::cli::{InitArgs, Report};
 
 /// The verbs that this process performs itself, in the order of the help.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Verb {
     Start(start::Args),
     Stop(operate::Stop),
     Restart(operate::Restart),
     Reload(operate::Reload),
+    #[command(visible_alias = "del")]
     Delete(operate::Delete),
     Scale(scale::Args),
+    #[command(visible_aliases = ["ls", "l", "ps", "status"])]
     List(list::Args),
+    #[command(visible_aliases = ["describe", "desc", "info"])]
     Show(show::Args),
     Why(why::Args),
     Env(env::Args),
@@ -50,31 +54,39 @@ pub(super) enum Verb {
     Jlist(jlist::Jlist),
     Prettylist(jlist::Prettylist),
     Reset(operate::Reset),
-    #[command(name = "sendSignal")]
+    #[command(name = "sendSignal", visible_alias = "signal", alias = "send-signal")]
     SendSignal(signal::Args),
     Send(send::Send),
     Attach(send::Attach),
-    #[command(name = "startOrRestart")]
+    #[command(name = "startOrRestart", alias = "start-or-restart")]
     StartOrRestart(start::OrRestart),
-    #[command(name = "startOrReload")]
+    #[command(name = "startOrReload", visible_alias = "startOrGracefulReload", alias = "start-or-reload")]
     StartOrReload(start::OrReload),
     Kill(kill::Args),
+    #[command(visible_alias = "log")]
     Logs(logs::Args),
     Flush(flush::Flush),
+    #[command(visible_alias = "reloadLogs")]
     ReloadLogs(flush::ReloadLogs),
     Ping(ping::Args),
+    #[command(visible_aliases = ["dash", "dashboard"])]
     Monit(later::Monit),
+    #[command(visible_alias = "plus")]
     Web(later::Web),
+    #[command(visible_alias = "updatePM2")]
     Update(later::Update),
     Check(check::Args),
     Watch(watch::Args),
+    #[command(visible_alias = "sample")]
     Ecosystem(ecosystem::Args),
+    #[command(visible_alias = "dump")]
     Save(save::Save),
     Resurrect(resurrect::Args),
     Cleardump(save::Cleardump),
     Startup(startup::Startup),
     Unstartup(startup::Unstartup),
     Report(report::Args),
+    #[command(visible_alias = "completions")]
     Completion(completion::Completion),
     Man(completion::Man),
 }

@@ -23,7 +23,7 @@ pub(in crate::cli) struct Stop {
 
 /// Stop apps and take them off the list
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(visible_alias = "del", after_help = "Examples:\n  pm3 delete web\n  pm3 delete '/^test-/'")]
+#[command(after_help = "Examples:\n  pm3 delete web\n  pm3 delete '/^test-/'")]
 pub(in crate::cli) struct Delete {
     #[command(flatten)]
     of: Targets,

@@ -39,7 +39,7 @@ const OF_A_PROCESS: [&str; 13] = [
 
 /// Save what runs, for `pm3 resurrect` and `pm3 startup`
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(visible_alias = "dump", after_help = "Examples:\n  pm3 save\n  pm3 save --output pm3.toml")]
+#[command(after_help = "Examples:\n  pm3 save\n  pm3 save --output pm3.toml")]
 pub(in crate::cli) struct Save {
     /// Where to; default: dump.toml in pm3's home
     #[arg(long, value_name = "FILE")]

@@ -12,10 +12,7 @@ use crate::sys;
 
 /// Show all about apps: settings, sockets, last runs, output
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(
-    visible_aliases = ["describe", "desc", "info"],
-    after_help = "Examples:\n  pm3 show web\n  pm3 show 0 --json"
-)]
+#[command(after_help = "Examples:\n  pm3 show web\n  pm3 show 0 --json")]
 pub(in crate::cli) struct Args {
     /// Names, namespaces or ids of apps, all, or /REGEX/
     #[arg(required = true, value_name = "TARGET")]

@@ -9,11 +9,7 @@ use crate::supervisor::event::Sig;
 
 /// Send a signal to the main processes of apps
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(
-    visible_alias = "signal",
-    alias = "send-signal",
-    after_help = "Examples:\n  pm3 sendSignal SIGUSR2 web\n  pm3 signal HUP all"
-)]
+#[command(after_help = "Examples:\n  pm3 sendSignal SIGUSR2 web\n  pm3 signal HUP all")]
 pub(in crate::cli) struct Args {
     /// A name, with or without SIG, or a number
     #[arg(value_name = "SIGNAL", value_parser = signal)]

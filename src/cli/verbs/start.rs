@@ -65,7 +65,7 @@ pub(in crate::cli) struct Args {
 
 /// Restart the apps of a file, and start those that are missing
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(alias = "start-or-restart", after_help = "Example:\n  pm3 startOrRestart ecosystem.config.js --env prod")]
+#[command(after_help = "Example:\n  pm3 startOrRestart ecosystem.config.js --env prod")]
 pub(in crate::cli) struct OrRestart {
     #[command(flatten)]
     args: Args,
@@ -73,11 +73,7 @@ pub(in crate::cli) struct OrRestart {
 
 /// Reload the apps of a file, and start those that are missing
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(
-    visible_alias = "startOrGracefulReload",
-    alias = "start-or-reload",
-    after_help = "Example:\n  pm3 startOrReload ecosystem.config.js"
-)]
+#[command(after_help = "Example:\n  pm3 startOrReload ecosystem.config.js")]
 pub(in crate::cli) struct OrReload {
     #[command(flatten)]
     args: Args,
