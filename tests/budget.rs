@@ -25,7 +25,7 @@ use pm3::supervisor::event::Sig;
 /// The builds under test and the most that each may weigh, in bytes: what they have come to, and a twentieth more. Of
 /// the file with glibc 0.7 MB are that library, and 0.2 MB are clap and what it derives; forty verbs, YAML, schedules and
 /// the protocol are the rest. Only pages that are used come into memory.
-const BUILDS: [(&str, u64); 2] = [("PM3_BIN", 3_300_000), ("PM3_BIN_MUSL", 2_700_000)];
+const BUILDS: [(&str, u64); 2] = [("PM3_BIN", 3_350_000), ("PM3_BIN_MUSL", 2_700_000)];
 
 /// Private dirty kB of `pm3 run`.
 const RUN: u64 = 80;

@@ -367,8 +367,9 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             clashes.at("log_file", format!("out_file or error_file is set too; {one}"));
         }
         Some(both) => {
-            output.out = Some(absolute(both));
-            output.err.clone_from(&output.out);
+            let both = absolute(both);
+            output.out = Some(both.clone());
+            output.err = Some(both);
         }
         None => {
             output.out = draft.out_file.take().map(absolute);

@@ -60,7 +60,7 @@ mod tests {
                 AppSpec {
                     name: "web".into(),
                     kind: Kind::Oneshot,
-                    restart: RestartPolicy { backoff: Millis(100), ..RestartPolicy::default() },
+                    restart: RestartPolicy { backoff: Millis(100), ..RestartPolicy::default() }.into(),
                     stop: StopPolicy { signal: Sig::INT, ..StopPolicy::default() },
                     after: ["plain".into()].into(),
                     memory_limit: Some(20 << 20),

@@ -135,7 +135,7 @@ pub(super) static APP: &[Key<Draft>] = &[
         "that many short runs in a row, and the app is errored"),
     key!("min_uptime", [], Is("\"1s\""), Millis, |app, v| app.spec.restart.min_uptime = v,
         "a run shorter than this is a short one"),
-    key!("stop_exit_codes", [], Is("[]"), Codes, |app, v| app.spec.restart.stop_exit_codes = v.0,
+    key!("stop_exit_codes", [], Is("[]"), Codes, |app, v| app.spec.restart.stop_exit_codes = v.0.into(),
         "exit codes that mean: do not start again"),
     key!("max_memory_restart", [], Is("0"), Memory, |app, v| app.spec.memory_limit = Some(v.0).filter(|limit| *limit > 0),
         "restart an instance whose processes use more private memory than this together; % of the container's limit; 0: no limit"),

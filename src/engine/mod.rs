@@ -127,6 +127,7 @@ impl Engine {
             if tidies && ready.is_empty() {
                 self.untidy = false;
                 self.runs.shrink();
+                self.pipes.shrink();
                 self.events.shrink_to_fit();
                 memory::trim();
                 continue;

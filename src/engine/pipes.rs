@@ -71,6 +71,14 @@ pub(super) fn no_pipe(error: io::Error) -> Failure {
     Failure { stage: Stage::Pipe, object, errno, why, passing }
 }
 
+impl Pipes {
+    /// Gives back what a crowd of starts has taken.
+    pub(super) fn shrink(&mut self) {
+        self.held.shrink_to_fit();
+        self.known.shrink_to_fit();
+    }
+}
+
 impl Engine {
     /// Whether the pipes of one more run leave enough descriptors for all else.
     ///

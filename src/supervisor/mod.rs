@@ -26,6 +26,7 @@ pub mod request;
 pub mod rollout;
 mod room;
 pub mod schedule;
+pub mod seldom;
 pub mod shutdown;
 pub mod signal;
 pub mod spec;

@@ -184,7 +184,7 @@ mod tests {
     use crate::supervisor::spec::RestartPolicy;
 
     fn app(policy: RestartPolicy) -> AppSpec {
-        AppSpec { restart: policy, ..AppSpec::default() }
+        AppSpec { restart: policy.into(), ..AppSpec::default() }
     }
 
     fn ended(end: End, ran: u32) -> Ended {
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn exits_that_are_wanted_are_not_crashes() {
         let mut record = Record::default();
-        let stop = app(RestartPolicy { stop_exit_codes: [3].into(), ..RestartPolicy::default() });
+        let stop = app(RestartPolicy { stop_exit_codes: vec![3], ..RestartPolicy::default() });
         let on_failure = app(RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() });
         let never = app(RestartPolicy { when: Restart::Never, ..RestartPolicy::default() });
         let oneshot = AppSpec { kind: Kind::Oneshot, ..on_failure.clone() };
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_end_that_may_be_a_stop_waits_unless_it_is_final() {
-        let always = app(RestartPolicy { stop_exit_codes: [143].into(), ..RestartPolicy::default() });
+        let always = app(RestartPolicy { stop_exit_codes: vec![143], ..RestartPolicy::default() });
         let on_failure = app(RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() });
         let (code, signal) = (End::Code, End::Signal);
         for end in [code(0), code(129), code(130), signal(Sig::TERM), signal(Sig::INT), signal(Sig::HUP)] {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::seldom::{Seldom, Usual};
 use super::signal::Sig;
 use super::time::Millis;
 
@@ -115,7 +116,7 @@ pub struct AppSpec {
     /// operator scaled to none.
     pub instances: u32,
     pub autostart: bool,
-    pub restart: RestartPolicy,
+    pub restart: Seldom<RestartPolicy>,
     pub stop: StopPolicy,
     /// Order alone: start once each of these is online or has ended for good. Names of apps, free of cycles.
     pub after: Box<[Box<str>]>,
@@ -143,7 +144,7 @@ impl Default for AppSpec {
             kind: Kind::default(),
             instances: 1,
             autostart: true,
-            restart: RestartPolicy::default(),
+            restart: Seldom::default(),
             stop: StopPolicy::default(),
             after: Box::default(),
             requires: Box::default(),
@@ -206,20 +207,24 @@ pub struct RestartPolicy {
     /// A run shorter than this is a short one.
     pub min_uptime: Millis,
     /// Exit codes after which it is not started again.
-    pub stop_exit_codes: Box<[u8]>,
+    pub stop_exit_codes: Vec<u8>,
+}
+
+impl Usual for RestartPolicy {
+    const USUAL: &'static RestartPolicy = &RestartPolicy {
+        when: Restart::Always,
+        delay: Millis::ZERO,
+        backoff: Millis::ZERO,
+        jitter_percent: 0,
+        max_restarts: 16,
+        min_uptime: Millis(1_000),
+        stop_exit_codes: Vec::new(),
+    };
 }
 
 impl Default for RestartPolicy {
     fn default() -> RestartPolicy {
-        RestartPolicy {
-            when: Restart::Always,
-            delay: Millis::ZERO,
-            backoff: Millis::ZERO,
-            jitter_percent: 0,
-            max_restarts: 16,
-            min_uptime: Millis(1_000),
-            stop_exit_codes: Box::default(),
-        }
+        RestartPolicy::USUAL.clone()
     }
 }
 
@@ -255,7 +260,7 @@ pub struct Launch {
     pub shell: Shell,
     /// Set on top of that.
     pub env: Box<[(Box<str>, Box<str>)]>,
-    pub output: Output,
+    pub output: Seldom<Output>,
     pub rare: Option<Box<Rare>>,
 }
 
@@ -369,6 +374,10 @@ pub struct Output {
     pub out: Option<Box<str>>,
     pub err: Option<Box<str>>,
     pub merge: bool,
+}
+
+impl Usual for Output {
+    const USUAL: &'static Output = &Output { mode: LogMode::Auto, out: None, err: None, merge: false };
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -236,7 +236,7 @@ fn what_depends_on_something_else() {
     let output = app("script = 'x'\ncwd = 'shop'\nout_file = 'o'\nerror_file = '/e'").launch.output;
     assert_eq!((output.out.as_deref(), output.err.as_deref()), (Some("/srv/shop/o"), Some("/e")));
     let output = app("script = 'x'\nout_file = '/dev/stdout'\nerror_file = '/dev/stderr'").launch.output;
-    assert_eq!((output.out, output.err), (None, None));
+    assert_eq!((&output.out, &output.err), (&None, &None));
     let output = app("script = 'x'\nlog_file = 'l'").launch.output;
     assert_eq!((output.out.as_deref(), output.err.as_deref()), (Some("/srv/l"), Some("/srv/l")));
 }

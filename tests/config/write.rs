@@ -90,7 +90,7 @@ impl Maker {
             kind,
             instances: 1 + self.rng.below(3) as u32,
             autostart: self.chance(),
-            restart: self.restart(kind),
+            restart: self.restart(kind).into(),
             stop: StopPolicy { signal: Sig(1 + self.rng.below(31) as u8), timeout: self.millis(), tree: self.chance() },
             after: others.iter().filter(|_| self.chance()).cloned().collect(),
             requires: others.iter().filter(|_| self.chance()).cloned().collect(),
@@ -149,7 +149,8 @@ impl Maker {
                 out: self.maybe(Maker::path),
                 err: self.maybe(Maker::path),
                 merge: self.chance(),
-            },
+            }
+            .into(),
             rare: rare.map(Box::new),
         }
     }

@@ -15,7 +15,7 @@ pub fn entry(name: &str, words: &[&str]) -> AppSpec {
         script: this_binary().into(),
         args: ["app"].iter().chain(words).map(|word| (*word).into()).collect(),
         env: [(ROLE.into(), "1".into())].into(),
-        output: Output { mode: LogMode::Inherit, ..Output::default() },
+        output: Output { mode: LogMode::Inherit, ..Output::default() }.into(),
         ..Launch::default()
     };
     AppSpec { name: name.into(), launch, ..AppSpec::default() }

@@ -134,8 +134,9 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
             jitter_percent: dice.pick(&[0, 0, 30, 100]),
             max_restarts: dice.pick(&[1, 2, 3, 16]),
             min_uptime: Millis(dice.pick(&[100, 1_000, 1_000, 5_000])),
-            stop_exit_codes: if dice.chance(20) { [3].into() } else { Box::default() },
-        },
+            stop_exit_codes: if dice.chance(20) { vec![3] } else { Vec::new() },
+        }
+        .into(),
         stop: StopPolicy {
             signal: dice.pick(&[Sig::TERM, Sig::TERM, Sig::INT, Sig::QUIT, Sig::KILL]),
             timeout: Millis(dice.pick(&[0, 100, 1_000, 8_000])),

@@ -224,7 +224,7 @@ fn misread(mutant: Option<Mutant>, spec: &Spec) -> Spec {
             Some(Mutant::NoDelay) => app.restart.delay = Millis::ZERO,
             Some(Mutant::NoBackoff) => app.restart.backoff = Millis::ZERO,
             Some(Mutant::NeverErrored) => app.restart.max_restarts = u32::MAX,
-            Some(Mutant::StopCodesIgnored) => app.restart.stop_exit_codes = Box::default(),
+            Some(Mutant::StopCodesIgnored) => app.restart.stop_exit_codes = Vec::new(),
             Some(Mutant::NoOrder) => (app.after, app.requires) = (Box::default(), Box::default()),
             Some(Mutant::LongGrace) => app.stop.timeout.0 += 500,
             Some(Mutant::WrongSignal) => app.stop.signal = Sig::USR1,

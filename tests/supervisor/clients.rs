@@ -325,7 +325,7 @@ fn a_reset_forgets_crashes_and_keeps_the_history() {
 fn the_last_ten_runs_are_remembered_with_their_reasons() {
     let settings = Settings { exit: ExitPolicy::Never, ..Settings::default() };
     let restart = RestartPolicy { max_restarts: 99, ..RestartPolicy::default() };
-    let mut sup = Supervisor::new(Spec { apps: vec![AppSpec { restart, ..app("web") }], settings }, 1);
+    let mut sup = Supervisor::new(Spec { apps: vec![AppSpec { restart: restart.into(), ..app("web") }], settings }, 1);
     step(&mut sup, 0, Event::Boot);
     for run in 1..=12 {
         step(&mut sup, 10 * run, exited(run, End::Code(7)));

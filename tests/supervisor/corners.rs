@@ -107,7 +107,7 @@ fn what_is_left_of_a_tree_is_killed_as_a_tree_whatever_the_file_says_by_then() {
 fn pm3_ends_with_the_code_of_the_app_that_failed_not_of_one_that_requires_it() {
     let restart = RestartPolicy { when: Restart::Never, ..RestartPolicy::default() };
     let web = AppSpec { exit_on_error: true, ..requiring("web", "db") };
-    let (mut sup, _) = booted(vec![web, AppSpec { restart, kind: Kind::Oneshot, ..app("db") }]);
+    let (mut sup, _) = booted(vec![web, AppSpec { restart: restart.into(), kind: Kind::Oneshot, ..app("db") }]);
     let out = step(&mut sup, 1, exited(1, End::Code(42)));
     assert!(lines(&out).contains(&"web: errored: requires db".to_owned()), "{out:?}");
     assert_eq!(exit(&bare(&mut sup, 2, Event::Childless)), Some(42));
@@ -160,7 +160,8 @@ fn a_restart_that_was_said_to_have_failed_does_not_come_later() {
 fn a_database_outlives_what_was_started_after_its_migration() {
     let migrate = AppSpec { kind: Kind::Oneshot, ..requiring("migrate", "db") };
     let restart = RestartPolicy { when: Restart::Never, ..RestartPolicy::default() };
-    let (mut sup, _) = booted(vec![app("db"), AppSpec { restart, ..migrate }, requiring("web", "migrate")]);
+    let (mut sup, _) =
+        booted(vec![app("db"), AppSpec { restart: restart.into(), ..migrate }, requiring("web", "migrate")]);
     step(&mut sup, 1, exited(2, End::Code(0)));
     assert_eq!(signalled(&step(&mut sup, 2, term())), [3]);
     assert_eq!(signalled(&step(&mut sup, 3, exited(3, End::Code(0)))), [1]);
@@ -214,7 +215,7 @@ fn who_decides_that_pm3_ends_does_so_before_anybody_is_restarted() {
     let nightly = AppSpec { cron: Some("0 4 * * *".into()), ..app("web") };
     let main = AppSpec { main: true, ..app("main") };
     let restart = RestartPolicy { when: Restart::Never, ..RestartPolicy::default() };
-    let (mut sup, _) = booted(vec![nightly, AppSpec { restart, ..main }]);
+    let (mut sup, _) = booted(vec![nightly, AppSpec { restart: restart.into(), ..main }]);
     bare(&mut sup, 1, Event::Scheduled { app: "web".into(), at: Some(Mono(5 * MS)) });
     let out = bare(&mut sup, 5, exited(2, End::Code(3)));
     assert_eq!(lines(&out)[3..], ["web: stopping with SIGTERM: shutdown"], "{out:?}");
@@ -233,7 +234,7 @@ fn a_main_app_that_fails_to_start_while_it_is_stopped_says_so() {
 fn a_crash_is_not_held_against_whom_an_operator_starts() {
     let settings = Settings { exit: ExitPolicy::Never, ..Settings::default() };
     let restart = RestartPolicy { max_restarts: 1, ..RestartPolicy::default() };
-    let mut sup = Supervisor::new(Spec { apps: vec![AppSpec { restart, ..app("web") }], settings }, 1);
+    let mut sup = Supervisor::new(Spec { apps: vec![AppSpec { restart: restart.into(), ..app("web") }], settings }, 1);
     step(&mut sup, 0, Event::Boot);
     step(&mut sup, 1, Event::Exited { run: RunId(1), end: End::Code(1), oom: Oom::No, leftovers: true });
     step(&mut sup, 2, ask(1, Verb::Start, &["web"]));
@@ -267,9 +268,9 @@ fn more_requests_than_anybody_could_be_waiting_for_are_refused() {
 #[test]
 fn nobody_waits_for_ever_for_what_has_ended() {
     let on_failure = RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() };
-    let stops = RestartPolicy { stop_exit_codes: [3].into(), ..on_failure.clone() };
-    let service = AppSpec { restart: on_failure, ..app("db") };
-    let oneshot = AppSpec { restart: stops, kind: Kind::Oneshot, ..app("db") };
+    let stops = RestartPolicy { stop_exit_codes: vec![3], ..on_failure.clone() };
+    let service = AppSpec { restart: on_failure.into(), ..app("db") };
+    let oneshot = AppSpec { restart: stops.into(), kind: Kind::Oneshot, ..app("db") };
     for (db, end) in [(service, 0), (oneshot, 3)] {
         let mut sup = Supervisor::new(Spec { apps: vec![db, requiring("web", "db")], ..Spec::default() }, 1);
         bare(&mut sup, 0, Event::Boot);

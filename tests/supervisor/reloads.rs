@@ -119,7 +119,7 @@ fn jobs_and_apps_that_say_so_do_not_overlap() {
     let never = RestartPolicy { when: Restart::Never, ..RestartPolicy::default() };
     for (app, why) in [
         (AppSpec { kind: Kind::Oneshot, ..app("web") }, "it runs to its end"),
-        (AppSpec { restart: never, ..app("web") }, "it runs to its end"),
+        (AppSpec { restart: never.into(), ..app("web") }, "it runs to its end"),
         (AppSpec { overlap: Some(false), ..app("web") }, "overlap is off"),
     ] {
         let mut sup = booted(vec![app]);
@@ -224,7 +224,7 @@ fn a_changed_entry_that_does_not_start_takes_nothing_down() {
 #[test]
 fn without_a_trial_the_new_run_takes_over_at_once() {
     let restart = RestartPolicy { min_uptime: Millis::ZERO, ..RestartPolicy::default() };
-    let mut sup = booted(vec![AppSpec { restart, ..app("web") }]);
+    let mut sup = booted(vec![AppSpec { restart: restart.into(), ..app("web") }]);
     let out = step(&mut sup, 1, reload("web"));
     assert_eq!((spawned(&out), stopped(&out)), (vec![(2, Half::Second)], vec![1]));
 }

@@ -35,9 +35,10 @@ impl Play {
             restart: RestartPolicy {
                 backoff: Millis(100),
                 max_restarts: 3,
-                stop_exit_codes: [3].into(),
+                stop_exit_codes: vec![3],
                 ..RestartPolicy::default()
-            },
+            }
+            .into(),
             stop: StopPolicy { timeout: Millis(2_000), ..StopPolicy::default() },
             cron: Some("0 4 * * *".into()),
             ..AppSpec::default()

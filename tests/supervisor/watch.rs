@@ -72,7 +72,8 @@ fn what_has_given_up_or_waits_starts_at_once() {
     for (restart, code, before) in
         [(policy(1, 0), 3, "errored"), (policy(16, 9_000), 3, "waiting restart"), (done, 0, "finished")]
     {
-        let (mut sup, _) = booted(vec![AppSpec { restart, exit_on_error: false, ..watched("web") }, app("other")]);
+        let (mut sup, _) =
+            booted(vec![AppSpec { restart: restart.into(), exit_on_error: false, ..watched("web") }, app("other")]);
         step(&mut sup, 5, exited(1, End::Code(code)));
         let status = |sup: &Supervisor| sup.instances().next().map(|(_, one)| one.status());
         assert_eq!(status(&sup), Some(before));
