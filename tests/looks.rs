@@ -108,6 +108,7 @@ fn colors_are_for_terminals_whose_owner_wants_them() {
     assert!(!seen(&world, "list", 120).contains('\x1b'));
     world.set("TERM", "xterm");
     assert!(seen(&world, "list", 120).contains('\x1b'));
+    assert!(!seen(&world, "list --no-color", 120).contains('\x1b'));
     world.set("NO_COLOR", "1");
     for words in ["list", "show all", "why", "env web"] {
         assert!(!seen(&world, words, 120).contains('\x1b'), "{words}");

@@ -25,6 +25,10 @@ struct Line {
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
 
+    /// As in PM2: no colours; see `super::style`
+    #[arg(long, global = true, hide = true)]
+    no_color: bool,
+
     /// Print the version and nothing else
     #[arg(short = 'V', short_alias = 'v', long)]
     version: bool,
@@ -220,6 +224,7 @@ fn said(error: &clap::Error, words: &[OsString]) -> Report {
     let what = what.split(|line| line.is_empty()).map(|lines| lines.join(" ")).filter(|part| !part.is_empty());
     let what: Vec<String> = what.filter(|part| !part.starts_with("For more")).collect();
     let what = what.join("; ").replace("error: ", "").replace("tip: ", "");
+    let what = what.replace("invalid digit found in string", "expected a number");
     let verb = verb.map(|verb| format!(" {verb}")).unwrap_or_default();
     Report::failed(Exit::Usage, format_args!("{what}; see `pm3{verb} --help`"))
 }
@@ -254,6 +259,8 @@ mod tests {
         assert_eq!(verb("ping --socket @x").1, Some("@x".into()));
         assert_eq!(verb("--socket /s restart web 3 all"), verb("restart web 3 all --socket /s"));
         assert_ne!(verb("stop -- -odd"), verb("stop odd"));
+        assert_eq!(verb("list --no-color"), verb("list"));
+        assert_eq!(verb("--no-color start a.js"), verb("start a.js"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod whole;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 pub use args::InitArgs;
 use args::Parsed;
@@ -99,6 +100,11 @@ pub fn main(words: Vec<OsString>) -> Next {
     sys::signals::ignore_broken_pipes();
     let report = match args::parse(words) {
         Parsed::Init(init) => return Next::Init(init),
+        // Elsewhere it would be somebody else's home, and `pm3 kill` would end their apps.
+        Parsed::Verb(..) if home_is_relative() => Report::failed(
+            Exit::Usage,
+            "$PM3_HOME is a relative path, which means another place in each directory; set it to an absolute one",
+        ),
         Parsed::Verb(verb, socket) => match verbs::perform(verb, &Context { socket, style: style() }) {
             Performed::Said(report) => report,
             Performed::Init(init) => return Next::Init(init),
@@ -108,14 +114,20 @@ pub fn main(words: Vec<OsString>) -> Next {
     Next::Exit(tell(&report) as u8)
 }
 
+fn home_is_relative() -> bool {
+    std::env::var_os("PM3_HOME").is_some_and(|home| !home.is_empty() && Path::new(&home).is_relative())
+}
+
 fn style() -> view::Style {
     let terminal = io::stdout().is_terminal();
     let is_set = |name| std::env::var_os(name).is_some_and(|set| !set.is_empty());
     // A terminal that calls itself dumb shows colours as garbage.
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    // What follows `--` is an app's.
+    let plain = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--no-color");
     view::Style {
         width: if terminal { sys::tty::size(io::stdout()).map(|(columns, _)| columns.into()) } else { None },
-        color: terminal && !dumb && !is_set("NO_COLOR"),
+        color: terminal && !dumb && !plain && !is_set("NO_COLOR"),
     }
 }
 

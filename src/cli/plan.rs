@@ -136,7 +136,10 @@ fn after_dashes(args: &[String]) -> Option<Given<'_>> {
 
 /// What options of PM2 get said that mean nothing to pm3.
 pub(super) fn idle(options: &Options) -> Option<String> {
-    (!options.idle.is_empty()).then(|| format!("options of PM2 without effect in pm3: {}", options.idle.join(" ")))
+    let later = options.idle.iter().any(|option| ["--wait-ready", "--listen-timeout"].contains(option));
+    let end = if later { "; a reload takes a process for ready that has lived for min_uptime" } else { "" };
+    let idle = options.idle.join(" ");
+    (!idle.is_empty()).then(|| format!("options of PM2 without effect in pm3: {idle}{end}"))
 }
 
 /// The environment of this shell, for the supervisor, without what begins with one of `without`.

@@ -62,7 +62,7 @@ pub(super) fn resolve<'a>(word: &str, rows: &'a [Row]) -> Result<Vec<&'a Row>, S
 }
 
 /// Whether the supervisor knows apps by this word.
-fn is_known(word: &str, rows: &[Row]) -> bool {
+pub(super) fn is_known(word: &str, rows: &[Row]) -> bool {
     resolve(word, rows).is_ok_and(|found| !found.is_empty())
 }
 

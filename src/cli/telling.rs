@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io::Write;
 
 use super::ask::{Context, ERROR, TAG, exit_of};
-use super::{Exit, Report, verbs};
+use super::{Exit, Report, targets, verbs};
 use crate::control::Row;
 use crate::control::client::{Client, Error};
 use crate::supervisor::event::Outcome;
@@ -80,13 +80,32 @@ impl Telling {
         self.exit != Exit::Done
     }
 
-    /// Asks, and says what came of it.
-    pub(super) fn ask(&mut self, client: &mut Client, ask: impl FnOnce(&mut Client) -> Result<Outcome, Error>) {
+    /// Asks, and says what came of it. Returns whether anything was done.
+    pub(super) fn ask(&mut self, client: &mut Client, ask: impl FnOnce(&mut Client) -> Result<Outcome, Error>) -> bool {
         self.asked = true;
         match ask(client) {
-            Ok(outcome) => self.outcome(&outcome, client),
-            Err(error) => self.fail(exit_of(&error), error),
+            Ok(outcome) => {
+                self.outcome(&outcome, client);
+                !outcome.done.is_empty()
+            }
+            Err(error) => {
+                self.fail(exit_of(&error), error);
+                false
+            }
         }
+    }
+
+    /// Asks for something that is to be done with those whom these words mean. Where they mean nobody nothing changes,
+    /// and a table would only bury the line that says so.
+    pub(super) fn ask_of(
+        &mut self,
+        words: &[&str],
+        client: &mut Client,
+        ask: impl FnOnce(&mut Client) -> Result<Outcome, Error>,
+    ) {
+        let shown = self.asked || words.iter().any(|word| targets::is_known(word, &self.rows));
+        self.ask(client, ask);
+        self.asked = shown;
     }
 
     fn outcome(&mut self, outcome: &Outcome, client: &mut Client) {

@@ -299,8 +299,13 @@ impl Name {
         if name.is_empty() || name.starts_with(['-', '.']) {
             return because("expected a name that starts with a letter or digit");
         }
-        if name.contains(|letter: char| letter.is_whitespace() || letter.is_control() || "/\\'\"=,:".contains(letter)) {
-            return because("expected a name without blanks, quotes and / \\ = , : (it becomes part of file names)");
+        let is_odd = |letter: char| letter.is_whitespace() || letter.is_control() || "/\\'\"=,:".contains(letter);
+        if name.contains(is_odd) {
+            let mended = name.split(is_odd).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+            let meant = if Name::check(&mended).is_ok() { format!(", as {mended}") } else { String::new() };
+            return because(&format!(
+                "expected a name without blanks, quotes and / \\ = , : (it becomes part of file names){meant}"
+            ));
         }
         if name == "all" || name.chars().all(|letter| letter.is_ascii_digit()) {
             return because("a number or `all` could not be told from an id or from all apps, in `pm3 stop`");

@@ -147,7 +147,7 @@ pub fn find(explicit: Option<&Path>, facts: &Facts) -> Result<PathBuf, String> {
         let [etc, fallback] = PLACES;
         format!(
             "no configuration file: looked for pm3.toml and ecosystem.config.js (.json, .yml, …) in {}, for {etc} and \
-             for {fallback}; write one, or name it: `pm3 init FILE`, --config FILE or $PM3_CONFIG",
+             for {fallback}; `pm3 ecosystem` writes one, `pm3 init FILE`, --config FILE or $PM3_CONFIG name one",
             facts.start_dir.display()
         )
     })

@@ -181,7 +181,7 @@ impl Val<'_> {
     pub(super) fn text(&self) -> Result<String, Wrongs> {
         let text = self.raw()?;
         match self.expand(text)? {
-            empty if empty.is_empty() => Err(self.wrong(Refused::Because("it is empty; leave the key out".into()))),
+            empty if empty.is_empty() => Err(self.wrong(Refused::Because("it is empty; leave it out".into()))),
             text => Ok(text),
         }
     }

@@ -90,7 +90,11 @@ pub(super) fn plan(
 pub(super) fn script(app: &AppSpec, settings: &Settings) -> PathBuf {
     let script = Path::new(&*app.launch.script);
     let is_file = !app.launch.interpreter.is_empty() || app.launch.script.contains('/');
-    if is_file { directory(app, settings).join(script) } else { script.to_path_buf() }
+    if !is_file {
+        return script.to_path_buf();
+    }
+    // Without the dot of `./server.js`.
+    directory(app, settings).join(script).components().collect()
 }
 
 /// The directory that an app starts in.

@@ -351,7 +351,7 @@ pub enum Reason {
     },
     Operator,
     Cron,
-    /// The file changed.
+    /// Its settings changed: in the file that was read again, or by a client.
     Changed,
     /// This file, or others with it, changed.
     Watched(Box<str>),
@@ -383,7 +383,7 @@ impl fmt::Display for Reason {
             Reason::Memory { used, limit } => write!(f, "memory {} over {}", Size(*used), Size(*limit)),
             Reason::Operator => f.write_str("operator"),
             Reason::Cron => f.write_str("cron"),
-            Reason::Changed => f.write_str("file changed"),
+            Reason::Changed => f.write_str("config changed"),
             Reason::Watched(path) => write!(f, "watch: {path}"),
             Reason::Shutdown => f.write_str("shutdown"),
             Reason::Requires(app) => write!(f, "requires {app}"),

@@ -54,7 +54,7 @@ fn a_file_is_found_by_argument_then_variable_then_place() {
     fs::remove_file(dir.0.join("pm3.toml")).unwrap();
     if !Path::new("/etc/pm3.toml").exists() && !Path::new("/etc/pm3/pm3.toml").exists() {
         let why = dir.neutral(&find(None, &facts).unwrap_err());
-        expect!["no configuration file: looked for pm3.toml and ecosystem.config.js (.json, .yml, …) in DIR, for /etc/pm3/pm3.toml and for /etc/pm3.toml; write one, or name it: `pm3 init FILE`, --config FILE or $PM3_CONFIG"].assert_eq(&why);
+        expect!["no configuration file: looked for pm3.toml and ecosystem.config.js (.json, .yml, …) in DIR, for /etc/pm3/pm3.toml and for /etc/pm3.toml; `pm3 ecosystem` writes one, `pm3 init FILE`, --config FILE or $PM3_CONFIG name one"].assert_eq(&why);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use pm3::config::{self, Facts};
-use pm3::supervisor::spec::{Restart, Watch};
+use pm3::supervisor::spec::{LogMode, Restart, Watch};
 
 use super::{app, check, facts, show, spec, words};
 
@@ -23,6 +23,15 @@ fn a_plain_app() {
             pm3 ends when nothing runs that will run again; stopping takes 9s at most
         "#]],
     );
+}
+
+/// PM2's two keys about the form of output are pm3's one.
+#[test]
+fn pm2s_forms_of_output() {
+    let mode = |line: &str| app(&format!("script = 'a'\n{line}")).launch.output.mode;
+    assert_eq!(mode("disable_logs = true"), LogMode::None);
+    assert_eq!(mode("disable_logs = false\nlog_mode = 'json'"), LogMode::Json);
+    assert_eq!(mode("log_type = 'json'"), LogMode::Json);
 }
 
 /// A supervisor that never ends by itself may wait for the apps that people start by hand.

@@ -58,6 +58,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("out_file", "'x'", "['x']"),
     ("error_file", "'x'", "true"),
     ("log_file", "'x'", "{}"),
+    ("disable_logs", "true", "'no'"),
     ("merge_logs", "true", "'true '"),
     ("stdin", "'pipe'", "'/dev/null'"),
     ("user", "1000", "'www:www'"),
@@ -126,7 +127,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         all.push_str(&show(&mistakes));
     }
     expect![[r#"
-        f:3:1: my shop: name = 'my shop': expected a name without blanks, quotes and / \ = , : (it becomes part of file names)
+        f:3:1: my shop: name = 'my shop': expected a name without blanks, quotes and / \ = , : (it becomes part of file names), as my-shop
         f:3:1: a: append_env_to_name = 'prod': expected true or false
         f:2:1: app 1: script = 5: expected a path
         f:3:1: a: args: expected an array of texts, or one text that is split as a shell would
@@ -134,7 +135,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: shell = 'yes': expected true or false
         f:3:1: a: interpreter = 'deno run': expected one program; its arguments go into interpreter_args
         f:3:1: a: interpreter_args = true: expected an array of texts, or one text that is split as a shell would
-        f:3:1: a: cwd = '': it is empty; leave the key out
+        f:3:1: a: cwd = '': it is empty; leave it out
         f:3:1: a: namespace = 'all': a number or `all` could not be told from an id or from all apps, in `pm3 stop`
         f:3:1: a: env: expected a table of variables, each a text, a number or a boolean
         f:3:14: a: env_prod.A: expected a text, a number or a boolean
@@ -176,6 +177,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: out_file = ['x']: expected a path
         f:3:1: a: error_file = true: expected a path
         f:3:1: a: log_file: expected a path
+        f:3:1: a: disable_logs = 'no': expected true or false
         f:3:1: a: merge_logs = 'true ': expected true or false, did you mean true?
         f:3:1: a: stdin = '/dev/null': expected null or pipe
         f:3:1: a: user = 'www:www': expected a name or a number; user and group have a key each

@@ -97,7 +97,7 @@ fn a_mistake_names_the_option_as_it_was_typed() {
         --stop-exit-codes 300: expected a number from 0 to 255
         --name all: a number or `all` could not be told from an id or from all apps, in `pm3 stop`
         -c 0 3 * *: expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first; these are 4
-        --namespace a b: expected a name without blanks, quotes and / \ = , : (it becomes part of file names)
+        --namespace a b: expected a name without blanks, quotes and / \ = , : (it becomes part of file names), as a-b
         -u www:www: expected a name or a number; user and group have a key each
     "#]]
     .assert_eq(&all);
@@ -106,8 +106,8 @@ fn a_mistake_names_the_option_as_it_was_typed() {
     "#]]
     .assert_eq(&refused(&[script("7.js")]));
     expect![[r#"
-        --name: it is empty; leave the key out
-        script: it is empty; leave the key out
+        --name: it is empty; leave it out
+        script: it is empty; leave it out
     "#]]
     .assert_eq(&refused(&[script(""), text("--name", "name", "")]));
     expect![[r#"

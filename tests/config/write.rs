@@ -207,7 +207,8 @@ fn what_is_written_is_read_as_it_was() {
     let keys =
         keys.filter_map(|line| Some(line.strip_prefix("  ")?.split_once(" = ")?.0)).filter(|key| !key.contains(' '));
     let never: Vec<&str> = keys.filter(|key| !seen.contains(*key)).collect();
-    expect!["append_env_to_name env_<profile> env_file port exec_mode time log_file"].assert_eq(&never.join(" "));
+    expect!["append_env_to_name env_<profile> env_file port exec_mode disable_logs time log_file"]
+        .assert_eq(&never.join(" "));
 }
 
 #[test]

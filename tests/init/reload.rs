@@ -35,11 +35,11 @@ fn only_what_changed_changes() {
         init.signal(Sig::TERM);
         init.ends(0);
         let log = init.proc.err().taken.clone();
-        has(&log, "gone: stopping with SIGTERM: file changed");
+        has(&log, "gone: stopping with SIGTERM: config changed");
         let at = |part: String| log.iter().rposition(|line| line.contains(&part)).unwrap();
-        let stopping = at(format!("{second}: stopping with SIGTERM: file changed"));
+        let stopping = at(format!("{second}: stopping with SIGTERM: config changed"));
         assert!(at(format!("{first}: online")) < stopping, "{log:#?}");
-        has_not(&log, "same-0: stopping with SIGTERM: file changed");
+        has_not(&log, "same-0: stopping with SIGTERM: config changed");
     }
 }
 

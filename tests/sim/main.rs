@@ -153,7 +153,7 @@ const EVENTFUL: &[&str] = &[
     "stopping with SIGINT: operator",
     ": memory",
     ": cron",
-    ": file changed",
+    ": config changed",
     "keep running as they are",
     "starting a new process beside pid",
     "takes over if it lives for",

@@ -65,6 +65,17 @@ fn options_are_strict() {
 }
 
 #[test]
+fn a_home_that_is_no_absolute_path_is_refused() {
+    let mut world = bare();
+    world.set("PM3_HOME", "here");
+    for line in ["start app.sh", "list", "kill"] {
+        let said = world.pm3(line).ends(64).says("[PM3][ERROR] $PM3_HOME is a relative path");
+        assert_eq!(said.err.lines().count(), 1, "{said:#?}");
+    }
+    assert!(world.processes().is_empty());
+}
+
+#[test]
 fn a_supervisor_of_another_version_is_told() {
     use std::io::{Read, Write};
     let world = bare();

@@ -18,6 +18,17 @@ fn a_script_has_options_and_arguments() {
 }
 
 #[test]
+fn options_that_come_later_are_told_and_in_nobodys_way() {
+    let mut world = container();
+    let said = world.pm3("start app.sh --wait-ready --listen-timeout 5000 --no-pmx").ok();
+    said.says(
+        "[PM3][WARN] options of PM2 without effect in pm3: --wait-ready --listen-timeout --no-pmx; a reload takes",
+    );
+    world.told("up app");
+    world.end();
+}
+
+#[test]
 fn a_command_line_is_one_word() {
     let mut world = container();
     let pm3 = crate::common::PM3;

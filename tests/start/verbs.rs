@@ -107,6 +107,35 @@ fn silence_is_silent_and_a_short_list_short() {
 }
 
 #[test]
+fn a_word_that_means_nobody_is_told_in_one_line_and_nothing_else() {
+    let world = container();
+    world.pm3("start all").ends(1).says("all: there is no app to start");
+    world.pm3("start ./app.sh").ok().says("┌");
+    for line in ["stop nobody", "restart nobody 7", "scale nobody 2", "delete nobody", "logs nobody --nostream"] {
+        let said = world.pm3(line).ends(1).says("nobody: no such app, namespace or id; `pm3 list` shows what there is");
+        assert_eq!(said.out, "", "{line}");
+    }
+    // Somebody else was meant too.
+    world.pm3("restart nobody app").ends(1).says("nobody: no such app").says("[app](0) ✓").says("┌");
+    world.pm3("logs nobody app --nostream").says("[TAILING]").says("nobody: no such app");
+    // A path is shown as people would write it.
+    world.pm3("show app").ok().says(&format!("{} ", world.at("app.sh"))).lacks("/./");
+    world.end();
+}
+
+#[test]
+fn a_name_that_is_taken_cannot_be_given_to_another() {
+    let mut world = container();
+    world.pm3("start ./app.sh ./other.sh").ok();
+    world.pm3("restart other --name app").ends(1).says("--name app: another app has that name").lacks("is called");
+    assert_eq!(statuses(&world), ["app online", "other online"]);
+    world.pm3("restart other --name new").ok().says("[other] is called new now");
+    world.told("up new");
+    assert_eq!(statuses(&world), ["app online", "new online"]);
+    world.end();
+}
+
+#[test]
 fn start_or_restart_starts_a_supervisor_too() {
     let mut world = bare();
     world.file("shop.json", r#"[{"name": "a", "script": "./app.sh"}]"#);

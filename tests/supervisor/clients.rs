@@ -83,7 +83,7 @@ fn apps_of_a_client_live_beside_those_of_the_file() {
     end(&mut sup, 3, 0);
     assert_eq!(rows(&sup), ["web 1 online", "api 2 online", "cache 3 online"]);
     let out = step(&mut sup, 4, read_again(&[app("cache")]));
-    assert_eq!(lines(&out)[1], "api: stopping with SIGTERM: file changed");
+    assert_eq!(lines(&out)[1], "api: stopping with SIGTERM: config changed");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_is_there_already_is_changed_or_left_alone() {
         [
             "Spawn { run: RunId(5), instance: InstanceId(2), half: First }",
             "Signal { run: RunId(2), sig: Sig(15), scope: Process }",
-            "other: stopping with SIGTERM: file changed",
+            "other: stopping with SIGTERM: config changed",
             "stopped: online, pid 105",
         ]
     );

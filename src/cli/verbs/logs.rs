@@ -91,6 +91,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Report {
             return Ok(Report::failed(Exit::Failed, why));
         }
         let mut screen = Screen::new(&args, context.style);
+        if args.targets.is_empty() || args.targets.iter().any(|word| targets::is_known(word, &rows)) {
+            screen.head();
+        }
         for row in rows.iter().filter(|row| args.targets.is_empty() || args.targets.contains(&String::from(&*row.name)))
         {
             screen.widen(row.id, &row.name);
@@ -203,14 +206,19 @@ impl<'a> Screen<'a> {
         if args.grep.is_some() {
             screen.found = Some(VecDeque::new());
         }
+        screen
+    }
+
+    /// PM2's first line.
+    fn head(&mut self) {
+        let args = self.args;
         if args.lines > 0 && !(args.raw || args.json || args.format) {
             let (whom, es) = if args.targets.is_empty() { ("all".into(), "es") } else { (args.targets.join(", "), "") };
             let lines = args.lines;
-            screen.put(&format!(
+            self.put(&format!(
                 "[TAILING] Tailing last {lines} lines for [{whom}] process{es} (change the value with --lines option)"
             ));
         }
-        screen
     }
 
     fn widen(&mut self, id: u32, name: &str) {

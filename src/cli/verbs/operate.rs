@@ -185,7 +185,7 @@ pub(super) fn send(verb: Verb, words: &[&str], environ: Option<Environ>, client:
     }
     failed.iter().for_each(|why| telling.fail(Exit::Failed, why));
     if !targets.is_empty() {
-        telling.ask(client, |client| client.operate(verb, targets, environ));
+        telling.ask_of(words, client, |client| client.operate(verb, targets, environ));
     }
 }
 
@@ -235,8 +235,7 @@ fn changed(verb: Verb, again: &Again, client: &mut Client, context: &Context) ->
         return Report::failed(Exit::Usage, why);
     }
     if change.is_empty() {
-        let known = |word: &&str| targets::resolve(word, telling.rows()).is_ok_and(|found| !found.is_empty());
-        if !change.update_env && words.iter().any(known) {
+        if !change.update_env && words.iter().any(|word| targets::is_known(word, telling.rows())) {
             telling.say("Use --update-env to update environment variables");
         }
         send(verb, &words, change.renewal(&facts), client, &mut telling);
@@ -298,7 +297,7 @@ pub(super) fn reshape(
     let mut renamed = Vec::new();
     for old in described.into_iter().map(|one| one.spec) {
         match plan::overlaid(&old, &change.options, &change.args, facts) {
-            Ok(new) if new.name != old.name => renamed.push((old.name, new)),
+            Ok(new) if new.name != old.name => renamed.push((old, new)),
             Ok(new) => apps.push(new),
             Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
         }
@@ -317,9 +316,15 @@ pub(super) fn reshape(
         }
         // The same port or file may be in use, so the one goes before the other comes.
         let name = new.name.clone();
-        telling.ask(client, |client| client.operate(Verb::Delete, vec![old.clone()], None));
-        telling.ask(client, |client| client.apply(Verb::Start, vec![new], environ.clone(), change.update_env));
-        telling.say(format_args!("[{old}] is called {name} now"));
+        let gone = telling.ask(client, |client| client.operate(Verb::Delete, vec![old.name.clone()], None));
+        if !gone {
+            continue;
+        }
+        if telling.ask(client, |client| client.apply(Verb::Start, vec![new], environ.clone(), change.update_env)) {
+            telling.say(format_args!("[{}] is called {name} now", old.name));
+        } else {
+            telling.ask(client, |client| client.apply(Verb::Start, vec![old], None, false));
+        }
     }
     if !apps.is_empty() {
         for app in &apps {

@@ -36,7 +36,7 @@ fn count(text: &str) -> Result<Count, String> {
 pub(super) fn run(args: &Args, context: &Context) -> Report {
     context.ask(|client| {
         let mut telling = Telling::new(client.list()?, &args.show);
-        telling.ask(client, |client| client.scale(args.app.as_str().into(), args.to));
+        telling.ask_of(&[&args.app], client, |client| client.scale(args.app.as_str().into(), args.to));
         Ok(telling.with_table(client, context))
     })
 }

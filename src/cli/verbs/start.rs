@@ -198,6 +198,11 @@ fn step<'a>(word: &'a str, args: &Args, facts: &Facts, telling: &mut Telling) ->
     let (planned, as_step): (_, fn(Plan) -> Step<'a>) = match Target::of(word, telling.rows()) {
         Target::Word(word) => match resolve(word, telling.rows()) {
             Ok(found) if !found.is_empty() => return Some(Step::Known(word)),
+            Ok(_) if word == "all" => {
+                let why = "all: there is no app to start; name a script or a file, or `pm3 resurrect` what was saved";
+                telling.fail(Exit::Failed, why);
+                return None;
+            }
             Ok(_) if word.trim().is_empty() => {
                 telling.fail(Exit::Usage, "an empty word names nothing; is a variable of the shell empty?");
                 return None;
