@@ -25,6 +25,20 @@ extern "C" fn _Unwind_Resume(_exception: *mut c_void) -> ! {
     std::process::abort()
 }
 
+/// Ends a thread from outside (pthread_cancel(3)), which nobody does. With threads, glibc wants it.
+// SAFETY: glibc takes a return for a failure and aborts; no argument is read.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_ForcedUnwind(_exception: *mut c_void, _stop: *const c_void, _argument: *mut c_void) -> c_int {
+    END_OF_STACK
+}
+
+/// What the tables of C functions with a clean-up name; the tables are left out.
+// SAFETY: only an unwinder calls it, and there is none.
+#[unsafe(no_mangle)]
+extern "C" fn __gcc_personality_v0() -> c_int {
+    END_OF_STACK
+}
+
 /// Nobody has a frame to ask about.
 macro_rules! nothing_to_tell {
     ($($name:ident)*) => {$(
