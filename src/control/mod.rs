@@ -61,7 +61,8 @@ pub mod limits {
     pub const UNREAD_MAX: usize = 8 << 20;
 
     /// Clients at once. Clients are short-lived; what stays for longer is a monitor or two. Each costs a file
-    /// descriptor, which apps need more.
+    /// descriptor, which apps need more. Root's and those of init's own user may be beyond it, where all others wait for
+    /// answers: an operator is let in.
     pub const CLIENTS_MAX: usize = 64;
 
     /// Clients at once with one uid, so that no uid can have them all.

@@ -5,13 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use nix::unistd::{getegid, geteuid};
-use pm3::control::Problem;
 use pm3::control::client::Error;
+use pm3::control::codec::request_line;
+use pm3::control::limits::{CLIENTS_MAX, CLIENTS_PER_UID_MAX};
+use pm3::control::{Problem, Request};
 use pm3::engine::server::Incoming;
 use pm3::supervisor::event::Verb;
 use pm3::supervisor::spec::{Right, Settings};
 
-use crate::desk::{Desk, abstract_name, facts, is_over};
+use crate::desk::{Desk, ENDLESS, abstract_name, facts, is_over, say};
 
 /// Ids that no machine's files should belong to.
 const STRANGER: u32 = 64_321;
@@ -34,10 +36,15 @@ fn desk(control_group: Option<u32>, control_right: Right) -> Desk {
 
 /// Does `work` as somebody who is neither root nor the user that the desk belongs to.
 fn as_stranger<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    as_another(STRANGER, work)
+}
+
+/// The same, with this uid if there is a choice.
+fn as_another<T: Send>(uid: u32, work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let other = scope.spawn(|| {
             if geteuid().is_root() {
-                become_stranger();
+                become_stranger(uid);
             }
             work()
         });
@@ -47,14 +54,14 @@ fn as_stranger<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 /// Changes the ids of this thread alone, as the raw system calls do: the kernel takes a peer's ids from the thread that
 /// connects. The thread must end soon, as nothing else in this process expects it.
-fn become_stranger() {
-    let id = libc::c_long::from(STRANGER);
+fn become_stranger(uid: u32) {
+    let (id, user) = (libc::c_long::from(STRANGER), libc::c_long::from(uid));
     // SAFETY: no groups are read from the null list.
     let groups = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };
     // SAFETY: takes three numbers.
     let gid = unsafe { libc::syscall(libc::SYS_setresgid, id, id, id) };
     // SAFETY: takes three numbers.
-    let uid = unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) };
+    let uid = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
     assert_eq!((groups, gid, uid), (0, 0, 0), "{}", std::io::Error::last_os_error());
 }
 
@@ -93,6 +100,30 @@ fn a_group_is_let_in_as_far_as_it_may() {
             assert_eq!(client.list().unwrap().len(), 3);
         });
     }
+}
+
+#[test]
+fn an_operator_comes_in_however_many_others_wait() {
+    // It takes two users, whom only root can be.
+    if !geteuid().is_root() {
+        return;
+    }
+    let desk = desk(Some(strangers_group()), Right::Operate);
+    let request = Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None };
+    let line = String::from_utf8(request_line(&request).unwrap()).unwrap();
+    let wait = |uid| {
+        let streams = as_another(uid, || (0..CLIENTS_PER_UID_MAX).map(|_| desk.connect()).collect::<Vec<_>>());
+        for stream in &streams {
+            say(stream, &line);
+            assert!(matches!(desk.seen(), Incoming::Asked { .. }));
+        }
+        streams
+    };
+    let _all: Vec<Vec<UnixStream>> =
+        (0..CLIENTS_MAX / CLIENTS_PER_UID_MAX).map(|at| wait(STRANGER + at as u32)).collect();
+    let busy = as_another(STRANGER + 99, || is_over(&desk.connect()));
+    assert!(busy);
+    desk.assert_answers();
 }
 
 #[test]
