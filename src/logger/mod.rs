@@ -259,11 +259,8 @@ impl Logger {
         if let Some((token, _)) = self.sinks.range(2..).find(|(_, sink)| sink.name == file.path) {
             return *token;
         }
-        let ids = ids_of(file).unwrap_or_else(|why| {
-            warn!("logger: {app}: {why}");
-            Ids::default()
-        });
-        self.add_sink(Sink::file(&file.path, ids, file.ours))
+        let ids = ids_of(file).inspect_err(|why| warn!("logger: {app}: {why}"));
+        self.add_sink(Sink::file(file, ids.ok()))
     }
 
     fn add_sink(&mut self, sink: Sink) -> usize {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use log::warn;
 
+use super::ids_of;
+use crate::control::role::LogFile;
 use crate::supervisor::event::Mono;
 use crate::sys::out::Out;
 use crate::sys::spawn::ids::Ids;
@@ -36,9 +38,9 @@ enum Way {
 pub(super) struct Sink {
     /// A file's path; for messages.
     pub(super) name: Box<str>,
-    /// As whom a file is opened.
-    ids: Ids,
-    ours: bool,
+    /// As whom a file is opened; None: that was not to be found out, and is tried again.
+    ids: Option<Ids>,
+    file: LogFile,
     way: Way,
     /// Taken over and not written yet, from `written` on.
     kept: Vec<u8>,
@@ -64,24 +66,24 @@ struct Dropped {
 
 impl Sink {
     pub(super) fn stdout() -> Sink {
-        Sink::new("stdout", Way::Out(Out::stdout()), Ids::default())
+        Sink::new("stdout", Way::Out(Out::stdout()))
     }
 
     pub(super) fn stderr() -> Sink {
-        Sink::new("stderr", Way::Out(Out::stderr()), Ids::default())
+        Sink::new("stderr", Way::Out(Out::stderr()))
     }
 
     /// A file of the user with these ids, that is appended to. Where it cannot be opened, that is told, and tried again
-    /// with everything that is to be written. `ours`: its directory is pm3's, and is made where it is missing.
-    pub(super) fn file(path: &str, ids: Ids, ours: bool) -> Sink {
-        Sink { ours, ..Sink::new(path, Way::Closed, ids) }
+    /// with everything that is to be written. Nor is it ever opened as somebody else, who may have more rights.
+    pub(super) fn file(file: &LogFile, ids: Option<Ids>) -> Sink {
+        Sink { ids, file: file.clone(), ..Sink::new(&file.path, Way::Closed) }
     }
 
-    fn new(name: &str, way: Way, ids: Ids) -> Sink {
+    fn new(name: &str, way: Way) -> Sink {
         Sink {
             name: name.into(),
-            ids,
-            ours: false,
+            ids: None,
+            file: LogFile::default(),
             way,
             kept: Vec::new(),
             written: 0,
@@ -223,10 +225,14 @@ impl Sink {
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if matches!(self.way, Way::Closed) {
             let path = Path::new(&*self.name);
-            if let Some(directory) = path.parent().filter(|_| self.ours) {
+            if let Some(directory) = path.parent().filter(|_| self.file.ours) {
                 DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
             }
-            self.way = Way::File(append::open(path, &self.ids)?);
+            let ids = match self.ids.take() {
+                Some(ids) => ids,
+                None => ids_of(&self.file).map_err(|_| append::not_permitted())?,
+            };
+            self.way = Way::File(append::open(path, self.ids.insert(ids))?);
         }
         match &mut self.way {
             Way::Out(out) => out.offer(bytes),

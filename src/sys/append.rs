@@ -32,6 +32,11 @@ pub fn open(path: &Path, ids: &Ids) -> io::Result<File> {
     Ok(File::from(opened?))
 }
 
+/// What keeps somebody from a file whom nobody knows.
+pub fn not_permitted() -> io::Error {
+    Errno::EACCES.into()
+}
+
 /// Empties a file, as these ids; one that is not there is as good as empty.
 ///
 /// # Errors
