@@ -136,7 +136,8 @@ fn a_full_pid_table_is_waited_out() {
     let Some(rig) = rig() else { return };
     let stay = ["listen", "say:ready", "hear:TERM"];
     let file = [entry("one", &stay, ""), entry("two", &stay, ""), entry("three", &stay, "")];
-    let mut pm3 = start(rig, &["--pids-limit", "3"], &file.concat());
+    // pm3, its logger, and two of the apps.
+    let mut pm3 = start(rig, &["--pids-limit", "4"], &file.concat());
     for line in ["ready", "ready"] {
         pm3.expect(line);
     }
