@@ -29,9 +29,10 @@ const BUILDS: [(&str, u64); 2] = [("PM3_BIN", 3_400_000), ("PM3_BIN_MUSL", 2_700
 
 /// Private dirty kB of `pm3 run`.
 const RUN: u64 = 80;
-/// Private dirty kB of `pm3 init` with ten apps, and of a hundred more.
+/// Private dirty kB of `pm3 init` with ten apps, and of a hundred more: a fifth of that are the ends of the pipes that
+/// their output goes through.
 const INIT: u64 = 120;
-const HUNDRED: u64 = 100;
+const HUNDRED: u64 = 125;
 
 /// The builds that there are, each with its limit; the others are told as not run.
 fn builds() -> Vec<(PathBuf, u64)> {
@@ -81,7 +82,11 @@ fn as_a_supervisor_it_needs_little_memory_and_little_more_per_app() {
         let ten = with_apps(&path, 10);
         assert!(ten.total <= INIT, "{}: {} kB, at most {INIT}:\n{}", path.display(), ten.total, ten.parts);
         let more = with_apps(&path, 310).total - ten.total;
-        assert!(more <= 3 * HUNDRED, "{}: {more} kB for 300 more apps, at most 1 each", path.display());
+        assert!(
+            more <= 3 * HUNDRED,
+            "{}: {more} kB for 300 more apps, at most {HUNDRED} for each hundred",
+            path.display()
+        );
     }
 }
 
