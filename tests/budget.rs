@@ -91,8 +91,9 @@ fn as_a_supervisor_it_needs_little_memory_and_little_more_per_app() {
 }
 
 /// Page faults of a verb, which are most of what it costs: each page of the file that it reads, each that it writes.
-/// Half of them would be for the words of the other verbs, if those were made too.
-const VERB_FAULTS: u64 = 110;
+/// Half as many again would be for the words of the other verbs, if those were made too. About 100 with glibc, 115 with
+/// musl, and some ten more or fewer from run to run.
+const VERB_FAULTS: u64 = 130;
 
 #[test]
 fn a_verb_reads_and_writes_few_pages() {
