@@ -97,6 +97,11 @@ extern "C" fn hook() {
     // SAFETY: registers a function that lives as long as the program.
     unsafe { libc::atexit(tell_missing) };
     if env::var_os(ROLE).is_none() {
+        // A shell without job control starts what is in the background with these ignored, and children inherit that.
+        for signal in [libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: sets no handler.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         return;
     }
     let mut words = arguments().into_iter().skip(1);
