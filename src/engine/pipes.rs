@@ -24,8 +24,8 @@ struct Held {
     run: RunId,
     instance: InstanceId,
     pid: u32,
-    stdout: Arc<OwnedFd>,
-    stderr: Arc<OwnedFd>,
+    /// Those of stdout and of stderr, in one piece: there may be thousands.
+    ends: Arc<[OwnedFd; 2]>,
     /// The run has ended.
     over: bool,
 }
@@ -108,8 +108,8 @@ impl Engine {
     pub(super) fn hold_pipes(&mut self, ends: Ends, run: RunId, instance: InstanceId, pid: u32) {
         // First, as one that has just been started is told of all that is held.
         self.want(Role::Logger);
-        let (stdout, stderr) = (Arc::new(ends.stdout), Arc::new(ends.stderr));
-        self.pipes.held.push(Held { run, instance, pid, stdout, stderr, over: false });
+        let ends = Arc::new([ends.stdout, ends.stderr]);
+        self.pipes.held.push(Held { run, instance, pid, ends, over: false });
         // It may have another place or form than at its last start.
         self.tell_of_instance(instance);
         self.tell_of_pipes(self.pipes.held.len().saturating_sub(1));
@@ -120,13 +120,13 @@ impl Engine {
         self.inputs.close(run);
         if let Some(held) = self.pipes.held.iter_mut().find(|held| held.run == run) {
             held.over = true;
-            self.tell(Role::Logger, &Tell::Over { run }, Vec::new());
+            self.tell(Role::Logger, &Tell::Over { run }, None);
         }
     }
 
     /// Lets go of pipes that are empty and have ended.
     pub(super) fn drop_drained_pipes(&mut self) {
-        let ended = |held: &Held| held.over && [&held.stdout, &held.stderr].into_iter().all(fds::is_drained);
+        let ended = |held: &Held| held.over && held.ends.iter().all(fds::is_drained);
         self.pipes.held.retain(|held| !ended(held));
     }
 
@@ -134,7 +134,7 @@ impl Engine {
     pub(super) fn brief_logger(&mut self) {
         self.drop_drained_pipes();
         self.pipes.usual = self.usual_mode();
-        self.tell(Role::Logger, &Tell::Usual { mode: self.pipes.usual }, Vec::new());
+        self.tell(Role::Logger, &Tell::Usual { mode: self.pipes.usual }, None);
         self.pipes.known.clear();
         let collected = self.supervisor.instances().filter(|(app, _)| app.launch.output.mode.is_collected());
         for id in collected.map(|(_, one)| one.id).collect::<Vec<_>>() {
@@ -161,11 +161,11 @@ impl Engine {
         let (kept, gone): (Vec<_>, Vec<_>) = known.into_iter().partition(|id| there.binary_search(id).is_ok());
         self.pipes.known = kept;
         for id in gone {
-            self.tell(Role::Logger, &Tell::Forget { id }, Vec::new());
+            self.tell(Role::Logger, &Tell::Forget { id }, None);
         }
         let usual = self.usual_mode();
         if std::mem::replace(&mut self.pipes.usual, usual) != usual {
-            self.tell(Role::Logger, &Tell::Usual { mode: usual }, Vec::new());
+            self.tell(Role::Logger, &Tell::Usual { mode: usual }, None);
         }
     }
 
@@ -182,16 +182,16 @@ impl Engine {
         if !self.pipes.known.contains(&id) {
             self.pipes.known.push(id);
         }
-        self.tell(Role::Logger, &Tell::Know(Box::new(known)), Vec::new());
+        self.tell(Role::Logger, &Tell::Know(Box::new(known)), None);
     }
 
     fn tell_of_pipes(&mut self, at: usize) {
-        let Some(Held { run, instance: id, pid, stdout, stderr, over }) = self.pipes.held.get(at) else { return };
+        let Some(Held { run, instance: id, pid, ends, over }) = self.pipes.held.get(at) else { return };
         let (run, id, pid, over) = (*run, *id, *pid, *over);
-        let ends = vec![Arc::clone(stdout), Arc::clone(stderr)];
-        self.tell(Role::Logger, &Tell::Open { run, id, pid }, ends);
+        let ends: Arc<[OwnedFd; 2]> = Arc::clone(ends);
+        self.tell(Role::Logger, &Tell::Open { run, id, pid }, Some(ends));
         if over {
-            self.tell(Role::Logger, &Tell::Over { run }, Vec::new());
+            self.tell(Role::Logger, &Tell::Over { run }, None);
         }
     }
 
@@ -235,7 +235,7 @@ impl Engine {
             return self.reply(client, &Reply::Error(refusal));
         }
         if let Some(connection) = self.server.hand_over(client, self.poll.registry()) {
-            self.tell(Role::Logger, &Tell::Serve(Box::new(Served { ask, of })), vec![Arc::new(connection)]);
+            self.tell(Role::Logger, &Tell::Serve(Box::new(Served { ask, of })), Some(Arc::new([connection])));
         }
     }
 }

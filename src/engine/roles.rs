@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Tells a role something, with the descriptors that go with it. A role that does not listen is replaced.
-    pub(super) fn tell(&mut self, role: Role, tell: &Tell, fds: Vec<Arc<OwnedFd>>) {
+    pub(super) fn tell(&mut self, role: Role, tell: &Tell, fds: Option<Arc<[OwnedFd]>>) {
         let Some(seat) = self.roles.seats.iter().find(|seat| seat.role == role) else { return };
         let State::Up { pid, line, .. } = seat.state else { return };
         debug!("→ {}: {tell:?}", role.word());
@@ -256,7 +256,7 @@ impl Engine {
         let least = clock::now().after(FINISH_LEAST);
         self.roles.finishing = Some(self.supervisor.budget_end().map_or(least, |end| end.max(least)));
         for role in self.roles.seats.iter().map(|seat| seat.role).collect::<Vec<_>>() {
-            self.tell(role, &Tell::Finish, Vec::new());
+            self.tell(role, &Tell::Finish, None);
         }
     }
 

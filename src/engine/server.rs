@@ -99,7 +99,7 @@ struct Client {
     sent: usize,
     /// Descriptors that go with the byte of `unread` at this place. Shared with whoever holds them anyway, so that what
     /// waits takes no more of them.
-    attached: VecDeque<(usize, Vec<Arc<OwnedFd>>)>,
+    attached: VecDeque<(usize, Arc<[OwnedFd]>)>,
     /// One of init's roles: it has its place for as long as it lives, and is told things unasked.
     is_role: bool,
     /// The server's clock when it last did something.

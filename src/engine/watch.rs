@@ -47,7 +47,7 @@ impl Engine {
     /// Tells the watcher all that it has to know.
     pub(super) fn brief_watcher(&mut self) {
         let apps = self.watched.clone();
-        self.tell(Role::Watcher, &Tell::Watch { apps }, Vec::new());
+        self.tell(Role::Watcher, &Tell::Watch { apps }, None);
     }
 }
 

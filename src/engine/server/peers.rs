@@ -41,16 +41,15 @@ impl Server {
     }
 
     /// Tells a role something. False: it is not there any more, or does not read: it has to be replaced.
-    pub(in crate::engine) fn tell(&mut self, role: ClientId, line: &[u8], fds: Vec<Arc<OwnedFd>>) -> bool {
+    pub(in crate::engine) fn tell(&mut self, role: ClientId, line: &[u8], fds: Option<Arc<[OwnedFd]>>) -> bool {
         let Some(peer) = self.clients.iter_mut().find(|one| one.id == role && one.is_role) else { return false };
         if peer.unread.len().saturating_add(line.len()) > UNREAD_MAX {
             return false;
         }
-        let of_nobody_else = |fds: &Vec<Arc<OwnedFd>>| fds.iter().any(|fd| Arc::strong_count(fd) == 1);
-        if peer.attached.iter().filter(|(_, fds)| of_nobody_else(fds)).count() >= LEFT_MAX {
+        if peer.attached.iter().filter(|(_, fds)| Arc::strong_count(fds) == 1).count() >= LEFT_MAX {
             return false;
         }
-        if !fds.is_empty() {
+        if let Some(fds) = fds {
             peer.attached.push_back((peer.unread.len(), fds));
         }
         peer.unread.extend_from_slice(line);
@@ -76,7 +75,7 @@ impl Server {
 impl Client {
     /// Sends what comes before the next descriptors, or them and what follows up to the ones after them.
     pub(super) fn send_attached(&mut self) -> io::Result<usize> {
-        let at = |attached: &VecDeque<(usize, Vec<Arc<OwnedFd>>)>, nth: usize| attached.get(nth).map(|(at, _)| *at);
+        let at = |attached: &VecDeque<(usize, Arc<[OwnedFd]>)>, nth: usize| attached.get(nth).map(|(at, _)| *at);
         let start = self.sent;
         let due = at(&self.attached, 0) == Some(start);
         let end = at(&self.attached, usize::from(due)).unwrap_or(self.unread.len());
