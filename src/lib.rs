@@ -25,13 +25,13 @@
 //! - [`control`]: the protocol of the control socket, and where the socket is.
 //! - [`sys`]: the kernel in small safe pieces; the only home of `unsafe`, nix and libc. pm3's own lines are there, too.
 //! - [`engine`]: the loop of init, the effects, the server, the roles; `engine::run` is `pm3 run`.
-//! - [`role`]: a role's end of its line to init. [`logger`]: the role that moves what apps write. [`watcher`]: the one
-//!   that sees that their files change.
+//! - [`roles`]: the helper processes; their end of their line to init. `roles::logger` moves what apps write,
+//!   `roles::watcher` sees that their files change.
 //! - [`cli`]: the command line: `cli::verbs` a file for each verb, `cli::view` what they print.
 //!
-//! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; role → supervisor,
-//! control, sys; logger, watcher → those, config and role; engine, cli → supervisor, config, control, sys. Nobody
-//! imports cli, logger or watcher but the program. `tests/tidy.rs` checks it.
+//! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; roles, engine,
+//! cli → supervisor, config, control, sys. Nobody imports cli or roles but the program, and no role another.
+//! `tests/tidy.rs` checks it.
 //!
 //! # What holds
 //!
@@ -72,8 +72,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;
-pub mod logger;
-pub mod role;
+pub mod roles;
 pub mod supervisor;
 pub mod sys;
-pub mod watcher;

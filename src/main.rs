@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use pm3::cli::{self, InitArgs, Next};
 use pm3::engine::boot::{self, Plan};
 use pm3::engine::run;
+use pm3::roles::{logger, watcher};
 use pm3::sys::signals;
-use pm3::{logger, watcher};
 
 pm3::program!(program);
 

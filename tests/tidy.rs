@@ -7,19 +7,20 @@ use std::fs;
 use std::path::Path;
 
 /// Who may import what: a layer (a folder or file of `src/`), and the paths in this crate that it may name.
-/// `main` and `lib` tie everything together and are not in the table; nothing imports `cli`, `web` or `watcher`.
+/// `main` and `lib` tie everything together and are not in the table; nothing imports `cli`, `web` or `roles`.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("supervisor", &[]),
     ("config", &["supervisor"]),
     ("control", &["supervisor"]),
     ("sys", &["supervisor::event"]),
-    ("role", &["supervisor", "control", "sys"]),
-    ("logger", &["supervisor", "config", "control", "sys", "role"]),
-    ("watcher", &["supervisor", "config", "control", "sys", "role"]),
+    ("roles", &["supervisor", "config", "control", "sys"]),
     ("web", &["sys", "control", "config", "supervisor"]),
     ("cli", &["sys", "control", "config", "supervisor"]),
     ("engine", &["supervisor", "config", "control", "sys"]),
 ];
+
+/// The folders of `src/roles`: each is a process of its own, and none imports another.
+const ROLES: &[&str] = &["logger", "watcher"];
 
 /// Crates that have a home: the layers that may name them, and why it is those.
 const HOMES: &[(&str, &[&str], &str)] = &[
@@ -129,6 +130,7 @@ type Rule = fn(&Source) -> Vec<String>;
 
 const RULES: &[Rule] = &[
     imports_go_one_way,
+    roles_stay_apart,
     crates_stay_at_home,
     supervisor_is_pure,
     unsafe_is_in_sys_and_argued,
@@ -149,6 +151,17 @@ fn imports_go_one_way(file: &Source) -> Vec<String> {
         }
     }
     bad
+}
+
+fn roles_stay_apart(file: &Source) -> Vec<String> {
+    let own = file.path.strip_prefix("src/roles/").and_then(|path| path.split_once('/'));
+    let Some((own, _)) = own else { return vec![] };
+    let others = ROLES.iter().filter(|role| **role != own);
+    let named = others.flat_map(|role| words(&file.code, role).map(move |at| (at, role)));
+    named
+        .filter(|(at, role)| file.code[..*at].ends_with("::") || file.code[at + role.len()..].starts_with("::"))
+        .map(|(at, role)| file.complain(at, format!("the {own} may not import the {role}: they are two processes")))
+        .collect()
 }
 
 fn crates_stay_at_home(file: &Source) -> Vec<String> {
@@ -507,6 +520,14 @@ fn a_wrong_import_is_seen() {
     for (path, text, complaints) in wrong.into_iter().chain(right) {
         check(imports_go_one_way, path, text, complaints);
     }
+}
+
+#[test]
+fn a_role_that_knows_another_is_seen() {
+    check(roles_stay_apart, "src/roles/logger/mod.rs", "use super::watcher::tree; use crate::roles::watcher;", 2);
+    check(roles_stay_apart, "src/roles/watcher/tree.rs", "use super::super::{logger::ring, Line};", 1);
+    check(roles_stay_apart, "src/roles/watcher/mod.rs", "use crate::roles::Line; let logger = 1; mod watcher {}", 0);
+    check(roles_stay_apart, "src/roles/mod.rs", "pub mod logger; pub mod watcher;", 0);
 }
 
 #[test]

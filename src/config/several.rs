@@ -37,7 +37,7 @@ impl Value for Names {
     }
 }
 
-/// Globs, as `watcher::ignore` reads them.
+/// Globs, as `roles::watcher::ignore` reads them.
 pub(super) struct Globs(pub(super) Box<[Box<str>]>);
 
 impl Value for Globs {

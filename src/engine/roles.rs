@@ -10,7 +10,7 @@
 //!   own and ignores what everybody gets. At the end [`Engine::finish_roles`] tells each to finish, and waits for it no
 //!   longer than the stop budget allows.
 //!
-//! The other end of the line is [`crate::role`]. Without `/proc` there is no program to start, and so there are no roles:
+//! The other end of the line is [`crate::roles`]. Without `/proc` there is no program to start, and so there are no roles:
 //! see [`Engine::can_have_roles`].
 
 use std::ffi::CString;

@@ -1,10 +1,14 @@
-//! A role's end of its line to init. A role is a helper process that init starts from its own program: it does what init
-//! must not, and may die at any time. This is what all roles have in common; each has its own loop around it.
+//! The roles, and what all have in common: their end of their line to init. A role is a helper process that init starts
+//! from its own program: it does what init must not, and may die at any time. Each has its own loop around this, and
+//! knows nothing of the others.
 //!
 //! The line is a socket that the role finds as its standard input. Init tells what it has to tell
 //! ([`Tell`](crate::control::role::Tell)), descriptors included; the role may ask what any client may
 //! ([`Request`]), with the right that init has fixed for it, one question at a time. The line's end is init's end.
 //! A role ignores the signals that everybody gets: init ends it.
+
+pub mod logger;
+pub mod watcher;
 
 use std::collections::VecDeque;
 use std::ffi::CStr;

@@ -30,7 +30,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::control::logs::Stream;
 use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
-use crate::role::{Line, News};
+use crate::roles::{Line, News};
 use crate::supervisor::event::{InstanceId, Mono, Outcome, RunId};
 use crate::supervisor::spec::LogMode;
 use crate::sys::spawn::ids::{self, Ids};

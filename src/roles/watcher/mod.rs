@@ -20,7 +20,7 @@ use log::{error, info, warn};
 
 use crate::control::Request;
 use crate::control::role::{Heard, Tell, Watched};
-use crate::role::{Line, News};
+use crate::roles::{Line, News};
 use crate::supervisor::event::Mono;
 use crate::sys;
 use crate::sys::{clock, own_lines, ready};
