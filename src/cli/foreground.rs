@@ -28,7 +28,7 @@ pub(super) fn is_wiser() -> bool {
 pub(super) fn is_taken(other: &Client) -> Report {
     let pid = other.pid;
     let why = "without --no-daemon the apps are brought to that one; another $PM3_HOME makes room for a second";
-    Report::failed(Exit::Failed, format_args!("pm3 runs already, pid {pid}; {why}"))
+    Report::failed(Exit::NoSupervisor, format_args!("pm3 runs already, pid {pid}; {why}"))
 }
 
 /// Becomes the supervisor of these apps.

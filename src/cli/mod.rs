@@ -41,7 +41,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 64,
-    /// No supervisor answers.
+    /// No supervisor answers, or none can be started: nor a second one where one is.
     NoSupervisor = 69,
     /// The output could not be written.
     OutputLost = 74,

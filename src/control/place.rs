@@ -111,6 +111,8 @@ fn absolute(dir: &Option<PathBuf>) -> Option<&Path> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerPlaces {
     pub always: Option<Address>,
+    /// Where its clients look before: whoever listens there gets what is meant for this one.
+    pub before: Option<Address>,
     pub first_of: Vec<Address>,
 }
 
@@ -121,11 +123,13 @@ pub fn of_server(facts: &Facts, is_pid1: bool, runtime_dir: Option<&Path>) -> Se
         Some(socket) => Some(Address::parse(socket)),
         None => runtime_dir.or(absolute(&facts.pm3_home)).map(|dir| Address::Path(dir.join(SOCKET))),
     };
+    let is_named = named.is_some();
     let first_of = match named {
         Some(address) => vec![address],
         None => facts.usual().into_iter().map(Address::Path).collect(),
     };
-    ServerPlaces { always, first_of }
+    let before = if is_named || is_pid1 { None } else { facts.abstract_name(facts.uid) };
+    ServerPlaces { always, before, first_of }
 }
 
 /// A place where a client looks.
@@ -171,9 +175,11 @@ mod tests {
     }
 
     fn server(facts: &Facts, is_pid1: bool, runtime_dir: Option<&str>) -> String {
-        let ServerPlaces { always, first_of } = of_server(facts, is_pid1, runtime_dir.map(Path::new));
+        let ServerPlaces { always, before, first_of } = of_server(facts, is_pid1, runtime_dir.map(Path::new));
         let first_of: Vec<String> = first_of.iter().map(Address::to_string).collect();
-        format!("{} | {}", always.map(|address| address.to_string()).unwrap_or_default(), first_of.join(" "))
+        let before = before.map(|address| format!("not beside {address}"));
+        let always = always.map(|address| address.to_string()).or(before).unwrap_or_default();
+        format!("{always} | {}", first_of.join(" "))
     }
 
     fn client(facts: &Facts, init_uid: Option<u32>) -> String {
@@ -189,9 +195,12 @@ mod tests {
         let blind = Facts { pid_namespace: None, ..facts(0) };
         for (found, expected) in [
             (server(&facts(0), true, None), "@pm3/0/402 | /run/pm3/control.sock"),
-            (server(&facts(0), false, None), " | /run/pm3/control.sock"),
+            (server(&facts(0), false, None), "not beside @pm3/0/402 | /run/pm3/control.sock"),
             (server(&facts(7), true, None), "@pm3/7/402 | /run/user/7/pm3/control.sock /home/ann/.pm3/control.sock"),
-            (server(&facts(7), false, None), " | /run/user/7/pm3/control.sock /home/ann/.pm3/control.sock"),
+            (
+                server(&facts(7), false, None),
+                "not beside @pm3/7/402 | /run/user/7/pm3/control.sock /home/ann/.pm3/control.sock",
+            ),
             (server(&named, true, Some("/etc/x")), "@pm3/7/402 | /tmp/x.sock"),
             (server(&at_home, false, None), " | /data/control.sock"),
             (server(&at_home, false, Some("/etc/x")), " | /etc/x/control.sock"),
@@ -241,7 +250,7 @@ mod tests {
     #[test]
     fn what_a_server_without_names_offers_a_client_finds() {
         for uid in [0, 7] {
-            let ServerPlaces { always, first_of } = of_server(&facts(uid), true, None);
+            let ServerPlaces { always, first_of, .. } = of_server(&facts(uid), true, None);
             let looked: Vec<Address> =
                 of_client(&facts(uid), Some(uid)).into_iter().map(|candidate| candidate.address).collect();
             assert!(always.into_iter().chain(first_of).all(|address| looked.contains(&address)));

@@ -71,7 +71,7 @@ const OWN_DESCRIPTORS: u64 = 320;
 /// What pm3 returns when the machine refuses it the means to work (sysexits.h: EX_OSERR).
 const CANNOT_WORK: u8 = 71;
 
-/// What it returns where another pm3 listens already, and this one was to be the background one (EX_UNAVAILABLE).
+/// What it returns where another pm3 listens already (EX_UNAVAILABLE).
 const NOT_NEEDED: u8 = 69;
 
 /// `pm3 init`: supervises the apps of the file until they or a signal end it. Returns the exit code: see the README.
@@ -117,21 +117,29 @@ pub fn init(args: Args) -> u8 {
             return CANNOT_WORK;
         }
     };
-    let useless = must_listen && places.names.is_empty();
-    if useless && !places.taken {
+    if must_listen && places.names.is_empty() && places.taken.is_empty() {
         error!("no control socket could be made: nobody could ever ask this pm3 for anything, so it ends");
         return CANNOT_WORK;
     }
-    if !useless {
+    // Its apps would run twice, and no command would reach the second ones. Without PID 1 there is no container at all.
+    let is_second = !places.taken.is_empty() && !place::is_pid_1();
+    for taken in &places.taken {
+        if is_second && !must_listen {
+            error!("{taken}; `pm3 start FILE` brings apps to that one, --socket or $PM3_HOME makes room for a second");
+        } else {
+            warn!("{taken}");
+        }
+    }
+    if !is_second {
         let named = if places.names.is_empty() { "no control socket".to_owned() } else { places.names.join(" and ") };
         let (release, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
         info!("pm3 {release} as pid {pid}, {count} app{}, {named}", if count == 1 { "" } else { "s" });
     }
     if let Some(ready) = &mut ready {
         // Whoever waited may have lost patience.
-        let _ = ready.write_all(&[if useless { TAKEN } else { READY }]);
+        let _ = ready.write_all(&[if is_second { TAKEN } else { READY }]);
     }
-    if useless {
+    if is_second {
         return NOT_NEEDED;
     }
     drop((ready, places));

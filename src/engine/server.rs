@@ -161,14 +161,19 @@ impl Server {
             return (server, open);
         }
         let places = place::of_server(facts, is_pid1, settings.runtime_dir.as_deref().map(Path::new));
+        // Anybody may have the name; clients believe root and their own user.
+        let before =
+            |address: &&Address| listen::listener_of(address).filter(|peer| [0, facts.uid].contains(&peer.uid));
+        if let Some((address, peer)) = places.before.iter().find_map(|address| Some((address, before(&address)?))) {
+            open.taken.push(format!("control socket {address}: pm3 runs there already, pid {}", peer.pid));
+            return (server, open);
+        }
         if let Some(address) = &places.always {
             server.listen(address, group, registry, &mut open);
         }
         for address in &places.first_of {
             // Where another pm3 is running, clients find that one: a place further down the list would be a trap.
-            let found = server.listen(address, group, registry, &mut open);
-            open.taken |= found == Found::Taken;
-            if found != Found::Unusable {
+            if server.listen(address, group, registry, &mut open) != Found::Unusable {
                 break;
             }
         }
@@ -187,9 +192,13 @@ impl Server {
                 open.names.push(address.to_string());
                 Found::Free
             }
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                open.taken.push(format!("control socket {address}: {error}"));
+                Found::Taken
+            }
             Err(error) => {
                 log::warn!("control socket {address}: {error}");
-                if error.kind() == ErrorKind::AddrInUse { Found::Taken } else { Found::Unusable }
+                Found::Unusable
             }
         }
     }
@@ -408,8 +417,8 @@ impl Server {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Places {
     pub names: Vec<String>,
-    /// Another pm3 listens where this one should have.
-    pub taken: bool,
+    /// Where another pm3 listens and this one should have: the place, and the other's pid.
+    pub taken: Vec<String>,
 }
 
 /// How a place was found.

@@ -2,9 +2,14 @@
 //! client stood in.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
+use pm3::supervisor::event::{End, Sig};
+
 use crate::common::PM3;
+use crate::common::dir::Dir;
+use crate::common::ns::Ns;
 use crate::{bare, rows, statuses};
 
 #[test]
@@ -70,9 +75,68 @@ fn those_who_only_look_start_nothing() {
 fn there_is_no_second_one_in_the_foreground() {
     let world = bare();
     world.pm3("start app.sh").ok();
-    world.pm3("start other.sh --no-daemon").ends(1).says("pm3 runs already, pid ").says("$PM3_HOME");
+    world.pm3("start other.sh --no-daemon").ends(69).says("pm3 runs already, pid ").says("$PM3_HOME");
     assert_eq!(statuses(&world), ["app online"]);
     world.end();
+}
+
+/// An app that ends at once: so does a `pm3 init` that starts it.
+const BRIEF: &str = "[[apps]]\nname = 'brief'\ncommand = 'true'\nkind = 'oneshot'\n";
+
+#[test]
+fn there_is_no_second_init_of_one_place() {
+    let world = bare();
+    world.file("brief.toml", BRIEF);
+    world.pm3("start app.sh").ok();
+    let pid = world.pm3("ping").ok().out;
+    let pid = pid.split("pid ").nth(1).and_then(|rest| rest.split(|letter: char| !letter.is_ascii_digit()).next());
+    let there = format!("home/control.sock: pm3 runs there already, pid {};", pid.unwrap());
+    let said = world.pm3("init brief.toml").ends(69).says(&there).says("`pm3 start FILE`").says("$PM3_HOME");
+    assert_eq!((said.err.lines().count(), &*said.out), (1, ""), "{said:#?}");
+    // Its start is its end, so had it been started it would be told.
+    said.lacks("brief");
+    assert_eq!(statuses(&world), ["app online"]);
+    for line in [format!("init brief.toml --socket {}", world.home("s")), "init --socket @second brief.toml".into()] {
+        world.pm3(&line).ok().says("brief: online").lacks("already");
+    }
+    world.end();
+}
+
+#[test]
+fn what_a_dead_one_left_does_not_stand_in_the_way() {
+    let world = bare();
+    world.file("brief.toml", BRIEF);
+    fs::create_dir(world.home("home")).unwrap();
+    drop(UnixListener::bind(world.home("home/control.sock")).unwrap());
+    fs::write(world.home("home/control.sock.lock"), "").unwrap();
+    world.pm3("init brief.toml").ok().says("brief: online").lacks("already");
+}
+
+#[test]
+fn pid_1_starts_whoever_listens_where_it_should() {
+    let dir = Dir::new();
+    let (socket, file) = (dir.at("control.sock"), dir.file("brief.toml", BRIEF));
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let mut init = Ns::pid1().env("PM3_HOME", dir.path()).start(&[PM3, "init", &file]);
+    assert_eq!(init.end(), End::Code(0));
+    let log = init.err_rest().concat();
+    assert!(log.contains("pm3 runs there already") && log.contains("brief: online"), "{log}");
+}
+
+/// PID 1 with a read-only root has the abstract name alone; a second one would have a socket that nobody asks.
+#[test]
+fn there_is_no_second_init_beside_pid_1() {
+    let dir = Dir::new();
+    let file = dir.file("idle.toml", "[pm3]\nexit_policy = 'never'\n");
+    let mut init = Ns::pid1().with("readonly").without("PM3_HOME").start(&[PM3, "init", &file]);
+    while !init.err_line().starts_with("[pm3] pm3 ") {}
+    let brief = dir.file("brief.toml", BRIEF);
+    let (code, _, err) = init.inside(&[PM3, "init", &brief], &[]);
+    assert!(code == 69 && err.len() == 1 && err[0].contains(": pm3 runs there already, pid 1; "), "{code}: {err:#?}");
+    let (code, _, err) = init.inside(&[PM3, "init", &brief, "--socket", "@second"], &[]);
+    assert!(code == 0 && err.iter().any(|line| line.contains("brief: online")), "{code}: {err:#?}");
+    init.signal(Sig::TERM);
+    assert_eq!(init.end(), End::Code(0));
 }
 
 #[test]

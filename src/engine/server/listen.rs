@@ -12,6 +12,7 @@ use mio::net::{UnixListener, UnixStream};
 
 use crate::control::place::{Address, DIRECTORY_MODE};
 use crate::sys;
+use crate::sys::socket::{self, Peer};
 
 /// A place that is open for clients.
 #[derive(Debug)]
@@ -36,13 +37,16 @@ impl Listener {
     pub(super) fn open(address: &Address, group: Option<u32>) -> io::Result<Listener> {
         match address {
             Address::Abstract(name) => {
-                let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?).map_err(at("bind"))?;
+                let socket = match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+                    Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(taken(address)),
+                    other => other.map_err(at("bind"))?,
+                };
                 Ok(Listener { socket, file: None })
             }
             Address::Path(path) => {
                 make_directory(path)?;
-                let lock = lock(path)?;
-                remove_stale(path)?;
+                let Some(lock) = lock(path)? else { return Err(taken(address)) };
+                remove_stale(path, address)?;
                 let socket = UnixListener::bind(path).map_err(at("bind"))?;
                 let listener = Listener { socket, file: Some(SocketFile { path: path.clone(), _lock: lock }) };
                 share(path, group).inspect_err(|_| listener.remove())?;
@@ -65,8 +69,20 @@ fn at(step: &'static str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{step}: {}", sys::why(sys::errno::of(&error))))
 }
 
-fn taken() -> io::Error {
-    io::Error::new(ErrorKind::AddrInUse, "another pm3 is running there")
+fn taken(address: &Address) -> io::Error {
+    let pid = listener_of(address).map_or(0, |peer| peer.pid);
+    // One that is only starting, is stopped, or lives in another container, has no pid that could be told.
+    let who = if pid == 0 { "pm3 runs there already".to_owned() } else { format!("pm3 runs there already, pid {pid}") };
+    io::Error::new(ErrorKind::AddrInUse, who)
+}
+
+/// Who listens at a place. None: nobody, or nobody who can be asked without waiting.
+pub(super) fn listener_of(address: &Address) -> Option<Peer> {
+    let stream = match address {
+        Address::Abstract(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).ok()?),
+        Address::Path(path) => UnixStream::connect(path),
+    };
+    socket::peer(stream.ok()?).ok()
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -79,8 +95,8 @@ fn make_directory(path: &Path) -> io::Result<()> {
     fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE)).map_err(at("chmod"))
 }
 
-/// Takes the lock beside the socket. Its file stays for good: removing it would let two hold "the" lock.
-fn lock(path: &Path) -> io::Result<File> {
+/// Takes the lock beside the socket; None: another pm3 has it. Its file stays for good: removing it would let two hold "the" lock.
+fn lock(path: &Path) -> io::Result<Option<File>> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let mut options = OpenOptions::new();
@@ -92,14 +108,14 @@ fn lock(path: &Path) -> io::Result<File> {
     };
     let file = file.map_err(at("lock file"))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(taken()),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(at("lock")(error)),
     }
 }
 
 /// Makes room for our socket. The lock says that no other pm3 of this place lives, unless someone removed its file.
-fn remove_stale(path: &Path) -> io::Result<()> {
+fn remove_stale(path: &Path, address: &Address) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(at("stat")(error)),
@@ -111,7 +127,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     match UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(at("unlink")),
         // Accepted, or a queue that is full: someone is there.
-        _ => Err(taken()),
+        _ => Err(taken(address)),
     }
 }
 
