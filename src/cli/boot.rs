@@ -118,6 +118,10 @@ impl Service {
                 return Err(format!("{what}: {} cannot stand in a service file", text.escape_debug()));
             }
         }
+        // No value of a unit's `User=` can say that.
+        if self.user.ends_with('\\') || self.user.trim() != self.user {
+            return Err(format!("user: \"{}\" cannot stand in a service file", self.user));
+        }
         Ok(self)
     }
 
@@ -160,8 +164,15 @@ OOMPolicy=continue
 WantedBy=multi-user.target
 ",
         user = user.replace('%', "%%"),
-        home = home.display().to_string().replace('%', "%%"),
+        home = unit_directory(home),
     )
+}
+
+/// A directory that stands for itself. Quotes and escapes are not read there; but a backslash at the end of a line joins
+/// the next one to it, and blanks there are dropped (systemd.syntax(7)). A slash at the end means nothing.
+fn unit_directory(path: &Path) -> String {
+    let text = path.display().to_string().replace('%', "%%");
+    if text.ends_with(|c: char| c == '\\' || c.is_whitespace()) { text + "/" } else { text }
 }
 
 /// A word of a unit: in quotes, with what would be replaced written twice.
@@ -317,6 +328,26 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_a_unit_ends_where_it_ends() {
+        for (home, directory) in [
+            (r"/home/ann\", r"WorkingDirectory=/home/ann\/"),
+            (r"/home/ann\\", r"WorkingDirectory=/home/ann\\/"),
+            ("/home/ann ", "WorkingDirectory=/home/ann /"),
+            (r"/home/a\nn", r"WorkingDirectory=/home/a\nn"),
+        ] {
+            let mut odd = service("ann", home, r"/opt/pm3\");
+            odd.path = r"/bin:/opt\".to_owned();
+            odd.pm3_home = Some(home.into());
+            let text = Platform::Systemd.text(&odd);
+            assert!(text.lines().any(|own| own == directory), "{directory}\n{text}");
+            // As systemd joins lines: a backslash is one that nothing escapes.
+            let joins = |line: &str| line.chars().fold(false, |escaped, c| !escaped && c == '\\');
+            assert_eq!(text.lines().filter(|line| joins(line)).count(), 0, "{text}");
+            assert!(text.lines().any(|own| own == r#"ExecStart="/opt/pm3\\" resurrect --no-daemon"#), "{text}");
+        }
+    }
+
+    #[test]
     fn what_no_service_can_hold_is_refused() {
         let good = service("ann", "/home/ann", "/pm3");
         assert!(good.clone().checked().is_ok());
@@ -327,6 +358,8 @@ mod tests {
             Service { home: "/home/a\nExecStart=/bin/sh".into(), ..good.clone() },
             Service { path: "/bin\n".to_owned(), ..good.clone() },
             Service { pm3_home: Some("/a\tb".into()), ..good.clone() },
+            Service { user: "ann\\".to_owned(), ..good.clone() },
+            Service { user: " ann".to_owned(), ..good.clone() },
         ] {
             assert!(bad.clone().checked().is_err(), "{bad:?}");
         }
