@@ -5,11 +5,10 @@
 //! same moment get one supervisor, because only one can have the socket; the other one leaves, and its client asks the
 //! first. Nothing here ends a supervisor or touches an app.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, IsTerminal, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +22,7 @@ use crate::control::{READY, TAKEN, client};
 use crate::supervisor::event::Failure;
 use crate::sys::spawn::{self, Child, KeepFds, Plan, Stream, c_string};
 use crate::sys::users::Users;
-use crate::sys::{self, again, fds};
+use crate::sys::{self, again, dirs, fds};
 
 /// The file of the supervisor's own lines, in pm3's home.
 pub(super) const LOG: &str = "pm3.log";
@@ -87,20 +86,21 @@ enum Trouble {
 /// pm3's home, see [`place::home`].
 ///
 /// # Errors
-/// This user has none.
+/// This user has none; or it is root's, and others may write there: then what is in it may be anybody's.
 pub(super) fn home(facts: &Facts) -> Result<PathBuf, String> {
     let passwd = || Users::read().by_uid(facts.uid).map(|user| PathBuf::from(&*user.home));
-    place::home(facts, passwd).ok_or_else(|| {
+    let home = place::home(facts, passwd).ok_or_else(|| {
         format!("uid {} has no home directory; name one for pm3's files with PM3_HOME=/absolute/path", facts.uid)
-    })
+    })?;
+    let refused = dirs::refuse_shared(&home, true);
+    refused.map_err(|error| format!("pm3's home {}: {}", home.display(), client::words(&error)))?;
+    Ok(home)
 }
 
 /// Starts a supervisor and waits until it can be asked, or has left because another one can.
 fn start(home: &Path, facts: &Facts) -> Result<(), String> {
-    if !home.is_dir() {
-        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(home);
-        made.map_err(|error| format!("cannot make pm3's home {}: {}", home.display(), client::words(&error)))?;
-    }
+    let made = dirs::make(home, DIRECTORY_MODE);
+    made.map_err(|error| format!("cannot make pm3's home {}: {}", home.display(), client::words(&error)))?;
     let log = home.join(LOG);
     let old = fs::metadata(&log).map_or(0, |file| file.len());
     let answer = run(&log, facts).map_err(|why| format!("cannot start pm3 in the background: {why}"))?;

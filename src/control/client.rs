@@ -87,7 +87,11 @@ impl std::error::Error for Error {}
 /// The system's text for an error, in the form of our own: lower case and without its number.
 pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    match error.raw_os_error() {
+        Some(_) => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
+        // Somebody's own line, with names that are as they are.
+        None => text,
+    }
 }
 
 /// How often a busy pm3 is asked again, and after how long for the first time; each wait is that much longer.

@@ -6,6 +6,7 @@ pub mod append;
 pub mod capture;
 pub mod cgroup;
 pub mod clock;
+pub mod dirs;
 pub mod early;
 pub mod ending;
 pub mod entry;

@@ -1,11 +1,19 @@
 //! What only Unix sockets can do (unix(7)): tell who is at the other end, as the kernel noted it when the connection was
-//! made, and hand descriptors over.
+//! made, hand descriptors over, and have a file that lets in whom it should from its first moment on.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::lchown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, getsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt,
+    sockopt,
+};
+use nix::sys::stat::{Mode, fchmod};
+
+use super::dirs::without_umask;
 
 /// The process at the other end. Ids are those of the reader's namespaces: a pid of another pid namespace reads 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +65,25 @@ pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
         }
         groups.resize(count, 0);
     }
+}
+
+/// Listens, without blocking, at a path where nothing is yet, as a file with this mode and group. Nobody can connect before
+/// it has both, and no name is followed: whoever puts a link in its place gets nothing changed.
+///
+/// # Errors
+/// From bind(2): EADDRINUSE where something is. From lchown(2); then the file is gone again.
+pub fn listen_at(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // The file takes its mode from the socket, as open(2) does from its argument.
+    fchmod(&socket, Mode::from_bits_truncate(mode))?;
+    let address = UnixAddr::new(path)?;
+    without_umask(|| nix::sys::socket::bind(socket.as_raw_fd(), &address))?;
+    let shared = group.map_or(Ok(()), |gid| lchown(path, None, Some(gid)));
+    shared
+        .and_then(|()| Ok(nix::sys::socket::listen(&socket, Backlog::MAXCONN)?))
+        .inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    Ok(socket.into())
 }
 
 /// Standard input, if it is a socket, without blocking. To be called once: it becomes the caller's.

@@ -14,6 +14,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::stat::Mode;
 use pm3::supervisor::event::{End, Sig};
@@ -21,7 +22,7 @@ use pm3::supervisor::event::{End, Sig};
 use super::dir::Dir;
 use super::lines::Lines;
 use super::ns::{Ns, Proc, signal};
-use super::{PM3, app};
+use super::{PATIENCE, PM3, app};
 
 /// What a command said, and its exit code.
 #[derive(Debug)]
@@ -276,6 +277,16 @@ impl World {
     /// All processes of this world but its PID 1; dead ones that nobody has reaped count.
     pub fn processes(&self) -> Vec<Process> {
         Process::all_beside(self.init.pid).into_iter().filter(|process| process.inside != 1).collect()
+    }
+
+    /// Waits until all but PID 1 have ended: who has just said its last word may still be about to.
+    #[track_caller]
+    pub fn until_empty(&self) {
+        let begun = Instant::now();
+        while let Some(left) = self.processes().into_iter().find(|process| !process.is_gone()) {
+            assert!(begun.elapsed() < PATIENCE, "left behind: {left:?}");
+            std::thread::yield_now();
+        }
     }
 
     /// The next line that PID 1 says on stdout: of a container, what apps write.

@@ -1,14 +1,16 @@
 //! Where the socket is made, and what is done about what is there already.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::{getegid, geteuid};
 use pm3::control::client::{Client, Error};
 use pm3::control::place::{Address, Candidate, Facts};
 use pm3::supervisor::spec::Settings;
+use pm3::sys::socket;
 
 use crate::desk::{Desk, Scratch, abstract_name, facts, peer};
 
@@ -43,6 +45,40 @@ fn a_group_that_is_let_in_can_reach_it() {
     assert_eq!(mode(&socket), 0o660);
     assert_eq!(fs::metadata(&socket).unwrap().gid(), gid);
     desk.assert_answers();
+}
+
+#[test]
+fn it_is_open_to_whom_it_should_be_from_its_first_moment_on() {
+    let scratch = Scratch::new();
+    let watch = Inotify::init(InitFlags::empty()).unwrap();
+    watch.add_watch(&scratch.path(""), AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ATTRIB).unwrap();
+    let desk = desk(&scratch.path("control.sock"));
+    let seen = watch.read_events().unwrap();
+    let changes = seen.iter().filter(|event| event.mask == AddWatchFlags::IN_ATTRIB);
+    // Between a chmod(2) and what was there before it somebody may put a link: the file is made as it shall be.
+    assert_eq!((seen.len(), changes.count()), (2, 0), "{seen:?}");
+    assert_eq!(mode(&scratch.path("control.sock")), 0o600);
+    desk.assert_answers();
+}
+
+#[test]
+fn nothing_is_reached_through_a_link_that_somebody_has_put_there() {
+    let scratch = Scratch::new();
+    let victim = scratch.path("victim");
+    fs::write(&victim, "precious").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o604)).unwrap();
+    for name in ["control.sock.lock", "control.sock"] {
+        for target in [&victim, &scratch.path("missing")] {
+            symlink(target, scratch.path(name)).unwrap();
+            assert!(desk(&scratch.path("control.sock")).places.is_empty(), "{name}");
+            let found = socket::listen_at(&scratch.path(name), 0o666, Some(getegid().as_raw()));
+            assert_eq!(found.unwrap_err().raw_os_error(), Some(libc::EADDRINUSE));
+            fs::remove_file(scratch.path(name)).unwrap();
+        }
+    }
+    assert!(!scratch.path("missing").exists());
+    assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), mode(&victim)), ("precious", 0o604));
+    desk(&scratch.path("control.sock")).assert_answers();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! client stood in.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
@@ -168,10 +169,46 @@ fn one_that_cannot_work_says_why() {
     let said = said.says("pm3 could not work in the background, and said:").says("there is a file that is no socket");
     said.says("no control socket could be made");
     fs::remove_dir_all(&home).unwrap();
-    assert!(world.processes().iter().all(|process| process.is_gone()));
+    world.until_empty();
     fs::write(home.trim_end_matches('/'), "").unwrap();
     world.pm3("start app.sh").ends(69).says("cannot make pm3's home");
     assert!(world.processes().is_empty());
+}
+
+#[test]
+fn root_keeps_nothing_where_others_may_write() {
+    let mut world = bare();
+    let (above, home) = (world.home("above"), world.home("above/home"));
+    world.set("PM3_HOME", &home);
+    let become_mode = |path: &str, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::create_dir_all(&above).unwrap();
+    let refused = |open: &str| {
+        for (line, code) in [("start app.sh", 69), ("save", 1), ("resurrect", 1), ("cleardump", 1)] {
+            let said = world.pm3(line).ends(code);
+            let expected = format!(
+                "[PM3][ERROR] pm3's home {home}: others than root may write to {open}; name a directory of root's with \
+                 PM3_HOME, or run pm3 as the user whose it is\n"
+            );
+            assert_eq!((said.out.as_str(), said.err.as_str()), ("", expected.as_str()), "{line}");
+        }
+    };
+    // Whoever may write above may put another home in its place.
+    become_mode(&above, 0o777);
+    refused(&above);
+    assert!(!fs::exists(&home).unwrap());
+    become_mode(&above, 0o755);
+    fs::create_dir(&home).unwrap();
+    // The sticky bit keeps no one from being first with the name of our log.
+    for mode in [0o757, 0o1777] {
+        become_mode(&home, mode);
+        refused(&home);
+    }
+    // Above it does: nobody takes away what is not theirs.
+    become_mode(&home, 0o700);
+    become_mode(&above, 0o1777);
+    world.pm3("start app.sh").ok();
+    assert_eq!(statuses(&world), ["app online"]);
+    world.end();
 }
 
 #[test]

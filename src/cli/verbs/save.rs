@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::env::environ;
@@ -62,7 +61,7 @@ pub(super) fn save(args: &Save, context: &Context) -> Report {
     };
     if let Some(home) = file.parent().filter(|_| args.output.is_none()) {
         // Whether it is there now is seen when the file is written.
-        let _ = fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(home);
+        let _ = sys::dirs::make(home, DIRECTORY_MODE);
     }
     context.ask(|client| {
         let (apps, _) = client.describe(Vec::new(), true)?;

@@ -1,18 +1,18 @@
 //! Opens the places where the control socket is: a file that a dead pm3 left behind is replaced, a living pm3 is left
 //! alone. None of it waits: a pm3 that is stopped would never answer.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 
 use crate::control::place::{Address, DIRECTORY_MODE};
-use crate::sys;
 use crate::sys::socket::{self, Peer};
+use crate::sys::{self, dirs};
 
 /// A place that is open for clients.
 #[derive(Debug)]
@@ -47,10 +47,10 @@ impl Listener {
                 make_directory(path)?;
                 let Some(lock) = lock(path)? else { return Err(taken(address)) };
                 remove_stale(path, address)?;
-                let socket = UnixListener::bind(path).map_err(at("bind"))?;
-                let listener = Listener { socket, file: Some(SocketFile { path: path.clone(), _lock: lock }) };
-                share(path, group).inspect_err(|_| listener.remove())?;
-                Ok(listener)
+                // Each connection is checked as well.
+                let mode = if group.is_some() { 0o660 } else { 0o600 };
+                let socket = UnixListener::from_std(socket::listen_at(path, mode, group).map_err(at("bind"))?);
+                Ok(Listener { socket, file: Some(SocketFile { path: path.clone(), _lock: lock }) })
             }
         }
     }
@@ -64,9 +64,12 @@ impl Listener {
     }
 }
 
-/// Puts the step that failed in front of what failed.
+/// Puts the step that failed in front of what failed. What is no errno says all there is to say.
 fn at(step: &'static str) -> impl Fn(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("{step}: {}", sys::why(sys::errno::of(&error))))
+    move |error| match error.raw_os_error() {
+        Some(errno) => io::Error::new(error.kind(), format!("{step}: {}", sys::why(errno))),
+        None => error,
+    }
 }
 
 fn taken(address: &Address) -> io::Error {
@@ -86,27 +89,17 @@ pub(super) fn listener_of(address: &Address) -> Option<Peer> {
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
-    let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
-    if directory.is_dir() {
-        return Ok(());
+    match path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) => dirs::make(directory, DIRECTORY_MODE).map_err(at("mkdir")),
+        None => Ok(()),
     }
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory).map_err(at("mkdir"))?;
-    // Again, as a umask may have taken away what others need to pass through.
-    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE)).map_err(at("chmod"))
 }
 
 /// Takes the lock beside the socket; None: another pm3 has it. Its file stays for good: removing it would let two hold "the" lock.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    // Never through a link that somebody else has put there: a new file is made, or one that is there is opened.
-    let file = match options.clone().create_new(true).open(&name) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(&name),
-        other => other,
-    };
-    let file = file.map_err(at("lock file"))?;
+    let file = dirs::open_lock(Path::new(&name)).map_err(at("lock file"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -128,15 +121,5 @@ fn remove_stale(path: &Path, address: &Address) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(at("unlink")),
         // Accepted, or a queue that is full: someone is there.
         _ => Err(taken(address)),
-    }
-}
-
-/// Lets in whom the settings let in. Each connection is checked as well: between bind and here it is open to more.
-fn share(path: &Path, group: Option<u32>) -> io::Result<()> {
-    let mode = if group.is_some() { 0o660 } else { 0o600 };
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at("chmod"))?;
-    match group {
-        Some(gid) => std::os::unix::fs::chown(path, None, Some(gid)).map_err(at("chown")),
-        None => Ok(()),
     }
 }
