@@ -27,6 +27,8 @@ mod good;
 mod keys;
 #[path = "config/options.rs"]
 mod options;
+#[path = "config/scripts.rs"]
+mod scripts;
 #[path = "config/strange.rs"]
 mod strange;
 #[path = "config/write.rs"]

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use super::verbs::Verb;
-use super::{Exit, Report, dropped};
+use super::{Exit, Report, dropped, options};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -24,6 +25,10 @@ struct Line {
     /// The control socket of the pm3 that is meant: a path, or @NAME for an abstract name
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
+
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    silent: bool,
 
     /// As in PM2: no colours; see `super::style`
     #[arg(long, global = true, hide = true)]
@@ -71,11 +76,11 @@ pub struct InitArgs {
     pub(super) config: Option<PathBuf>,
 
     /// Apply the apps' env_PROFILE tables over env
-    #[arg(long, value_name = "PROFILE")]
+    #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     pub env: Option<String>,
 
     /// These apps alone, with commas between their names
-    #[arg(long, value_name = "NAMES")]
+    #[arg(long, value_name = "NAMES", value_parser = NonEmptyStringValueParser::new())]
     pub only: Option<String>,
 
     /// Begin without apps and never end by itself: the supervisor in the background, as `pm3 start` starts it
@@ -95,11 +100,19 @@ pub struct InitArgs {
     pub socket: Option<PathBuf>,
 }
 
+/// What may be said to every verb.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Common {
+    /// `--socket`.
+    pub(super) socket: Option<PathBuf>,
+    pub(super) silent: bool,
+}
+
 /// What a command line means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     Init(InitArgs),
-    Verb(Verb, Option<PathBuf>),
+    Verb(Verb, Common),
     /// Nothing but saying this.
     Said(Report),
 }
@@ -185,7 +198,12 @@ fn parse_any(words: Vec<OsString>) -> Parsed {
     }
     match line.verb {
         Some(Word::Init(init)) => Parsed::Init(init.settled(line.socket)),
-        Some(Word::Verb(verb)) => Parsed::Verb(verb, line.socket),
+        Some(Word::Verb(mut verb)) => {
+            if let Some(options) = verb.options_mut() {
+                options.call_as_typed(&words);
+            }
+            Parsed::Verb(verb, Common { socket: line.socket, silent: line.silent })
+        }
         Some(Word::Run { .. }) => {
             Parsed::Said(Report::failed(Exit::Usage, "run must be the first word, as in `pm3 run -- COMMAND`"))
         }
@@ -224,6 +242,7 @@ fn said(error: &clap::Error, words: &[OsString]) -> Report {
     let what = what.split(|line| line.is_empty()).map(|lines| lines.join(" ")).filter(|part| !part.is_empty());
     let what: Vec<String> = what.filter(|part| !part.starts_with("For more")).collect();
     let what = what.join("; ").replace("error: ", "").replace("tip: ", "");
+    let what = options::as_typed(&what, words);
     let what = what.replace("invalid digit found in string", "expected a number");
     let verb = verb.map(|verb| format!(" {verb}")).unwrap_or_default();
     Report::failed(Exit::Usage, format_args!("{what}; see `pm3{verb} --help`"))
@@ -242,10 +261,10 @@ mod tests {
         whole_command().debug_assert();
     }
 
-    /// The verb, and where it would ask.
-    fn verb(line: &str) -> (Verb, Option<PathBuf>) {
+    /// The verb, and what is said to all.
+    fn verb(line: &str) -> (Verb, Common) {
         match parsed(line) {
-            Parsed::Verb(verb, socket) => (verb, socket),
+            Parsed::Verb(verb, common) => (verb, common),
             other @ (Parsed::Init(_) | Parsed::Said(_)) => panic!("{line}: {other:?}"),
         }
     }
@@ -256,7 +275,11 @@ mod tests {
             assert_eq!(verb(line), verb("list"), "{line}");
         }
         assert_ne!(verb("ls --json"), verb("ls"));
-        assert_eq!(verb("ping --socket @x").1, Some("@x".into()));
+        assert_eq!(verb("ping --socket @x").1.socket, Some("@x".into()));
+        for line in ["-s list", "list -s", "list --silent", "--silent ls"] {
+            assert_eq!(verb(line), (verb("list").0, Common { silent: true, socket: None }), "{line}");
+        }
+        assert_eq!(verb("-s start a.js"), verb("start a.js -s"));
         assert_eq!(verb("--socket /s restart web 3 all"), verb("restart web 3 all --socket /s"));
         assert_ne!(verb("stop -- -odd"), verb("stop odd"));
         assert_eq!(verb("list --no-color"), verb("list"));
@@ -345,6 +368,14 @@ mod tests {
             ("scale web abc", "expected a number, +N or -N"),
             ("sendSignal NOPE web", "expected a signal"),
             ("stop", "<TARGET>"),
+            ("start a.js --uid", "a value is required for '--uid <USER>'"),
+            ("start a.js -u", "a value is required for '-u <USER>'"),
+            ("start a.js -c x --cron y", "the argument '--cron <SCHEDULE>' cannot be used multiple times"),
+            ("start a.json --env=", "a value is required for '--env <PROFILE>'"),
+            ("stop a.json --only=", "a value is required for '--only <NAMES>'"),
+            ("check --env=", "a value is required for '--env <PROFILE>'"),
+            ("init a --env=", "a value is required for '--env <PROFILE>'"),
+            ("start a.js --attach -s", "cannot be used with"),
             ("init a b", "unexpected argument 'b'"),
             ("init a --config b", "cannot be used with"),
             ("--socket x run y", "run must be the first word"),

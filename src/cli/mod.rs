@@ -24,7 +24,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 pub use args::InitArgs;
-use args::Parsed;
+use args::{Common, Parsed};
 use ask::{Context, ERROR};
 use verbs::Performed;
 
@@ -105,10 +105,15 @@ pub fn main(words: Vec<OsString>) -> Next {
             Exit::Usage,
             "$PM3_HOME is a relative path, which means another place in each directory; set it to an absolute one",
         ),
-        Parsed::Verb(verb, socket) => match verbs::perform(verb, &Context { socket, style: style() }) {
-            Performed::Said(report) => report,
-            Performed::Init(init) => return Next::Init(init),
-        },
+        Parsed::Verb(verb, Common { socket, silent }) => {
+            // What is meant for programs is what they asked for.
+            let silent = silent && !verb.is_for_programs();
+            match verbs::perform(verb, &Context { socket, style: style() }) {
+                Performed::Said(report) if silent => Report { out: String::new(), ..report },
+                Performed::Said(report) => report,
+                Performed::Init(init) => return Next::Init(init),
+            }
+        }
         Parsed::Said(report) => report,
     };
     Next::Exit(tell(&report) as u8)

@@ -2,6 +2,8 @@
 //! how it is typed and which key of the configuration it sets, and everything follows from a row: parsing, help, and what
 //! `config` is given. What a value means is for the key to say; nothing is checked here.
 
+use std::ffi::OsString;
+
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
@@ -19,7 +21,7 @@ pub(super) struct Options {
 /// An option that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Given {
-    /// With its dashes: `--name`.
+    /// With its dashes, as typed: `--name`, `-n`.
     pub(super) option: &'static str,
     /// The key that it sets, of the table `[[apps]]`.
     pub(super) key: &'static str,
@@ -51,6 +53,22 @@ impl Options {
         self.given.iter().map(Given::typed).collect()
     }
 
+    /// Calls the options as this command line does, so that people find in a message what they have typed. The parser
+    /// tells one name for all of an option's names.
+    pub(super) fn call_as_typed(&mut self, words: &[OsString]) {
+        let names = self.given.iter_mut().map(|given| &mut given.option).chain(&mut self.idle);
+        for name in names {
+            if let Some(row) = TABLE.iter().find(|row| row.option == *name) {
+                *name = row.typed(words);
+            }
+        }
+    }
+
+    /// The option that sets this key, as it was typed.
+    pub(super) fn called(&self, key: &str) -> Option<&'static str> {
+        self.given.iter().find(|given| given.key == key).map(|given| given.option)
+    }
+
     /// The one text that sets this key.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.given.iter().find(|given| given.key == key).and_then(|given| match &given.value {
@@ -62,9 +80,9 @@ impl Options {
 
 /// A row of the table.
 struct Row {
-    /// With its dashes.
+    /// All names with their dashes.
     option: &'static str,
-    short: Option<char>,
+    short: Option<&'static str>,
     also: &'static [&'static str],
     key: &'static str,
     takes: Takes,
@@ -96,7 +114,7 @@ const fn row(option: &'static str, key: &'static str, takes: Takes, help: &'stat
 }
 
 impl Row {
-    const fn short(mut self, short: char) -> Row {
+    const fn short(mut self, short: &'static str) -> Row {
         self.short = Some(short);
         self
     }
@@ -109,25 +127,35 @@ impl Row {
     fn id(&self) -> &'static str {
         self.option.trim_start_matches('-')
     }
+
+    /// The name by which a command line calls it; its first one where that cannot be told (`-fi2`).
+    fn typed(&self, words: &[OsString]) -> &'static str {
+        let own = || words.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+        let long = |name: &str| own().any(|word| word.split('=').next() == Some(name));
+        let short = |name: &str| own().any(|word| word.starts_with(name));
+        let longs = [self.option].into_iter().chain(self.also.iter().copied());
+        let short = self.short.filter(|name| short(name));
+        longs.into_iter().find(|name| long(name)).or(short).unwrap_or(self.option)
+    }
 }
 
 #[rustfmt::skip]
 static TABLE: &[Row] = &[
-    row("--name", "name", Word("NAME"), "What the app is called; default: the script's name without its ending").short('n'),
-    row("--instances", "instances", Word("N"), "How many run side by side; max or 0: one for each processor that the container may use; -1: one less").short('i'),
+    row("--name", "name", Word("NAME"), "What the app is called; default: the script's name without its ending").short("-n"),
+    row("--instances", "instances", Word("N"), "How many run side by side; max or 0: one for each processor that the container may use; -1: one less").short("-i"),
     row("--namespace", "namespace", Word("NAME"), "A word for several apps, that verbs take in place of a name"),
     row("--cwd", "cwd", Word("DIR"), "The directory that the app runs in; default: this one"),
     row("--interpreter", "interpreter", Word("PROGRAM"), "The program that runs the script; none executes the script itself"),
-    row("--interpreter-args", "interpreter_args", Word("ARGS"), "Arguments of the interpreter, as one word").also(&["node-args"]),
-    row("--user", "user", Word("USER"), "The user to run as; needs pm3 to be root").short('u').also(&["uid"]),
-    row("--gid", "group", Word("GROUP"), "The group to run as").also(&["group"]),
+    row("--interpreter-args", "interpreter_args", Word("ARGS"), "Arguments of the interpreter, as one word").also(&["--node-args"]),
+    row("--user", "user", Word("USER"), "The user to run as; needs pm3 to be root").short("-u").also(&["--uid"]),
+    row("--gid", "group", Word("GROUP"), "The group to run as").also(&["--group"]),
 
-    row("--watch", "watch", Maybe("PATH"), "Restart when files change: in the app's directory, or below PATH").short('w'),
+    row("--watch", "watch", Maybe("PATH"), "Restart when files change: in the app's directory, or below PATH").short("-w"),
     row("--ignore-watch", "ignore_watch", Each("PATTERN"), "Files whose changes do not count; may be given again"),
     row("--watch-delay", "watch_delay", Word("TIME"), "Wait this long after a change, for more of them"),
 
     row("--max-memory-restart", "max_memory_restart", Word("SIZE"), "Restart an instance above this much memory: 20M, 1G"),
-    row("--cron-restart", "cron_restart", Word("SCHEDULE"), "Restart on a schedule: \"0 3 * * *\"").short('c').also(&["cron"]),
+    row("--cron-restart", "cron_restart", Word("SCHEDULE"), "Restart on a schedule: \"0 3 * * *\"").short("-c").also(&["--cron"]),
     row("--restart-delay", "restart_delay", Word("TIME"), "Wait before each restart; a plain number is in ms"),
     row("--exp-backoff-restart-delay", "exp_backoff_restart_delay", Word("TIME"), "First wait of one that grows with each restart: times 1.5, up to 15 s"),
     row("--max-restarts", "max_restarts", Word("N"), "That many short runs in a row, and the app is errored; default: 16"),
@@ -137,21 +165,21 @@ static TABLE: &[Row] = &[
     row("--no-autostart", "autostart", Nothing(false), "Put the app into the list without starting it"),
     row("--wait-ready", "", Idle(false), "Not in this release: a reload takes a process for ready that has lived for min_uptime"),
     row("--listen-timeout", "", Idle(true), "So too"),
-    row("--kill-timeout", "kill_timeout", Word("TIME"), "How long it may take to stop; then SIGKILL; default: 8s").short('k'),
+    row("--kill-timeout", "kill_timeout", Word("TIME"), "How long it may take to stop; then SIGKILL; default: 8s").short("-k"),
     row("--kill-signal", "kill_signal", Word("SIGNAL"), "The signal that asks it to stop; default: TERM"),
     row("--no-treekill", "treekill", Nothing(false), "End the main process alone, not what it has started"),
 
     row("--stdin", "stdin", Word("KIND"), "What it reads: null; or pipe, for pm3 send and pm3 attach"),
-    row("--output", "out_file", Word("FILE"), "A file for its stdout").short('o'),
-    row("--error", "error_file", Word("FILE"), "A file for its stderr").short('e'),
-    row("--log", "log_file", Word("FILE"), "One file for both, in place of the other two").short('l'),
+    row("--output", "out_file", Word("FILE"), "A file for its stdout").short("-o"),
+    row("--error", "error_file", Word("FILE"), "A file for its stderr").short("-e"),
+    row("--log", "log_file", Word("FILE"), "One file for both, in place of the other two").short("-l"),
     row("--merge-logs", "merge_logs", Nothing(true), "All instances write to the same files"),
     row("--disable-logs", "log_mode", Always("none"), "Keep no output"),
     row("--log-type", "log_mode", Word("TYPE"), "How output is written: raw, prefix before each line, or json, an object a line"),
     row("--time", "time", Nothing(true), "Put the time in front of each line of output"),
     row("--log-date-format", "log_date_format", Word("FORMAT"), "The form of that time: \"YYYY-MM-DD HH:mm:ss\""),
 
-    row("--pid", "", Idle(true), "").short('p'),
+    row("--pid", "", Idle(true), "").short("-p"),
     row("--ext", "", Idle(true), ""),
     row("--no-vizion", "", Idle(false), ""),
     row("--no-pmx", "", Idle(false), ""),
@@ -165,6 +193,14 @@ static TABLE: &[Row] = &[
     row("--disable-source-map-support", "", Idle(false), ""),
     row("--shutdown-with-message", "", Idle(false), ""),
 ];
+
+/// What the parser says of an option, with the name that this command line has for it.
+pub(super) fn as_typed(text: &str, words: &[OsString]) -> String {
+    let named = TABLE.iter().filter(|row| text.contains(&format!("'{} ", row.option)));
+    named.fold(text.to_owned(), |text, row| {
+        text.replace(&format!("'{} ", row.option), &format!("'{} ", row.typed(words)))
+    })
+}
 
 /// Where the options stand in a verb's help.
 const HEADING: &str = "The app";
@@ -180,8 +216,9 @@ impl Args for Options {
 }
 
 fn argument(row: &Row) -> Arg {
-    let arg = Arg::new(row.id()).long(row.id()).short(row.short).help(row.help).help_heading(HEADING);
-    let arg = row.also.iter().fold(arg, |arg, also| arg.visible_alias(also));
+    let short = row.short.and_then(|name| name.chars().nth(1));
+    let arg = Arg::new(row.id()).long(row.id()).short(short).help(row.help).help_heading(HEADING);
+    let arg = row.also.iter().fold(arg, |arg, also| arg.visible_alias(also.trim_start_matches('-')));
     match row.takes {
         // A word may begin with a dash: -i -1, --node-args --inspect.
         Word(name) => arg.value_name(name).allow_hyphen_values(true),
@@ -299,6 +336,25 @@ mod tests {
         let options = options("app.js --no-pmx -p x.pid --trace --listen-timeout 100 --wait-ready").unwrap();
         let idle = vec!["--wait-ready", "--listen-timeout", "--pid", "--no-pmx", "--trace"];
         assert_eq!((options.given, options.idle), (vec![], idle));
+    }
+
+    #[test]
+    fn messages_name_what_was_typed() {
+        for (line, typed) in [
+            ("x --uid www --gid www", "--uid --gid"),
+            ("x --user www --group=www", "--user --group"),
+            ("x -u www -c @daily", "-u -c"),
+            ("x -uwww --cron=@daily", "-u --cron"),
+            ("x --node-args -r --cron-restart @daily", "--node-args --cron-restart"),
+            ("x -i 2 -n web -p x.pid", "-n -i -p"),
+            ("x --instances 2 --name -i", "--name --instances"),
+            ("x --instances 2 -- -i", "--instances"),
+        ] {
+            let mut options = options(line.split(" -- ").next().unwrap()).unwrap();
+            options.call_as_typed(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+            let names = options.given.iter().map(|given| given.option).chain(options.idle);
+            assert_eq!(names.collect::<Vec<_>>().join(" "), typed, "{line}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::io::Read;
 use std::path::Path;
 
+use clap::builder::NonEmptyStringValueParser;
+
 use super::options::Options;
 use super::targets::Target;
 use super::{Exit, ask};
@@ -16,11 +18,11 @@ use crate::sys::users::Users;
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct Part {
     /// Of a file: apply the apps' env_PROFILE tables over env
-    #[arg(long, value_name = "PROFILE")]
+    #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     pub(super) env: Option<String>,
 
     /// Of a file: these apps alone, with commas between their names
-    #[arg(long, value_name = "NAMES")]
+    #[arg(long, value_name = "NAMES", value_parser = NonEmptyStringValueParser::new())]
     pub(super) only: Option<String>,
 }
 
@@ -62,7 +64,7 @@ pub(super) fn of_file(
         *app = overlaid(app, options, args, facts)?;
     }
     present(&plan.apps, facts)?;
-    plan.warnings.extend(idle(options));
+    plan.warnings.extend(notes(options, facts));
     Ok(plan)
 }
 
@@ -81,7 +83,7 @@ pub(super) fn names_of_file(target: &Target<'_>, part: &Part, facts: &Facts) -> 
         }
         Target::Word(word) => return Err((Exit::Usage, vec![format!("{word}: not a file of apps")])),
     };
-    let Loaded { spec, warning } = loaded.map_err(|mistakes| (Exit::Config, lines(&mistakes)))?;
+    let Loaded { spec, warnings } = loaded.map_err(|mistakes| (Exit::Config, lines(&mistakes)))?;
     let (apps, missing) = match &part.only {
         Some(only) => config::pick(spec.apps, only),
         None => (spec.apps, Vec::new()),
@@ -89,7 +91,7 @@ pub(super) fn names_of_file(target: &Target<'_>, part: &Part, facts: &Facts) -> 
     if apps.is_empty() && !missing.is_empty() {
         return Err((Exit::Failed, missing));
     }
-    Ok(Plan { apps, warnings: warning.into_iter().collect(), missing })
+    Ok(Plan { apps, warnings, missing })
 }
 
 /// Whether a word that no app is known by may be a script or a command line: it has a blank or a slash or an ending, or is
@@ -113,7 +115,7 @@ pub(super) fn of_script(word: &str, args: &[String], options: &Options, facts: &
     let app = config::of_options(&given, facts).map_err(|mistakes| (Exit::Usage, lines(&mistakes)))?;
     let apps = vec![app];
     present(&apps, facts)?;
-    Ok(Plan { apps, warnings: idle(options).into_iter().collect(), missing: Vec::new() })
+    Ok(Plan { apps, warnings: notes(options, facts).collect(), missing: Vec::new() })
 }
 
 /// An app with options and arguments over it.
@@ -134,12 +136,15 @@ fn after_dashes(args: &[String]) -> Option<Given<'_>> {
     (!args.is_empty()).then_some(Given { option: "--", key: "args", value: Typed::List(words) })
 }
 
-/// What options of PM2 get said that mean nothing to pm3.
-pub(super) fn idle(options: &Options) -> Option<String> {
+/// What is to be said of options that are no mistake: those of PM2 that mean nothing to pm3, and less processors than none.
+pub(super) fn notes(options: &Options, facts: &Facts) -> impl Iterator<Item = String> {
     let later = options.idle.iter().any(|option| ["--wait-ready", "--listen-timeout"].contains(option));
     let end = if later { "; a reload takes a process for ready that has lived for min_uptime" } else { "" };
     let idle = options.idle.join(" ");
-    (!idle.is_empty()).then(|| format!("options of PM2 without effect in pm3: {idle}{end}"))
+    let idle = (!idle.is_empty()).then(|| format!("options of PM2 without effect in pm3: {idle}{end}"));
+    let instances = options.text("instances").and_then(|typed| config::note_on_instances(typed, facts));
+    let option = options.called("instances").unwrap_or_default();
+    idle.into_iter().chain(instances.map(|note| format!("{option} {note}")))
 }
 
 /// The environment of this shell, for the supervisor, without what begins with one of `without`.

@@ -14,8 +14,8 @@ use crate::supervisor::event::Outcome;
 /// How much is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct Show {
-    /// Say nothing but errors
-    #[arg(short, long)]
+    /// Say nothing but errors.
+    #[arg(from_global)]
     pub(super) silent: bool,
 
     /// A list of a few lines for each app in place of the table
@@ -143,8 +143,7 @@ impl Telling {
     }
 
     pub(super) fn report(self) -> Report {
-        let out = if self.show.silent { String::new() } else { self.out };
-        Report { out, err: self.err, exit: self.exit }
+        Report { out: self.out, err: self.err, exit: self.exit }
     }
 }
 

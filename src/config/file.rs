@@ -54,9 +54,11 @@ pub fn read(file: &str, form: Form, text: &str, wanted: &Wanted<'_>, facts: &Fac
         return Err(reader.found.into_list());
     }
     let passed_over: Vec<&str> = reader.passed_over.into_iter().collect();
-    let warning = (!passed_over.is_empty())
+    let passed_over = (!passed_over.is_empty())
         .then(|| format!("{file}: passed over, as pm3 has no use for it: {}", passed_over.join(", ")));
-    Ok(Loaded { spec, warning })
+    let notes = reader.notes.into_iter().map(|note| format!("{file}: {note}"));
+    let warnings = passed_over.into_iter().chain(notes).collect();
+    Ok(Loaded { spec, warnings })
 }
 
 fn document<'a>(reader: &mut Reader<'a>, tree: &'a Node, wanted: &Wanted<'_>) -> Spec {

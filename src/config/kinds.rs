@@ -173,6 +173,16 @@ impl Scalar for Instances {
     }
 }
 
+impl Instances {
+    /// What is to be said of a number that leaves none of the processors: it is right on a larger machine, or a slip.
+    pub(super) fn note(text: &str, facts: &Facts) -> Option<String> {
+        let cpus = facts.cpus.clamp(1, INSTANCES_MAX);
+        let less = text.parse::<i32>().ok().filter(|count| *count < 0)?.unsigned_abs();
+        let processors = if cpus == 1 { "processor" } else { "processors" };
+        (less >= cpus).then(|| format!("{text}: there are {cpus} {processors} here, so it is 1 instance"))
+    }
+}
+
 /// A size of memory, absolute or a share of the container's.
 pub(super) struct Memory(pub(super) u64);
 

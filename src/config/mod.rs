@@ -174,8 +174,8 @@ pub struct Wanted<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub spec: Spec,
-    /// A line about keys that only PM2 has a use for.
-    pub warning: Option<String>,
+    /// Lines about what is no mistake: keys that only PM2 has a use for, a number of instances that is none here.
+    pub warnings: Vec<String>,
 }
 
 /// What a file holds, or all that is wrong with it. A relative path starts at `facts.start_dir`, and messages show it as
@@ -198,6 +198,12 @@ pub fn anchor(apps: &mut [AppSpec], start_dir: &Path) {
         let cwd = app.launch.cwd.as_deref().map_or_else(|| start_dir.to_path_buf(), |cwd| start_dir.join(cwd));
         app.launch.cwd = Some(cwd.to_string_lossy().into());
     }
+}
+
+/// What is to be said of `instances`, as it is typed, where it is right and perhaps not meant: more processors less than
+/// there are.
+pub fn note_on_instances(typed: &str, facts: &Facts) -> Option<String> {
+    kinds::Instances::note(typed, facts)
 }
 
 /// A file for people to begin with, `ecosystem.config.js`: what `pm3 ecosystem` writes.

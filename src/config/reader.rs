@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::app::{self, Clash, Draft};
+use super::kinds::Instances;
 use super::mistakes::{self, Mistakes, Origin, short};
 use super::schema::{self, Key};
 use super::together::App;
@@ -26,6 +27,8 @@ pub(super) struct Reader<'a> {
     pub(super) found: Mistakes<'a>,
     /// Keys that only PM2 has a use for, in a file that was written for it.
     pub(super) passed_over: BTreeSet<&'a str>,
+    /// What is no mistake, and perhaps not what was meant.
+    pub(super) notes: Vec<String>,
 }
 
 /// The keys of a table that have a row, by the row's name; several for `env_<profile>`.
@@ -33,7 +36,8 @@ type Entries<'t, T> = BTreeMap<&'static str, Vec<(&'t Entry, &'static Key<T>)>>;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(dialect: Dialect, origin: Origin<'a>, profile: Option<&'a str>, facts: &'a Facts) -> Reader<'a> {
-        Reader { dialect, profile, facts, found: Mistakes::new(origin), passed_over: BTreeSet::new() }
+        let found = Mistakes::new(origin);
+        Reader { dialect, profile, facts, found, passed_over: BTreeSet::new(), notes: Vec::new() }
     }
 
     fn scope(&self) -> Scope<'a> {
@@ -87,6 +91,11 @@ impl<'a> Reader<'a> {
             }
         }
         let rows = |name: &str| entries.get(name).map(Vec::as_slice).unwrap_or_default();
+        if let Some((Entry { node, .. }, _)) = rows("instances").first() {
+            let text = self.found.origin.text().get(node.span.clone()).unwrap_or_default();
+            let note = Instances::note(text.trim_matches(['"', '\'']), self.facts);
+            self.notes.extend(note.map(|note| format!("{who}: instances = {note}")));
+        }
         let main_at = rows("main").first().map(|(entry, _)| entry.at.start).filter(|_| spec.main);
         let profiles = rows("env_<profile>").iter().filter_map(|(entry, key)| key.profile(&entry.name)).collect();
         App { spec, at, main_at, after, requires, profiles }

@@ -90,9 +90,9 @@ fn load(file: &Path, source: &Source, facts: &Facts) -> Result<Spec, Vec<String>
     let wanted = Wanted { profile: source.profile.as_deref(), only: source.only.as_deref(), travels: false };
     let bounds = Bounds { patience: config::NODE_PATIENCE, most: config::OUTPUT_MAX };
     let loaded = config::load(file, &wanted, facts, &|words, complete| capture::run("node", words, bounds, complete));
-    let Loaded { spec, warning } =
+    let Loaded { spec, warnings } =
         loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    warning.iter().for_each(|warning| warn!("{warning}"));
+    warnings.iter().for_each(|warning| warn!("{warning}"));
     Ok(spec)
 }
 

@@ -38,10 +38,14 @@ fn verbs_of_pm2_that_are_not_here_name_another_way() {
 fn options_are_strict() {
     let world = bare();
     for (line, code, part) in [
-        ("start app.sh -i abc", 64, "--instances"),
+        ("start app.sh -i abc", 64, " -i abc: expected a number"),
         ("start app.sh --instnaces 2", 64, "--instances"),
         ("start app.sh --max-memory-restart 20X", 64, "--max-memory-restart"),
-        ("start app.sh --cron never", 64, "--cron"),
+        ("start app.sh --cron never", 64, " --cron never: expected a schedule"),
+        ("start app.sh -c never", 64, " -c never: expected a schedule"),
+        ("start app.sh --uid", 64, "'--uid <USER>'"),
+        ("start app.sh --env=", 64, "'--env <PROFILE>'"),
+        ("start app.sh other.sh -n both", 64, " -n: several scripts"),
         ("start app.sh --kill-timeout soon", 64, "--kill-timeout"),
         ("start app.sh --only a", 64, "--only chooses from a file"),
         ("start app.sh --env prod", 64, "--env chooses from a file"),

@@ -25,7 +25,7 @@ fn a_restart_may_change_what_the_app_is() {
     world.pm3("start other.sh").ok();
     world.pm3("restart shop --name other").ends(1).says("another app has that name");
     world.pm3("restart all --name x").ends(64).says("several apps");
-    world.pm3("restart shop -i abc").ends(64).says("--instances");
+    world.pm3("restart shop -i abc").ends(64).says(" -i abc: ");
     world.pm3("restart nobody -i 2").ends(1).says("nobody");
     assert_eq!(statuses(&world), ["shop online", "other online"]);
     world.end();
@@ -101,6 +101,13 @@ fn silence_is_silent_and_a_short_list_short() {
     let world = container();
     let said = world.pm3("start app.sh -s").ok();
     assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    for line in ["-s list", "list -s", "-s restart app", "--silent ping", "show app -s"] {
+        let said = world.pm3(line).ok();
+        assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""), "{line}");
+    }
+    world.pm3("-s jlist").ok().says("\"name\":\"app\"");
+    world.pm3("-s list --json").ok().says("\"name\": \"app\"");
+    world.pm3("-s show nobody").ends(1).says("nobody");
     world.pm3("restart app -m").ok().lacks("┌").says("app");
     world.pm3("restart nobody -s").ends(1).says("nobody");
     world.end();
@@ -120,6 +127,18 @@ fn a_word_that_means_nobody_is_told_in_one_line_and_nothing_else() {
     world.pm3("logs nobody app --nostream").says("[TAILING]").says("nobody: no such app");
     // A path is shown as people would write it.
     world.pm3("show app").ok().says(&format!("{} ", world.at("app.sh"))).lacks("/./");
+    world.end();
+}
+
+/// The machines of the tests differ, so the number of processors is left out.
+#[test]
+fn fewer_instances_than_none_are_one_and_it_is_said() {
+    let world = container();
+    let said = world.pm3("start app.sh -i -2000 -s").ok();
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    let said = world.pm3("start other.sh -i -2000").ok().says("Starting other.sh in fork_mode (1 instance)");
+    let warned = said.err.strip_prefix("[PM3][WARN] -i -2000: there ").unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(warned.ends_with(" here, so it is 1 instance\n") && warned.lines().count() == 1, "{said:#?}");
     world.end();
 }
 

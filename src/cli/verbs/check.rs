@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
+
 use crate::cli::ask::{WARN, facts, node};
 use crate::cli::{Exit, Report};
 use crate::config::{self, Loaded, Wanted};
@@ -19,7 +21,7 @@ pub(in crate::cli) struct Args {
     config: Option<PathBuf>,
 
     /// Apply the apps' env_PROFILE tables over env
-    #[arg(long, value_name = "PROFILE")]
+    #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
     env: Option<String>,
 
     /// Print every key that a file may have
@@ -38,8 +40,8 @@ pub(super) fn run(args: Args) -> Report {
     };
     let wanted = Wanted { profile: args.env.as_deref(), ..Wanted::default() };
     match config::load(&file, &wanted, &facts, &node) {
-        Ok(Loaded { spec, warning }) => {
-            let err = warning.map(|warning| format!("{WARN}{warning}\n")).unwrap_or_default();
+        Ok(Loaded { spec, warnings }) => {
+            let err = warnings.iter().map(|warning| format!("{WARN}{warning}\n")).collect();
             Report { err, ..Report::done(config::plan_text(&spec)) }
         }
         Err(mistakes) => {

@@ -29,6 +29,12 @@ pub(in crate::cli) struct Args {
     watch: bool,
 }
 
+impl Args {
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+}
+
 pub(super) fn run(args: &Args, context: &Context) -> Report {
     if !args.watch {
         return context.ask(|client| Ok(Report::done(page(args, client, context.style)?)));

@@ -30,6 +30,7 @@ mod why;
 use clap::Subcommand;
 
 use crate::cli::ask::Context;
+use crate::cli::options::Options;
 use crate::cli::{InitArgs, Report};
 
 /// The verbs that this process performs itself, in the order of the help.
@@ -89,6 +90,30 @@ pub(super) enum Verb {
     #[command(visible_alias = "completions")]
     Completion(completion::Completion),
     Man(completion::Man),
+}
+
+impl Verb {
+    /// The options that describe an app, of a verb that has them.
+    pub(super) fn options_mut(&mut self) -> Option<&mut Options> {
+        if let Verb::Start(args)
+        | Verb::StartOrRestart(start::OrRestart { args })
+        | Verb::StartOrReload(start::OrReload { args }) = self
+        {
+            return Some(args.options_mut());
+        }
+        let (Verb::Restart(operate::Restart { again }) | Verb::Reload(operate::Reload { again })) = self else {
+            return None;
+        };
+        Some(again.options_mut())
+    }
+
+    /// Whether what it prints is nothing but what a program reads: then `--silent` leaves it, as in PM2.
+    pub(super) fn is_for_programs(&self) -> bool {
+        if let Verb::List(args) = self {
+            return args.is_json();
+        }
+        matches!(self, Verb::Jlist(_) | Verb::Prettylist(_) | Verb::Completion(_) | Verb::Man(_))
+    }
 }
 
 /// What came of a verb.

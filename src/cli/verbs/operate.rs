@@ -44,7 +44,7 @@ pub(in crate::cli) struct Reset {
 )]
 pub(in crate::cli) struct Restart {
     #[command(flatten)]
-    again: Again,
+    pub(super) again: Again,
 }
 
 /// Restart apps so that a new process is online before the old one ends, where both can be at once
@@ -52,12 +52,12 @@ pub(in crate::cli) struct Restart {
 #[command(after_help = "Examples:\n  pm3 reload web\n  pm3 reload all --update-env")]
 pub(in crate::cli) struct Reload {
     #[command(flatten)]
-    again: Again,
+    pub(super) again: Again,
 }
 
 /// What gets new processes, and what is to be different about them.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-struct Again {
+pub(super) struct Again {
     #[command(flatten)]
     of: Targets,
     #[command(flatten)]
@@ -66,6 +66,12 @@ struct Again {
     /// As in PM2; pm3 has no lock that could be in the way
     #[arg(short, long, hide = true)]
     force: bool,
+}
+
+impl Again {
+    pub(super) fn options_mut(&mut self) -> &mut Options {
+        &mut self.change.options
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -223,7 +229,7 @@ fn changed(verb: Verb, again: &Again, client: &mut Client, context: &Context) ->
         Err(error) => return Report::failed(exit_of(&error), error),
     };
     let facts = ask::facts();
-    plan::idle(&change.options).iter().for_each(|line| telling.warn(line));
+    plan::notes(&change.options, &facts).for_each(|line| telling.warn(line));
     let (mut words, mut files) = (Vec::new(), Vec::new());
     for word in &of.targets {
         match Target::of(word, telling.rows()) {
@@ -306,12 +312,14 @@ pub(super) fn reshape(
         return;
     }
     let environ = change.renewal(facts);
+    let option = change.options.called("name").unwrap_or_default();
     if renamed.len() > 1 || !renamed.is_empty() && !apps.is_empty() {
-        return telling.fail(Exit::Usage, "--name: several apps are meant, and each needs a name of its own");
+        return telling
+            .fail(Exit::Usage, format_args!("{option}: several apps are meant, and each needs a name of its own"));
     }
     for (old, new) in renamed {
         if telling.rows().iter().any(|row| row.name == new.name) {
-            telling.fail(Exit::Failed, format_args!("--name {}: another app has that name", new.name));
+            telling.fail(Exit::Failed, format_args!("{option} {}: another app has that name", new.name));
             continue;
         }
         // The same port or file may be in use, so the one goes before the other comes.

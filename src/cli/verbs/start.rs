@@ -15,6 +15,7 @@ use super::{Performed, logs};
 use crate::cli::ask::{self, Context, exit_of};
 use crate::cli::background;
 use crate::cli::foreground;
+use crate::cli::options::Options;
 use crate::cli::plan::{self, Part, Plan};
 use crate::cli::targets::{Target, resolve};
 use crate::cli::telling::{Show, Telling};
@@ -68,7 +69,7 @@ pub(in crate::cli) struct Args {
 #[command(after_help = "Example:\n  pm3 startOrRestart ecosystem.config.js --env prod")]
 pub(in crate::cli) struct OrRestart {
     #[command(flatten)]
-    args: Args,
+    pub(super) args: Args,
 }
 
 /// Reload the apps of a file, and start those that are missing
@@ -76,7 +77,13 @@ pub(in crate::cli) struct OrRestart {
 #[command(after_help = "Example:\n  pm3 startOrReload ecosystem.config.js")]
 pub(in crate::cli) struct OrReload {
     #[command(flatten)]
-    args: Args,
+    pub(super) args: Args,
+}
+
+impl Args {
+    pub(super) fn options_mut(&mut self) -> &mut Options {
+        &mut self.change.options
+    }
 }
 
 pub(super) fn start(args: &Args, context: &Context) -> Performed {
@@ -143,11 +150,11 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
         return Performed::Said(telling.report());
     }
     let scripts = steps.iter().filter(|step| matches!(step, Step::Script(_))).count();
-    if scripts > 1 && args.change.options.text("name").is_some() {
-        return Performed::Said(Report::failed(
-            Exit::Usage,
-            "--name: several scripts, and each needs a name of its own",
-        ));
+    if scripts > 1
+        && let Some(option) = args.change.options.called("name")
+    {
+        let why = format_args!("{option}: several scripts, and each needs a name of its own");
+        return Performed::Said(Report::failed(Exit::Usage, why));
     }
     let Some(mut client) = client.or_else(|| background::start_one(context, &mut telling)) else {
         return Performed::Said(telling.report());
