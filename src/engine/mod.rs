@@ -112,6 +112,7 @@ impl Engine {
             if let Some(code) = self.exit
                 && self.roles_are_gone()
             {
+                self.tell_of_lost_output();
                 return code;
             }
             let patience = self.patience();
@@ -345,6 +346,9 @@ impl Engine {
     }
 
     fn asked(&mut self, client: ClientId, request: Request) {
+        if self.server.is_role(client) {
+            self.role_gets_on();
+        }
         let wish = match request {
             Request::Ping => {
                 let release = env!("CARGO_PKG_VERSION").into();

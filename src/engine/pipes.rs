@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use log::warn;
+
 use super::roles::Role;
 use super::{Engine, launch};
 use crate::control::role::{Ask, Served, Targets, Tell};
@@ -72,6 +74,13 @@ pub(super) fn no_pipe(error: io::Error) -> Failure {
 }
 
 impl Pipes {
+    /// How many bytes are in them, and of which instance the first.
+    pub(super) fn unread(&self) -> (usize, Option<InstanceId>) {
+        let of = |held: &Held| (held.ends.iter().map(fds::unread).sum::<usize>(), held.instance);
+        let filled = self.held.iter().map(of).filter(|(bytes, _)| *bytes > 0);
+        filled.fold((0, None), |(sum, first), (bytes, instance)| (sum + bytes, first.or(Some(instance))))
+    }
+
     /// Gives back what a crowd of starts has taken.
     pub(super) fn shrink(&mut self) {
         self.held.shrink_to_fit();
@@ -128,6 +137,13 @@ impl Engine {
     pub(super) fn drop_drained_pipes(&mut self) {
         let ended = |held: &Held| held.over && held.ends.iter().all(fds::is_drained);
         self.pipes.held.retain(|held| !ended(held));
+    }
+
+    /// pm3 ends: what is in pipes now, nobody will write anywhere.
+    pub(super) fn tell_of_lost_output(&self) {
+        let (bytes, Some(first)) = self.pipes.unread() else { return };
+        let who = self.supervisor.instance(first).map_or_else(|| "an app".into(), |(app, one)| one.who(app));
+        warn!("{bytes} bytes of output are lost, of {who} and maybe others: no logger has moved them");
     }
 
     /// What a logger that has just been started has to know.

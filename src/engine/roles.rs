@@ -7,8 +7,9 @@
 //!   changes later is told by [`Engine::tell`]; while the role is away that does nothing, as the brief will say it.
 //! - What a role asks arrives as any client's request, with the right that stands in [`Role::right`].
 //! - A role is no app and no leftover: it is not listed, not swept, and does not keep pm3 alive. It is in a session of its
-//!   own and ignores what everybody gets. At the end [`Engine::finish_roles`] tells each to finish, and waits for it no
-//!   longer than the stop budget allows.
+//!   own and ignores what everybody gets. At the end [`Engine::finish_roles`] tells each to finish, and waits for it
+//!   as long as it says that it gets on, within the stop budget: one that is stuck, or stopped, costs no more than a
+//!   moment. Then it is killed; the exit code is the same.
 //!
 //! The other end of the line is [`crate::roles`]. Without `/proc` there is no program to start, and so there are no roles:
 //! see [`Engine::can_have_roles`].
@@ -33,6 +34,10 @@ use crate::sys::{again, clock, errno, kill, place};
 
 /// What a role that finishes may take beyond the stop budget, when that has been used up by the apps.
 const FINISH_LEAST: Duration = Duration::from_millis(300);
+
+/// For how long a role that finishes may be silent: it asks something as long as it gets on. More than the logger waits
+/// for a place that takes nothing, so that what is lost there is still told.
+const FINISH_SILENT: Duration = Duration::from_millis(1_500);
 
 /// Signals that reach every process of a container, a dyno or a terminal, or that somebody sends by mistake: init ends
 /// its roles. And what the kernel sends to who writes where it cannot: an error is enough.
@@ -91,8 +96,19 @@ struct Seat {
 #[derive(Debug, Default)]
 pub(super) struct Roles {
     seats: Vec<Seat>,
-    /// pm3 ends, and nothing is started any more.
-    finishing: Option<Mono>,
+    /// pm3 ends, and no role is replaced any more.
+    finishing: Option<Finishing>,
+}
+
+/// How long roles are waited for that finish.
+#[derive(Clone, Copy, Debug)]
+struct Finishing {
+    /// None has more time than this.
+    end: Mono,
+    /// And none that is silent until then.
+    until: Mono,
+    /// A logger that had died while there was output to move has been started once more.
+    again: bool,
 }
 
 impl Roles {
@@ -117,7 +133,7 @@ impl Roles {
             State::Up { .. } => None,
             State::Away { until } => Some(until),
         });
-        self.finishing.or_else(|| due.min())
+        self.finishing.map(|finishing| finishing.until).or_else(|| due.min())
     }
 }
 
@@ -151,8 +167,8 @@ impl Engine {
     /// Starts the roles whose time has come, and ends waiting for those that have not finished.
     pub(super) fn mind_roles(&mut self) {
         let now = clock::now();
-        if let Some(until) = self.roles.finishing {
-            if until <= now {
+        if let Some(finishing) = self.roles.finishing {
+            if finishing.until <= now {
                 let left = self.roles.seats.iter().filter_map(|seat| match seat.state {
                     State::Up { pid, .. } => Some((seat.role, pid)),
                     State::Away { .. } => None,
@@ -173,18 +189,23 @@ impl Engine {
             if !matches!(seat.state, State::Away { until } if until <= now) {
                 continue;
             }
-            let started = self.start_role(role);
-            let Some(seat) = self.roles.seats.get_mut(at) else { return };
-            match started {
-                Ok(up) => {
-                    seat.state = up;
-                    self.brief(role);
-                }
-                Err(why) => {
-                    warn!("cannot start the {}: {why}", role.word());
-                    seat.wait = policy::of_role(seat.wait, Duration::ZERO);
-                    seat.state = State::Away { until: now.after(seat.wait.span()) };
-                }
+            self.seat_role(at, role, now);
+        }
+    }
+
+    /// Starts a role that is away.
+    fn seat_role(&mut self, at: usize, role: Role, now: Mono) {
+        let started = self.start_role(role);
+        let Some(seat) = self.roles.seats.get_mut(at) else { return };
+        match started {
+            Ok(up) => {
+                seat.state = up;
+                self.brief(role);
+            }
+            Err(why) => {
+                warn!("cannot start the {}: {why}", role.word());
+                seat.wait = policy::of_role(seat.wait, Duration::ZERO);
+                seat.state = State::Away { until: now.after(seat.wait.span()) };
             }
         }
     }
@@ -232,11 +253,34 @@ impl Engine {
                 }
             }
         }
-        if self.roles.finishing.is_some() && !self.roles.any_up() {
-            self.roles.finishing = None;
-            self.roles.seats.clear();
+        if self.roles.finishing.is_some() {
+            self.finish_once_more(now);
+            if !self.roles.any_up() {
+                self.roles.finishing = None;
+                self.roles.seats.clear();
+            }
         }
         true
+    }
+
+    /// A role has ended while pm3 ends. A logger that died instead of finishing leaves what is in the pipes to another.
+    fn finish_once_more(&mut self, now: Mono) {
+        let away = |seat: &Seat| seat.role == Role::Logger && matches!(seat.state, State::Away { .. });
+        let Some(at) = self.roles.seats.iter().position(away) else { return };
+        let Some(finishing) = self.roles.finishing.as_mut().filter(|finishing| !finishing.again) else { return };
+        if self.pipes.unread().0 == 0 {
+            return;
+        }
+        finishing.again = true;
+        self.seat_role(at, Role::Logger, now);
+        self.tell(Role::Logger, &Tell::Finish, None);
+    }
+
+    /// A role has asked something.
+    pub(super) fn role_gets_on(&mut self) {
+        if let Some(finishing) = &mut self.roles.finishing {
+            finishing.until = clock::now().after(FINISH_SILENT).min(finishing.end);
+        }
     }
 
     /// The apps are gone, and pm3 is about to end: the roles do what is left to do.
@@ -253,8 +297,9 @@ impl Engine {
             self.roles.seats.clear();
             return;
         }
-        let least = clock::now().after(FINISH_LEAST);
-        self.roles.finishing = Some(self.supervisor.budget_end().map_or(least, |end| end.max(least)));
+        let (now, least) = (clock::now(), clock::now().after(FINISH_LEAST));
+        let end = self.supervisor.budget_end().map_or(least, |end| end.max(least));
+        self.roles.finishing = Some(Finishing { end, until: now.after(FINISH_SILENT).min(end), again: false });
         for role in self.roles.seats.iter().map(|seat| seat.role).collect::<Vec<_>>() {
             self.tell(role, &Tell::Finish, None);
         }

@@ -2,7 +2,7 @@
 //! it has no use for, and lets nothing of its own reach an app.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::{fs, io};
 
 use nix::errno::Errno;
@@ -124,6 +124,14 @@ pub fn is_drained(reader: impl AsFd) -> bool {
     let [polled] = polled;
     found.is_ok()
         && polled.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP) && !seen.contains(PollFlags::POLLIN))
+}
+
+/// How many bytes are in a pipe that nobody has read yet (FIONREAD, pipe(7)).
+pub fn unread(reader: impl AsFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and FIONREAD writes one int.
+    let known = unsafe { libc::ioctl(reader.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) } == 0;
+    usize::try_from(count).ok().filter(|_| known).unwrap_or_default()
 }
 
 /// Sets or clears close-on-exec.

@@ -66,6 +66,48 @@ fn a_logger_that_dies_is_replaced_and_nothing_in_the_pipes_is_lost() {
 }
 
 #[test]
+fn one_that_is_stopped_does_not_use_up_what_pm3_may_take_to_end() {
+    for ns in both() {
+        let world = World::new();
+        let mut gate = world.gate("gate");
+        let wait = format!("gate:{}", gate.path);
+        let words = ["say:one", "listen", &wait, "say:two", "hear:TERM", "exit:0"];
+        // Far more than this test waits for anything.
+        world.plan(&(app("web", &words, "log_mode = \"raw\"") + "[pm3]\nstop_budget = \"1h\"\n"));
+        let mut init = world.boot(ns);
+        init.proc.expect("one");
+        let [logger] = &roles(&init.proc)[..] else { panic!("one logger") };
+        init.signal_inside(logger.parse().unwrap(), Sig::STOP);
+        gate.open();
+        init.signal(Sig::TERM);
+        init.told("exit 0");
+        init.told("the logger has not finished in time, killing it");
+        init.told("bytes of output are lost, of web and maybe others: no logger has moved them");
+        init.ends(0);
+    }
+}
+
+#[test]
+fn one_that_dies_as_it_finishes_is_replaced_once() {
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    let wait = format!("gate:{}", gate.path);
+    let words = ["say:one", "listen", &wait, "say:two", "hear:TERM", "exit:0"];
+    world.plan(&app("web", &words, "log_mode = \"raw\""));
+    let mut init = world.boot(Ns::pid1());
+    init.proc.expect("one");
+    let [logger] = &roles(&init.proc)[..] else { panic!("one logger") };
+    init.signal_inside(logger.parse().unwrap(), Sig::STOP);
+    gate.open();
+    init.signal(Sig::TERM);
+    init.told("exit 0");
+    init.signal_inside(logger.parse().unwrap(), Sig::KILL);
+    init.proc.expect("two");
+    init.proc.expect("heard SIGTERM");
+    has_not(&init.ends(0), "lost");
+}
+
+#[test]
 fn what_everybody_gets_does_not_end_it() {
     let world = World::new();
     let words = ["deaf", "say:up", "pause"];

@@ -28,6 +28,7 @@ use log::{error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::control::Request;
 use crate::control::logs::Stream;
 use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
 use crate::roles::{Line, News};
@@ -53,6 +54,9 @@ const STDERR: usize = 1;
 const CHUNK: usize = 64 << 10;
 
 const EVENTS_MAX: usize = 256;
+
+/// Init is told this often that there is still something to do at the end. It waits several times as long.
+const TELLS_EVERY: Duration = Duration::from_millis(250);
 
 /// The exit code of a role that was started by hand (sysexits.h: EX_USAGE).
 const NOT_BY_HAND: u8 = 64;
@@ -87,8 +91,10 @@ struct Logger {
     /// The token of the source that was read last.
     turn: usize,
     style: Style,
-    /// Init has told it to finish.
-    finishing: bool,
+    /// Init has told it to finish, and waits for it as long as it gets on: when that was told last.
+    finishing: Option<Mono>,
+    /// Something was asked, and not answered yet.
+    asked: bool,
     /// Init is gone. Apps may write on, and must not be killed by that.
     orphaned: bool,
     chunk: Vec<u8>,
@@ -110,7 +116,8 @@ impl Logger {
             next_source: SOURCES,
             turn: 0,
             style: Style { usual: LogMode::Raw, width: 0, color },
-            finishing: false,
+            finishing: None,
+            asked: false,
             orphaned: false,
             chunk: vec![0; CHUNK],
             formed: Vec::new(),
@@ -129,7 +136,9 @@ impl Logger {
                 return Err(error);
             }
             let now = clock::now();
+            let mut gets_on = self.has_work();
             for event in &ready {
+                gets_on |= event.token() != LINE;
                 match event.token() {
                     LINE => self.hear()?,
                     Token(token) if token >= READERS => self.desk.ready(token, self.poll.registry()),
@@ -153,13 +162,23 @@ impl Logger {
             let is_empty = |id| !sources.values().any(|source| source.whose.id == id && source.ready);
             self.desk.dismiss(self.poll.registry(), is_empty);
             self.desk.go_on(self.poll.registry());
-            let ends = self.finishing || self.orphaned && self.sources.is_empty();
+            if gets_on {
+                self.tell_that_it_gets_on(now);
+            }
+            let ends = self.finishing.is_some() || self.orphaned && self.sources.is_empty();
             if ends && !self.has_work() && self.sinks.values().all(Sink::has_room) {
                 self.sinks.values_mut().for_each(Sink::give_up);
                 self.desk.close();
                 return Ok(());
             }
         }
+    }
+
+    /// Init ends, and waits for this: but not for ever, and not for one that is stuck.
+    fn tell_that_it_gets_on(&mut self, now: Mono) {
+        let Some(told) = self.finishing.filter(|told| !self.asked && told.after(TELLS_EVERY) <= now) else { return };
+        self.asked = self.line.ask(&Request::Ping).is_ok();
+        self.finishing = if self.asked { Some(now) } else { Some(told) };
     }
 
     /// How long nothing will happen by itself.
@@ -188,8 +207,8 @@ impl Logger {
                     return self.poll.registry().deregister(&mut SourceFd(&self.line.as_raw_fd()));
                 }
                 News::Heard(Heard::Told(tell)) => self.told(tell),
-                // It never asks.
-                News::Heard(Heard::Replied(_)) => {}
+                // It asks for nothing but to be heard.
+                News::Heard(Heard::Replied(_)) => self.asked = false,
             }
         }
     }
@@ -208,7 +227,7 @@ impl Logger {
             // For another role.
             Tell::Watch { .. } => {}
             Tell::Finish => {
-                self.finishing = true;
+                self.finishing = Some(clock::now());
                 self.over(|_| true);
             }
         }
