@@ -7,11 +7,12 @@ use pm3::cli::{self, InitArgs, Next};
 use pm3::engine::boot::{self, Plan};
 use pm3::engine::run;
 use pm3::roles::{logger, watcher};
-use pm3::sys::signals;
+use pm3::sys::{memory, signals};
 
 pm3::program!(program);
 
 fn program(words: Vec<OsString>) -> u8 {
+    memory::keep_no_cache();
     let may_become_init = cli::may_become_init(&words);
     let mut words = words.into_iter().skip(1).peekable();
     // Before the other verbs are loaded: `run` has to be small, and its command's first instruction near.

@@ -3,6 +3,21 @@
 
 use nix::errno::Errno;
 
+/// To be called first. glibc keeps freed pieces for the thread that freed them, up to seven of each of 64 sizes; nobody
+/// else can use those, and no trimming gives their pages back. So the main thread does without: what glibc does at the
+/// end of a thread gives back what it has kept, and makes it keep nothing from then on.
+pub fn keep_no_cache() {
+    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+    {
+        unsafe extern "C" {
+            /// Since glibc 2.28, where it is hidden in the static library: the linker would miss it.
+            fn __malloc_arena_thread_freeres();
+        }
+        // SAFETY: it takes nothing, and a thread that is about to end may still use its heap after this.
+        unsafe { __malloc_arena_thread_freeres() };
+    }
+}
+
 /// Returns what work has left behind: free pages of the heap (malloc_trim(3)) and of the stack.
 pub fn trim() {
     trim_heap();
