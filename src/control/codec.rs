@@ -4,11 +4,10 @@
 //! [`request_line`] and [`reply_line`] are its counterparts.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 
 use super::limits::{ADMIN_REQUEST_MAX, REPLY_MAX, REQUEST_MAX};
 use super::role::{Heard, Tell};
@@ -61,7 +60,7 @@ impl Malformed {
 /// Makes messages of a stream of bytes. Call [`next`](Reader::next) until it gives none, then read at most
 /// [`room`](Reader::room) bytes and [`push`](Reader::push) them. After an error nothing more comes of it.
 #[derive(Debug)]
-pub struct Reader<Message> {
+pub struct Reader<One> {
     bytes: Vec<u8>,
     /// Bytes before `start` are used up; those from there to `searched` hold no newline.
     start: usize,
@@ -70,7 +69,7 @@ pub struct Reader<Message> {
     max: usize,
     /// The first line was good.
     greeted: bool,
-    message: PhantomData<Message>,
+    message: PhantomData<One>,
 }
 
 impl Reader<Request> {
@@ -93,8 +92,8 @@ impl Reader<Heard> {
     }
 }
 
-impl<Message: DeserializeOwned> Reader<Message> {
-    fn new(max: usize) -> Reader<Message> {
+impl<One: Message> Reader<One> {
+    fn new(max: usize) -> Reader<One> {
         Reader { bytes: Vec::new(), start: 0, searched: 0, max, greeted: false, message: PhantomData }
     }
 
@@ -123,7 +122,7 @@ impl<Message: DeserializeOwned> Reader<Message> {
     /// # Errors
     /// The line is too long, is no message, or is the first and carries no version that is spoken here.
     #[expect(clippy::should_implement_trait, reason = "an iterator would end for good when it gives none")]
-    pub fn next(&mut self) -> Result<Option<Message>, Malformed> {
+    pub fn next(&mut self) -> Result<Option<One>, Malformed> {
         let unseen = self.bytes.get(self.searched..).unwrap_or_default();
         let Some(length) = unseen.iter().position(|byte| *byte == b'\n') else {
             self.searched = self.bytes.len();
@@ -142,6 +141,48 @@ impl<Message: DeserializeOwned> Reader<Message> {
     }
 }
 
+/// What a line is about: it stands there under the word that says who speaks.
+pub trait Message: Sized {
+    /// Takes it out of a line.
+    ///
+    /// # Errors
+    /// The line is another's, or no JSON.
+    fn take(line: &[u8]) -> serde_json::Result<Self>;
+}
+
+impl Message for Request {
+    fn take(line: &[u8]) -> serde_json::Result<Request> {
+        #[derive(Deserialize)]
+        struct Asked {
+            ask: Request,
+        }
+        serde_json::from_slice(line).map(|Asked { ask }| ask)
+    }
+}
+
+impl Message for Reply {
+    fn take(line: &[u8]) -> serde_json::Result<Reply> {
+        #[derive(Deserialize)]
+        struct Replied {
+            reply: Reply,
+        }
+        serde_json::from_slice(line).map(|Replied { reply }| reply)
+    }
+}
+
+impl Message for Heard {
+    fn take(line: &[u8]) -> serde_json::Result<Heard> {
+        #[derive(Deserialize)]
+        struct Either {
+            tell: Option<Tell>,
+            reply: Option<Reply>,
+        }
+        let Either { tell, reply } = serde_json::from_slice(line)?;
+        let heard = tell.map(Heard::Told).or(reply.map(Heard::Replied));
+        heard.ok_or_else(|| de::Error::missing_field("tell"))
+    }
+}
+
 /// What every line may carry, and the first must.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
@@ -149,14 +190,14 @@ struct Greeting {
     version: Option<u32>,
 }
 
-fn read<Message: DeserializeOwned>(line: &[u8], greeted: &mut bool) -> Result<Message, Malformed> {
+fn read<One: Message>(line: &[u8], greeted: &mut bool) -> Result<One, Malformed> {
     let unreadable = |error: serde_json::Error| Malformed::Unreadable(error.to_string().into());
     match serde_json::from_slice(line).map_err(unreadable)? {
         Greeting { version: Some(version) } if !VERSIONS.contains(&version) => return Err(Malformed::Version(version)),
         Greeting { version: None } if !*greeted => return Err(Malformed::NoVersion),
         Greeting { .. } => *greeted = true,
     }
-    serde_json::from_slice(line).map_err(unreadable)
+    One::take(line).map_err(unreadable)
 }
 
 /// How long a line a client with this right may send.
@@ -173,37 +214,32 @@ fn request_max(right: Right) -> usize {
 /// It is longer than a server reads of a client that may ask this.
 pub fn request_line(request: &Request) -> Result<Vec<u8>, Malformed> {
     let max = request_max(request.needs());
-    line(request, max).ok_or(Malformed::TooLong(max))
+    line("ask", request, max).ok_or(Malformed::TooLong(max))
 }
 
 /// A reply as a line, newline included. One that is longer than a client reads becomes a refusal that says so.
 pub fn reply_line(reply: &Reply) -> Vec<u8> {
-    line(reply, REPLY_MAX).unwrap_or_else(|| {
+    line("reply", reply, REPLY_MAX).unwrap_or_else(|| {
         let refusal = Refusal {
             problem: Problem::TooLong,
             why: format!("the answer is longer than {REPLY_MAX} bytes").into(),
             hint: "ask for less at once".into(),
         };
-        line(&Reply::Error(refusal), REPLY_MAX).unwrap_or_default()
+        line("reply", &Reply::Error(refusal), REPLY_MAX).unwrap_or_default()
     })
 }
 
 /// What init tells a role as a line, newline included. None: it is longer than a role reads.
 pub fn tell_line(tell: &Tell) -> Option<Vec<u8>> {
-    line(tell, REPLY_MAX)
+    line("tell", tell, REPLY_MAX)
 }
 
-#[derive(Serialize)]
-struct Message<'a, Body> {
-    version: u32,
-    #[serde(flatten)]
-    body: &'a Body,
-}
-
-fn line(body: &impl Serialize, max: usize) -> Option<Vec<u8>> {
-    let version = VERSIONS.first().copied()?;
+fn line(word: &str, message: &impl Serialize, max: usize) -> Option<Vec<u8>> {
+    let version = VERSIONS.first()?;
     let mut out = Capped { bytes: Vec::new(), max };
-    serde_json::to_writer(&mut out, &Message { version, body }).ok()?;
+    write!(out, r#"{{"version":{version},"{word}":"#).ok()?;
+    serde_json::to_writer(&mut out, message).ok()?;
+    out.write_all(b"}").ok()?;
     out.bytes.push(b'\n');
     // It may be kept for a while: growing has doubled what is needed.
     out.bytes.shrink_to_fit();
@@ -216,7 +252,7 @@ struct Capped {
     max: usize,
 }
 
-impl io::Write for Capped {
+impl Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.bytes.len() + bytes.len() > self.max {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -273,7 +309,7 @@ mod tests {
             "\n",
             r#"  {"ask":"list", "unknown": [1, {"a": null}]}"#,
             "\r\n",
-            r#"{"targets":["web","3"],"verb":"restart","ask":"operate","version":1}"#,
+            r#"{"ask":{"operate":{"targets":["web","3"],"verb":"restart"}},"version":1}"#,
             "\n",
         );
         for step in 1..text.len() {
@@ -303,8 +339,8 @@ mod tests {
                 "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `describe`, `operate`, `apply`, `scale`, `signal`, `send`, `changed`, `logs`, `flush`, `reload-logs`, `quit` at line 1 column 24",
             ),
             (
-                r#"{"version":1,"ask":"operate","verb":"start"}"#,
-                "not a message of the protocol: missing field `targets`",
+                r#"{"version":1,"ask":{"operate":{"verb":"start"}}}"#,
+                "not a message of the protocol: missing field `targets` at line 1 column 46",
             ),
         ];
         for (text, why) in cases {
@@ -373,16 +409,28 @@ mod tests {
     }
 
     #[test]
+    fn a_role_tells_what_it_is_told_from_what_it_is_replied() {
+        let reply = Reply::Pong { release: "0.1.0".into(), pid: 1 };
+        let mut reader = Reader::of_roles();
+        reader.push(&tell_line(&Tell::Finish).unwrap());
+        reader.push(&reply_line(&reply));
+        reader.push(b"{\"ask\":\"ping\"}\n");
+        assert_eq!(reader.next(), Ok(Some(Heard::Told(Tell::Finish))));
+        assert_eq!(reader.next(), Ok(Some(Heard::Replied(reply))));
+        assert!(matches!(reader.next(), Err(Malformed::Unreadable(why)) if why.contains("missing field `tell`")));
+    }
+
+    #[test]
     fn lines_read_as_the_documentation_shows_them() {
         let text = |line: Vec<u8>| String::from_utf8(line).unwrap();
         assert_eq!(text(request_line(&Request::List).unwrap()), "{\"version\":1,\"ask\":\"list\"}\n");
         assert_eq!(
             text(request_line(&operate(Verb::Stop, &["web"])).unwrap()),
-            "{\"version\":1,\"ask\":\"operate\",\"verb\":\"stop\",\"targets\":[\"web\"]}\n"
+            "{\"version\":1,\"ask\":{\"operate\":{\"verb\":\"stop\",\"targets\":[\"web\"]}}}\n"
         );
         assert_eq!(
             text(reply_line(&Reply::Outcome(Outcome { done: vec!["web".into()], ..Outcome::default() }))),
-            "{\"version\":1,\"reply\":\"outcome\",\"done\":[\"web\"],\"failed\":[]}\n"
+            "{\"version\":1,\"reply\":{\"outcome\":{\"done\":[\"web\"],\"failed\":[]}}}\n"
         );
     }
 
@@ -400,7 +448,7 @@ mod tests {
     #[test]
     fn problems_of_later_releases_are_understood() {
         let mut reader = Reader::of_replies();
-        reader.push(b"{\"version\":1,\"reply\":\"error\",\"problem\":\"flood\",\"why\":\"w\",\"more\":1}\n");
+        reader.push(b"{\"version\":1,\"reply\":{\"error\":{\"problem\":\"flood\",\"why\":\"w\",\"more\":1}}}\n");
         let expected = Refusal { problem: Problem::Other, why: "w".into(), hint: "".into() };
         assert_eq!(reader.next(), Ok(Some(Reply::Error(expected))));
     }

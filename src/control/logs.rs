@@ -44,7 +44,7 @@ impl Stream {
 
 /// What is told of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "log", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Event {
     Line(Line),
     /// So many lines are missing here: the reader was slower than those who write.

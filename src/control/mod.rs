@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! $ echo '{"version":1,"ask":"list"}' | socat - UNIX:/run/pm3/control.sock
-//! {"version":1,"reply":"list","rows":[{"id":0,"name":"web","status":"online", …}]}
+//! {"version":1,"reply":{"list":{"rows":[{"id":0,"name":"web","status":"online", …}]}}}
 //! ```
 //!
 //! The first line each way carries the protocol's version; later ones may. A client asks, waits for the one reply,
-//! and may ask again. What is no request gets one error reply, then the connection is closed. Unknown fields are
+//! and may ask again. What needs more than its word has that in an object of its own:
+//! `{"ask":{"operate":{"verb":"stop","targets":["web"]}}}`. What is no request gets one error reply, then the connection is closed. Unknown fields are
 //! ignored and missing ones have defaults, so that fields can be added without a new version.
 //!
 //! `place` says where the socket is, `codec` turns bytes into lines and lines into meaning, `client` is the asking
@@ -78,7 +79,7 @@ pub mod limits {
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Request {
     /// Who is there?
     Ping,
@@ -185,7 +186,7 @@ impl Request {
 
 /// What pm3 answers: one for each request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Reply {
     Pong {
         /// The release that is running, as `pm3 --version` prints it.

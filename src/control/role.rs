@@ -18,7 +18,7 @@ pub const UNREAD_MAX: usize = 1 << 20;
 
 /// What init tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "tell", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Tell {
     /// To every role: do what is left to do and end. Nothing comes after it.
     Finish,
@@ -123,8 +123,7 @@ pub struct Watched {
 }
 
 /// A line from init, as a role reads it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
     Told(Tell),
     Replied(Reply),

@@ -73,7 +73,7 @@ fn a_reader_that_does_not_stop_talking_is_not_listened_to() {
     app.launch.output.mode = LogMode::Raw;
     init.client().apply(Verb::Start, vec![app], None, false).unwrap();
     let mut stream = dial(&init.socket()).unwrap();
-    say(&stream, "{\"version\":1,\"ask\":\"logs\",\"targets\":[\"talks\"],\"follow\":true}\n");
+    say(&stream, "{\"version\":1,\"ask\":{\"logs\":{\"targets\":[\"talks\"],\"follow\":true}}}\n");
     let (mut heard, mut piece) = (String::new(), [0; 1 << 10]);
     while !(heard.contains("live") && heard.contains("\"up\"")) {
         let count = stream.read(&mut piece).unwrap();

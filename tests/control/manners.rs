@@ -18,7 +18,7 @@ const LIST: &str = "{\"version\":1,\"ask\":\"list\"}\n";
 const PING: &str = "{\"version\":1,\"ask\":\"ping\"}\n";
 
 fn endless() -> String {
-    format!("{{\"version\":1,\"ask\":\"operate\",\"verb\":\"stop\",\"targets\":[\"{ENDLESS}\"]}}\n")
+    format!("{{\"version\":1,\"ask\":{{\"operate\":{{\"verb\":\"stop\",\"targets\":[\"{ENDLESS}\"]}}}}}}\n")
 }
 
 /// What a line of the server's means.
@@ -48,10 +48,10 @@ fn a_person_can_take_part() {
     say(&stream, PING);
     assert_eq!(
         hear(&stream),
-        format!("{{\"version\":1,\"reply\":\"pong\",\"release\":\"test\",\"pid\":{}}}\n", std::process::id())
+        format!("{{\"version\":1,\"reply\":{{\"pong\":{{\"release\":\"test\",\"pid\":{}}}}}}}\n", std::process::id())
     );
-    say(&stream, "{\"ask\":\"operate\",\"verb\":\"start\",\"targets\":[\"a\",\"b\"]}\n");
-    assert_eq!(hear(&stream), "{\"version\":1,\"reply\":\"outcome\",\"done\":[\"a\",\"b\"],\"failed\":[]}\n");
+    say(&stream, "{\"ask\":{\"operate\":{\"verb\":\"start\",\"targets\":[\"a\",\"b\"]}}}\n");
+    assert_eq!(hear(&stream), "{\"version\":1,\"reply\":{\"outcome\":{\"done\":[\"a\",\"b\"],\"failed\":[]}}}\n");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_long_request_is_read_to_its_end() {
     let desk = Desk::new();
     let stream = desk.connect();
     let targets = vec!["\"a-target-with-a-name\""; REQUEST_MAX / 25].join(",");
-    let line = format!("{{\"version\":1,\"ask\":\"operate\",\"verb\":\"stop\",\"targets\":[{targets}]}}\n");
+    let line = format!("{{\"version\":1,\"ask\":{{\"operate\":{{\"verb\":\"stop\",\"targets\":[{targets}]}}}}}}\n");
     assert!(line.len() > REQUEST_MAX * 3 / 4, "{}", line.len());
     say(&stream, &line);
     let Reply::Outcome(outcome) = reply(&hear(&stream)) else { panic!("no outcome") };

@@ -230,7 +230,7 @@ fn who_answers_nonsense_or_nothing_is_told_apart() {
         "SOCKET: not a message of the protocol: expected value at line 1 column 1; is that a pm3?"
     );
     assert_eq!(
-        talk("other", b"{\"version\":1,\"reply\":\"list\",\"rows\":[]}\n"),
+        talk("other", b"{\"version\":1,\"reply\":{\"list\":{\"rows\":[]}}}\n"),
         "SOCKET: not a message of the protocol: an answer to another question; is that a pm3?"
     );
 }

@@ -408,7 +408,7 @@ fn when_all_descriptors_wait_for_answers_one_more_comes_in_and_the_next_in_turn(
     let wait = || {
         let stream = ask();
         assert!(hear(&stream).contains("pong"));
-        say(&stream, "{\"ask\":\"operate\",\"verb\":\"stop\",\"targets\":[\"deaf\"]}\n");
+        say(&stream, "{\"ask\":{\"operate\":{\"verb\":\"stop\",\"targets\":[\"deaf\"]}}}\n");
         stream
     };
     // Handling a request takes descriptors, too, for a moment.

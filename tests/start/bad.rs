@@ -91,7 +91,7 @@ fn a_supervisor_of_another_version_is_told() {
             let mut line = [0; 4096];
             let read = stream.read(&mut line).unwrap();
             assert!(line[..read].ends_with(b"\n"));
-            stream.write_all(b"{\"version\":9,\"reply\":\"pong\",\"release\":\"9.0\",\"pid\":1}\n").unwrap();
+            stream.write_all(b"{\"version\":9,\"reply\":{\"pong\":{\"release\":\"9.0\",\"pid\":1}}}\n").unwrap();
         }
     });
     for line in ["list", "start app.sh"] {
