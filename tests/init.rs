@@ -19,6 +19,8 @@ mod launch;
 mod memory;
 #[path = "init/overlap.rs"]
 mod overlap;
+#[path = "init/ready.rs"]
+mod ready;
 #[path = "init/reload.rs"]
 mod reload;
 #[path = "init/restarts.rs"]

@@ -163,8 +163,8 @@ static TABLE: &[Row] = &[
     row("--stop-exit-codes", "stop_exit_codes", Words("CODE"), "Exit codes that mean: do not start again"),
     row("--no-autorestart", "autorestart", Nothing(false), "Do not start again what ends"),
     row("--no-autostart", "autostart", Nothing(false), "Put the app into the list without starting it"),
-    row("--wait-ready", "", Idle(false), "Not in this release: a reload takes a process for ready that has lived for min_uptime"),
-    row("--listen-timeout", "", Idle(true), "So too"),
+    row("--wait-ready", "wait_ready", Nothing(true), "Online only when it says so: process.send('ready'), or a line to $NODE_CHANNEL_FD"),
+    row("--listen-timeout", "listen_timeout", Word("TIME"), "With --wait-ready, how long that may take; default: 3s"),
     row("--kill-timeout", "kill_timeout", Word("TIME"), "How long it may take to stop; then SIGKILL; default: 8s").short("-k"),
     row("--kill-signal", "kill_signal", Word("SIGNAL"), "The signal that asks it to stop; default: TERM"),
     row("--no-treekill", "treekill", Nothing(false), "End the main process alone, not what it has started"),
@@ -227,9 +227,9 @@ fn argument(row: &Row) -> Arg {
         // Not a word of its own: that would be the script in `--watch app.js`.
         Maybe(name) => arg.value_name(name).num_args(0..=1).require_equals(true).default_missing_value(YES),
         Nothing(_) | Always(_) => arg.action(ArgAction::SetTrue),
-        // Those without help are of no interest to anybody who reads it.
-        Idle(true) => arg.hide(row.help.is_empty()),
-        Idle(false) => arg.hide(row.help.is_empty()).action(ArgAction::SetTrue),
+        // Of no interest to anybody who reads the help.
+        Idle(true) => arg.hide(true),
+        Idle(false) => arg.hide(true).action(ArgAction::SetTrue),
     }
 }
 
@@ -310,6 +310,7 @@ mod tests {
             "app.js --no-autorestart --no-treekill --time",
             "autorestart=Flag(false) treekill=Flag(false) time=Flag(true)",
         );
+        check("app.js --wait-ready --listen-timeout 5s", r#"wait_ready=Flag(true) listen_timeout=Text("5s")"#);
         check("app.js --disable-logs", r#"log_mode=Text("none")"#);
         check("app.js --log-type json", r#"log_mode=Text("json")"#);
     }
@@ -333,9 +334,8 @@ mod tests {
 
     #[test]
     fn what_means_nothing_here_is_told_apart() {
-        let options = options("app.js --no-pmx -p x.pid --trace --listen-timeout 100 --wait-ready").unwrap();
-        let idle = vec!["--wait-ready", "--listen-timeout", "--pid", "--no-pmx", "--trace"];
-        assert_eq!((options.given, options.idle), (vec![], idle));
+        let options = options("app.js --no-pmx -p x.pid --trace").unwrap();
+        assert_eq!((options.given, options.idle), (vec![], vec!["--pid", "--no-pmx", "--trace"]));
     }
 
     #[test]

@@ -138,10 +138,8 @@ fn after_dashes(args: &[String]) -> Option<Given<'_>> {
 
 /// What is to be said of options that are no mistake: those of PM2 that mean nothing to pm3, and less processors than none.
 pub(super) fn notes(options: &Options, facts: &Facts) -> impl Iterator<Item = String> {
-    let later = options.idle.iter().any(|option| ["--wait-ready", "--listen-timeout"].contains(option));
-    let end = if later { "; a reload takes a process for ready that has lived for min_uptime" } else { "" };
     let idle = options.idle.join(" ");
-    let idle = (!idle.is_empty()).then(|| format!("options of PM2 without effect in pm3: {idle}{end}"));
+    let idle = (!idle.is_empty()).then(|| format!("options of PM2 without effect in pm3: {idle}"));
     let instances = options.text("instances").and_then(|typed| config::note_on_instances(typed, facts));
     let option = options.called("instances").unwrap_or_default();
     idle.into_iter().chain(instances.map(|note| format!("{option} {note}")))

@@ -172,6 +172,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         filter_env,
         log_date,
         log_memory,
+        ready_within,
     } = rare;
     to.some("instance_var", instance_var.as_deref().map(text));
     to.some("increment_var", increment_var.as_deref().map(text));
@@ -186,6 +187,8 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.unless("filter_env", filter_env.is_empty(), || if all { Tree::Flag(true) } else { texts(filter_env) });
     to.some("log_date_format", log_date.as_deref().map(text));
     to.some("log_memory", log_memory.map(number));
+    to.some("wait_ready", ready_within.map(|_| Tree::Flag(true)));
+    to.some("listen_timeout", ready_within.filter(|span| *span != Rare::READY_WITHIN).map(millis));
     to.unless("limits", limits.is_empty(), || Tree::Table(limits.iter().map(limit).collect()));
 }
 

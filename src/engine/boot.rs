@@ -16,6 +16,7 @@ use super::inputs::Inputs;
 use super::launch::Origin;
 use super::pipes::Pipes;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
+use super::ready::Channels;
 use super::roles::Roles;
 use super::runs::Runs;
 use super::sample::Pace;
@@ -231,6 +232,7 @@ fn assemble(
         roles: Roles::default(),
         pipes: Pipes::default(),
         inputs: Inputs::default(),
+        channels: Channels::default(),
         watched: Vec::new(),
         origin,
         source,

@@ -8,7 +8,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::runs::{Entry, Order, Stage};
-use super::{Engine, cron, inputs, launch, pipes, report, start_token, survey};
+use super::{Engine, cron, inputs, launch, pipes, ready, report, start_token, survey};
 use crate::control::Reply;
 use crate::supervisor::event::{
     self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
@@ -67,18 +67,23 @@ impl Engine {
         let mut plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
         let piped = app.launch.output.mode.is_collected() && self.can_have_roles();
         let listens = inputs::wanted(app) == Input::Pipe;
-        self.have_room(piped, listens)?;
+        let speaks = app.ready_within().is_some();
+        self.have_room(piped, listens, speaks)?;
         let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
         let input = if listens { Some(inputs::lay(&mut plan)?) } else { None };
+        let channel = if speaks { Some(ready::lay(&mut plan)?) } else { None };
         let (name, instance) = (app.name.clone(), instance.id);
         let child = spawn::spawn(&plan)?;
-        // What it has of its pipes is the child's alone from here on.
+        // What it has of its pipes and of its channel is the child's alone from here on.
         drop(plan);
         if let Some(writer) = input {
             self.inputs.hold(run, writer);
         }
         if let Some(ends) = ends {
             self.hold_pipes(ends, run, instance, child.pid);
+        }
+        if let Some(channel) = channel {
+            self.listen_to(channel, run);
         }
         let status = child.status;
         let registry = self.poll.registry();
@@ -176,12 +181,15 @@ fn vanished() -> Failure {
 fn tell(note: &Note) {
     match note.what {
         What::Errored { .. } | What::Fault(_) => error!("{note}"),
-        What::Restarting { .. } | What::Killing | What::ReloadFailed { .. } => warn!("{note}"),
+        What::Restarting { .. } | What::Killing | What::ReloadFailed { .. } | What::NeverReady { .. } => {
+            warn!("{note}")
+        }
         What::Waiting { .. }
         | What::Online { .. }
         | What::Finished { .. }
         | What::Reloading { .. }
         | What::OnTrial { .. }
+        | What::Preparing { .. }
         | What::Succeeded { .. }
         | What::Stopped
         | What::Stopping { .. }

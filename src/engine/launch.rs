@@ -34,8 +34,13 @@ impl Origin {
 }
 
 /// Variables that were meant for pm3 and would mislead an app: socket activation and readiness (sd_listen_fds(3),
-/// sd_notify(3)).
-const OURS: [&str; 5] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
+/// sd_notify(3)), and Node's channel to what started pm3.
+const OURS: [&str; 7] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", CHANNEL_FD, CHANNEL_MODE];
+
+/// The descriptor of Node's channel to who started it, and how messages are written there.
+const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
+const CHANNEL_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 
 /// How to start this instance as this run.
 ///
@@ -176,6 +181,10 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
         ("PM3_RUN", origin.mark(run)),
     ];
     own.into_iter().for_each(|(name, value)| env.set(name, value));
+    if app.ready_within().is_some() {
+        env.set(CHANNEL_FD, spawn::CHANNEL.to_string());
+        env.set(CHANNEL_MODE, "json");
+    }
     env
 }
 

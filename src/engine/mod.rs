@@ -13,6 +13,7 @@ mod inputs;
 mod launch;
 mod pipes;
 pub mod plan;
+mod ready;
 mod report;
 mod roles;
 pub mod run;
@@ -42,6 +43,7 @@ use inputs::Inputs;
 use launch::Origin;
 use pipes::Pipes;
 use plan::{Progress, Reading, Source};
+use ready::Channels;
 use roles::Roles;
 use runs::{Runs, Stage};
 use server::{Incoming, Server};
@@ -53,6 +55,8 @@ const READING: Token = Token(2);
 const SERVER: usize = 16;
 /// A start's pipe has this number and its run's; far above what the server can use.
 const STARTS: usize = 1 << 40;
+/// A run's channel has this number and its run's; far above its start's.
+const CHANNELS: usize = 1 << 41;
 
 /// Events taken from the kernel in one wake-up; the rest comes in the next.
 const EVENTS_MAX: usize = 128;
@@ -74,6 +78,7 @@ pub struct Engine {
     roles: Roles,
     pipes: Pipes,
     inputs: Inputs,
+    channels: Channels,
     /// What the watcher has been told, or is to be when it is there.
     watched: Vec<Watched>,
     origin: Origin,
@@ -163,10 +168,12 @@ impl Engine {
         if signalled {
             self.take_signals();
         }
-        let starts = ready.iter().filter(|event| event.token().0 >= STARTS);
-        for token in starts.map(|event| event.token()) {
-            self.start_advanced(RunId(token.0.saturating_sub(STARTS) as u64));
-        }
+        let of_runs = |from: usize, to: usize| {
+            let tokens = ready.iter().map(|event| event.token().0).filter(move |token| (from..to).contains(token));
+            tokens.map(move |token| RunId(token.saturating_sub(from) as u64))
+        };
+        of_runs(STARTS, CHANNELS).for_each(|run| self.start_advanced(run));
+        of_runs(CHANNELS, usize::MAX).for_each(|run| self.hear(run));
         if signalled {
             self.reap();
         }

@@ -89,21 +89,22 @@ impl Pipes {
 }
 
 impl Engine {
-    /// Whether the pipes of one more run leave enough descriptors for all else.
+    /// Whether the pipes of one more run, and its channel, leave enough descriptors for all else.
     ///
     /// # Errors
     /// How many there would be, and what to do.
-    pub(super) fn have_room(&self, output: bool, input: bool) -> Result<(), Failure> {
-        let own = 2 * usize::from(output) + usize::from(input);
+    pub(super) fn have_room(&self, output: bool, input: bool, channel: bool) -> Result<(), Failure> {
+        let own = 2 * usize::from(output) + usize::from(input) + usize::from(channel);
         let limit = usize::try_from(fds::limit()).unwrap_or(usize::MAX);
-        let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + SPARE.min(limit / 4);
+        let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + self.channels.count() + SPARE.min(limit / 4);
         if own == 0 || needed <= limit {
             return Ok(());
         }
         let (what, instead) = match (output, input) {
             (true, false) => ("collecting its output", "log_mode = \"inherit\""),
             (true, true) => ("its input and output", "log_mode = \"inherit\" and stdin = \"null\""),
-            (false, _) => ("its input", "stdin = \"null\""),
+            (false, true) => ("its input", "stdin = \"null\""),
+            (false, false) => ("hearing when it is ready", "wait_ready = false"),
         };
         let why = format!(
             "{what} would take {needed} file descriptors, of {limit}; raise the limit (ulimit -n), or set {instead}"
@@ -127,6 +128,7 @@ impl Engine {
     /// A run's main process has been reaped.
     pub(super) fn run_is_over(&mut self, run: RunId) {
         self.inputs.close(run);
+        self.hang_up(run);
         if let Some(held) = self.pipes.held.iter_mut().find(|held| held.run == run) {
             held.over = true;
             self.tell(Role::Logger, &Tell::Over { run }, None);

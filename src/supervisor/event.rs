@@ -208,6 +208,8 @@ pub enum Event {
     Spawned { run: RunId, pid: u32 },
     /// The program of the run is executing.
     Executed { run: RunId },
+    /// The program says that it is ready; never before `Executed`.
+    Ready { run: RunId },
     /// The start failed and no process of the run is left; ends the run, as `Exited` does.
     SpawnFailed { run: RunId, failure: Failure },
     /// The run's main process has been reaped.
@@ -361,6 +363,8 @@ pub enum Reason {
     Requires(Box<str>),
     /// A new run beside the old one failed, for this reason, and the old one goes on.
     Reload(Box<Reason>),
+    /// It has not said within this time that it is ready.
+    NotReady(Millis),
 }
 
 impl Reason {
@@ -388,6 +392,7 @@ impl fmt::Display for Reason {
             Reason::Shutdown => f.write_str("shutdown"),
             Reason::Requires(app) => write!(f, "requires {app}"),
             Reason::Reload(why) => write!(f, "reload failed: {why}"),
+            Reason::NotReady(span) => write!(f, "not ready after {} ms", span.0),
         }
     }
 }
@@ -439,6 +444,15 @@ pub enum What {
         pid: u32,
         span: Millis,
     },
+    /// The second run executes, and has so long to say that it is ready.
+    Preparing {
+        pid: u32,
+        span: Millis,
+    },
+    /// It has not said within this time that it is ready, and is taken for it.
+    NeverReady {
+        span: Millis,
+    },
     /// The run ended while its successor was on its way.
     Succeeded {
         reason: Reason,
@@ -483,6 +497,12 @@ impl fmt::Display for Note {
             What::Reloading { pid, reason } => write!(f, "{who}: starting a new process beside pid {pid}: {reason}"),
             What::OnTrial { pid, span } => {
                 write!(f, "{who}: the new process, pid {pid}, takes over if it lives for {} ms", span.0)
+            }
+            What::Preparing { pid, span } => {
+                write!(f, "{who}: the new process, pid {pid}, takes over if it is ready within {} ms", span.0)
+            }
+            What::NeverReady { span } => {
+                write!(f, "{who}: not ready after {} ms, taken for online; see wait_ready, listen_timeout", span.0)
             }
             What::Succeeded { reason } => write!(f, "{who}: {reason}, its new process takes over at once"),
             What::ReloadFailed { why, pid } => write!(f, "{who}: the new process failed, pid {pid} goes on: {why}"),

@@ -180,7 +180,7 @@ impl Instance {
         self.life().map_or(0, Life::main)
     }
 
-    /// Its program executes, and nobody has asked it to end.
+    /// Its program executes and is ready, as far as that is waited for, and nobody has asked it to end.
     pub fn is_online(&self) -> bool {
         self.life().is_some_and(|life| life.phase == Phase::Online)
     }
@@ -195,7 +195,7 @@ impl Instance {
         match self.state {
             State::Waiting { .. } => "waiting",
             State::Alive(life) => match life.phase {
-                Phase::Launching => "launching",
+                Phase::Launching | Phase::Preparing { .. } => "launching",
                 Phase::Online => "online",
                 Phase::Stopping { .. } | Phase::Clearing { .. } => "stopping",
             },
@@ -358,11 +358,27 @@ impl Instance {
         if self.second_mut(run).is_some() {
             self.second_executed(app, turn);
         } else if let State::Alive(life) = &mut self.state
-            && life.executed(turn.now)
+            && life.executed(app.ready_within(), turn.now)
+            && self.is_online()
         {
-            self.tell_online(app, turn);
-            self.mark_anew(app, turn.now);
+            self.came_online(app, turn);
         }
+    }
+
+    /// It says that it is ready.
+    pub fn ready(&mut self, run: RunId, app: &AppSpec, turn: &mut Turn<'_>) {
+        if self.second_mut(run).is_some() {
+            self.second_ready(app, turn);
+        } else if let State::Alive(life) = &mut self.state
+            && life.ready()
+        {
+            self.came_online(app, turn);
+        }
+    }
+
+    fn came_online(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.tell_online(app, turn);
+        self.mark_anew(app, turn.now);
     }
 
     pub fn spawn_failed(&mut self, run: RunId, failure: Failure, app: &AppSpec, turn: &mut Turn<'_>) {
@@ -465,7 +481,12 @@ impl Instance {
         }
         match &mut self.state {
             State::Alive(life) => {
-                if life.kill(&app.stop, turn) {
+                if let Some(span) = life.preparing() {
+                    // As PM2. An app that has never said it must not be away because of that.
+                    life.ready();
+                    self.note(app, turn, What::NeverReady { span });
+                    self.came_online(app, turn);
+                } else if life.kill(&app.stop, turn) {
                     self.note(app, turn, What::Killing);
                 }
             }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Effect, Mono, RunId, Scope, Sig};
+use super::event::{Effect, Millis, Mono, RunId, Scope, Sig};
 use super::instance::{Next, Turn};
 use super::spec::StopPolicy;
 
@@ -25,6 +25,10 @@ pub struct Life {
 pub enum Phase {
     /// The start has been ordered.
     Launching,
+    /// Its program executes and has not said yet that it is ready; `until`: so long that is waited for.
+    Preparing {
+        until: Mono,
+    },
     Online,
     /// Signalled. `kill_at` is the end of its grace; None once SIGKILL has been sent.
     Stopping {
@@ -45,7 +49,7 @@ impl Life {
     /// It executes or is about to, and nobody has asked it to end.
     pub fn is_up_or_coming(&self) -> bool {
         match self.phase {
-            Phase::Launching | Phase::Online => true,
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online => true,
             Phase::Stopping { .. } | Phase::Clearing { .. } => false,
         }
     }
@@ -53,7 +57,7 @@ impl Life {
     /// The pid of the main process, 0 without one.
     pub fn main(&self) -> u32 {
         match self.phase {
-            Phase::Launching | Phase::Online | Phase::Stopping { .. } => self.pid,
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Stopping { .. } => self.pid,
             Phase::Clearing { .. } => 0,
         }
     }
@@ -62,6 +66,7 @@ impl Life {
     pub(super) fn deadline(&self) -> Option<Mono> {
         match self.phase {
             Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
+            Phase::Preparing { until } => Some(until),
             Phase::Launching | Phase::Online => None,
         }
     }
@@ -71,14 +76,35 @@ impl Life {
         self.pid = pid;
     }
 
-    /// The program executes; false if that is not wanted any more.
-    pub(super) fn executed(&mut self, now: Mono) -> bool {
+    /// The program executes, and is online with that unless it has `ready_within` to say so; false if that is not wanted
+    /// any more.
+    pub(super) fn executed(&mut self, ready_within: Option<Millis>, now: Mono) -> bool {
         match self.phase {
             Phase::Launching => {
-                (self.since, self.phase) = (now, Phase::Online);
+                let preparing = |span: Millis| Phase::Preparing { until: now.after(span.span()) };
+                (self.since, self.phase) = (now, ready_within.map_or(Phase::Online, preparing));
                 true
             }
-            Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+            Phase::Preparing { .. } | Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+        }
+    }
+
+    /// It is ready, or is taken for it; false if nobody waits for that.
+    pub(super) fn ready(&mut self) -> bool {
+        match self.phase {
+            Phase::Preparing { .. } => {
+                self.phase = Phase::Online;
+                true
+            }
+            Phase::Launching | Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+        }
+    }
+
+    /// How long it may take to be ready, while that is waited for.
+    pub(super) fn preparing(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Preparing { until } => Some(Millis::between(self.since, until)),
+            Phase::Launching | Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => None,
         }
     }
 
@@ -96,7 +122,9 @@ impl Life {
     pub(super) fn kill(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
         let mut scope = if policy.tree { Scope::Tree } else { Scope::Process };
         match &mut self.phase {
-            Phase::Launching | Phase::Online => self.phase = Phase::Stopping { kill_at: None },
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online => {
+                self.phase = Phase::Stopping { kill_at: None };
+            }
             Phase::Stopping { kill_at } if kill_at.is_some() => *kill_at = None,
             // There is no main process any more, whatever the file says by now.
             Phase::Clearing { kill_at, .. } if kill_at.is_some() => {
@@ -113,7 +141,7 @@ impl Life {
     /// got; `next` is what the instance does afterwards.
     pub(super) fn clear(&mut self, next: Next, policy: &StopPolicy, turn: &mut Turn<'_>) -> Sig {
         let kill_at = match self.phase {
-            Phase::Launching | Phase::Online => Some(turn.now.after(policy.timeout.span())),
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online => Some(turn.now.after(policy.timeout.span())),
             // After SIGKILL, whoever is left has been sent it with the main process.
             Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
         };

@@ -143,6 +143,7 @@ impl Supervisor {
             }
             Event::Spawned { run, pid } => self.with_run(run, now, out, |one, _, _| one.spawned(run, pid)),
             Event::Executed { run } => self.with_run(run, now, out, |one, app, turn| one.executed(run, app, turn)),
+            Event::Ready { run } => self.with_run(run, now, out, |one, app, turn| one.ready(run, app, turn)),
             Event::SpawnFailed { run, failure } => {
                 self.with_run(run, now, out, |one, app, turn| one.spawn_failed(run, failure, app, turn));
             }

@@ -148,7 +148,8 @@ pub fn manner(app: &AppSpec, reason: &Reason) -> Manner {
         | Reason::StartFailed(_)
         | Reason::Shutdown
         | Reason::Requires(_)
-        | Reason::Reload(_) => false,
+        | Reason::Reload(_)
+        | Reason::NotReady(_) => false,
     };
     if new_first && bars_overlap(app).is_none() { Manner::NewFirst } else { Manner::OldFirst }
 }

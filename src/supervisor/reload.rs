@@ -5,6 +5,9 @@
 //! that cannot read its settings or connect to its database ends sooner. Then it is admitted: it becomes the
 //! instance's run, and the first one leaves. If the first ends by itself meanwhile, the second takes over at once.
 //!
+//! The second run of an app that says when it is ready (`wait_ready`) is on no trial: it is admitted when it says so,
+//! and has failed if it does not in time. PM2 goes on then, and ends a process that works for one that may never.
+//!
 //! Before that, the engine is asked whether anything of the first run stands in the second one's way (`Survey`), as a
 //! port does that only one process can own. Then the first is ended before the second starts, as for a restart.
 
@@ -57,7 +60,7 @@ pub struct Second {
     pub life: Life,
     /// Why there is to be a new run.
     pub reason: Reason,
-    /// The end of its trial; None before its program executes.
+    /// The end of its trial; None before its program executes, and for one that says itself when it is ready.
     pub ready_at: Option<Mono>,
 }
 
@@ -180,11 +183,20 @@ impl Instance {
 
     pub(super) fn second_executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         let Some(second) = &mut self.second else { return };
-        if second.life.executed(turn.now) {
+        if second.life.executed(app.ready_within(), turn.now) {
+            let pid = second.life.pid;
+            if let Some(span) = second.life.preparing() {
+                return self.note(app, turn, What::Preparing { pid, span });
+            }
             let span = policy::trial(app);
             second.ready_at = Some(turn.now.after(span.span()));
-            let pid = second.life.pid;
             self.note(app, turn, What::OnTrial { pid, span });
+        }
+    }
+
+    pub(super) fn second_ready(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        if self.second.as_deref_mut().is_some_and(|second| second.life.ready()) {
+            self.admit(app, turn);
         }
     }
 
@@ -216,7 +228,11 @@ impl Instance {
     /// Time has come for what its deadline named.
     pub(super) fn second_due(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         let Some(second) = &mut self.second else { return };
-        if second.is_successor() {
+        if let Some(span) = second.life.preparing() {
+            let why = Reason::NotReady(span);
+            self.stop_second(why.clone(), app, turn);
+            self.reload_failed(why, app, turn);
+        } else if second.is_successor() {
             self.admit(app, turn);
         } else if second.life.kill(&app.stop, turn) {
             self.note(app, turn, What::Killing);
@@ -250,7 +266,7 @@ impl Instance {
         true
     }
 
-    /// The successor has proven itself: it becomes the instance's run, and the old one is ended.
+    /// The successor has proven itself, or is ready: it becomes the instance's run, and the old one is ended.
     fn admit(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         let Some(mut old) = self.swap(app, turn.now) else { return };
         self.reason = Some(Box::new(old.reason.clone()));

@@ -136,6 +136,13 @@ pub struct AppSpec {
     pub launch: Launch,
 }
 
+impl AppSpec {
+    /// How long a run has to say that it is ready; None: nobody waits for that.
+    pub fn ready_within(&self) -> Option<Millis> {
+        self.launch.rare.as_deref().and_then(|rare| rare.ready_within)
+    }
+}
+
 impl Default for AppSpec {
     fn default() -> AppSpec {
         AppSpec {
@@ -316,11 +323,16 @@ pub struct Rare {
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.
     pub filter_env: Box<[Box<str>]>,
+    /// It says itself when it is ready, and has so long to do so; None: it is online when its program executes.
+    pub ready_within: Option<Millis>,
 }
 
 impl Rare {
     /// Some hundred lines: a screen or ten.
     pub const LOG_MEMORY: u32 = 64 << 10;
+
+    /// As long as PM2 waits (`listen_timeout`).
+    pub const READY_WITHIN: Millis = Millis(3_000);
 }
 
 /// What an app finds as its stdin.

@@ -12,7 +12,7 @@ pub mod ids;
 mod record;
 
 use std::ffi::{CString, c_char, c_long};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::task::Poll;
 
@@ -57,7 +57,13 @@ pub struct Plan {
     pub pdeathsig: Option<Sig>,
     pub signals: Signals,
     pub keep_fds: KeepFds,
+    /// Becomes the child's [`CHANNEL`], under this number in `env`; pm3's own copy of it ends with the plan.
+    pub channel: Option<OwnedFd>,
 }
+
+/// Where a child finds its end of a channel to pm3: the first number after the streams, as Node has it. A shell can name
+/// no number above 9.
+pub const CHANNEL: RawFd = 3;
 
 /// Whose session and process group the child is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,7 +137,12 @@ pub struct Child {
 pub fn spawn(plan: &Plan) -> Result<Child, Failure> {
     let prepared = Prepared::new(plan)?;
     let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let (status, report) = nix::unistd::pipe2(flags).map_err(|error| failure(Stage::Pipe, "", error as i32))?;
+    let pipe = || nix::unistd::pipe2(flags).map_err(|error| failure(Stage::Pipe, "", error as i32));
+    let (mut status, mut report) = pipe()?;
+    if plan.channel.is_some() && report.as_raw_fd() == CHANNEL {
+        // In the child's way. The next one is another, while this one is open.
+        (status, report) = pipe()?;
+    }
     let none: c_long = 0;
     // SAFETY: no new stack, no thread-local storage, no pids to write: the child is a copy as after fork(2). It calls
     // only `child::become_program`, which neither allocates nor takes a lock and does not return.

@@ -43,6 +43,8 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("max_memory_restart", "'20M'", "20"),
     ("cron_restart", "'0 3 * * *'", "'0 3 * *'"),
     ("overlap", "true", "'yes'"),
+    ("wait_ready", "true", "'soon'"),
+    ("listen_timeout", "500\nwait_ready = true", "50"),
     ("watch", "true", "[['x']]"),
     ("ignore_watch", "'*.log'\nwatch = true", "5"),
     ("watch_delay", "100\nwatch = 'src'", "'soon'"),
@@ -162,6 +164,8 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: max_memory_restart = 20: expected a size of at least 64K: bytes, or text as "20M", "1.5G", "80%"
         f:3:1: a: cron_restart = '0 3 * *': expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first; these are 4
         f:3:1: a: overlap = 'yes': expected true or false
+        f:3:1: a: wait_ready = 'soon': expected true or false
+        f:3:1: a: listen_timeout = 50: expected a time of at least "100ms"
         f:3:10: a: watch[0]: expected a path
         f:3:1: a: ignore_watch = 5: expected a name or glob, or an array of them
         f:3:1: a: watch_delay = 'soon': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"

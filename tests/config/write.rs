@@ -175,6 +175,7 @@ impl Maker {
             no_new_privs: self.maybe(Maker::chance),
             limits,
             log_date: self.maybe(|_| "HH:mm [$x]".into()),
+            ready_within: self.maybe(|maker| Millis(maker.one(&[100, 3_000, 60_000]))),
             log_memory: self.maybe(|maker| maker.one(&[0, 1 << 20])),
             filter_env: if self.chance() { ["".into()].into() } else { self.texts(0) },
         }

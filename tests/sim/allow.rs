@@ -215,9 +215,9 @@ impl Oracle {
                     blocker.unwrap_or_default()
                 );
             } else if place.goal == Goal::Run && is_second && ending.is_none() {
-                // Its successor has proven itself, or it is one whose first run is being restarted.
+                // Its successor has proven itself, or it was not ready in time, or its first run is being restarted.
                 let restarts = place.run.as_ref().is_some_and(|first| first.asked);
-                ensure!(live.replaced || restarts, "{who}: the new run is stopped without a reason");
+                ensure!(live.replaced || live.late || restarts, "{who}: the new run is stopped without a reason");
             } else if place.goal == Goal::Run && !is_second {
                 self.begin_turn(&place)?;
                 let stands = |mark: Mark| mark.first == First::Old || mark.answer == Some(true) || mark.doubtful;

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{End, Event, InstanceId, Mono, RunId, Sig};
-use pm3::supervisor::spec::{AppSpec, Spec};
+use pm3::supervisor::spec::{AppSpec, Restart, Spec};
 
 use crate::entries::Known;
-use crate::model::{Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, settles, trial};
+use crate::model::{Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, trial};
 use crate::oracle::{Oracle, Verdict, ensure};
 
 impl Oracle {
@@ -23,14 +23,26 @@ impl Oracle {
             Event::Executed { run } => {
                 let Some(place) = self.model.find(*run) else { return };
                 let until = now.after(trial(&place.spec));
+                let within = place.spec.launch.rare.as_ref().and_then(|rare| rare.ready_within);
                 let is_second = place.second.as_ref().is_some_and(|second| second.id == *run);
                 let Some(known) = place.run_mut(*run).filter(|known| !known.asked) else { return };
+                known.began = Some(now);
+                if let Some(within) = within {
+                    known.ready_due = Some(now.after(within.span()));
+                    return;
+                }
                 known.online_since = Some(now);
                 if is_second {
                     known.trial_until = Some(until);
                 } else {
                     place.turn &= place.second.is_some();
                     place.wait_for_age(now);
+                }
+            }
+            Event::Ready { run } => {
+                let Some(place) = self.model.find(*run) else { return };
+                if place.run_mut(*run).is_some_and(|known| known.is_preparing()) {
+                    is_online(place, *run, now);
                 }
             }
             Event::SpawnFailed { run, failure } => {
@@ -137,7 +149,7 @@ impl Oracle {
         let Some(mut run) = place.run.take() else { return };
         place.last_code = Some(end.exit_code());
         place.usage = 0;
-        let ran = now.since(run.online_since.unwrap_or(run.spawned_at));
+        let ran = now.since(run.began.unwrap_or(run.spawned_at));
         let until = if settles(&place.spec, end) { now.after(settle) } else { now };
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
         let unjudged = (!run.asked).then_some(Unjudged { end, ran_ms, until });
@@ -321,8 +333,20 @@ impl Oracle {
         }
     }
 
-    /// A second run that has proven itself takes over; nothing takes over any more once pm3 ends.
+    /// A second run that has proven itself takes over; nothing takes over any more once pm3 ends. One that is not ready in
+    /// time does not, while a first one counts as ready then.
     fn promote(&mut self, now: Mono) {
+        let is_due = |run: &&mut Run| run.is_preparing() && run.ready_due.is_some_and(|due| due <= now);
+        for place in &mut self.model.places {
+            if let Some(run) = place.run.as_mut().filter(is_due).map(|run| run.id) {
+                is_online(place, run, now);
+            }
+            let wanted = self.model.ending.is_none() && place.goal == Goal::Run;
+            if let Some(second) = place.second.as_mut().filter(|run| wanted && is_due(run)) {
+                second.late = true;
+                place.reload_failed(now);
+            }
+        }
         for place in self.model.places.iter_mut().filter(|_| self.model.ending.is_none()) {
             let is_proven = place.successor().and_then(|run| run.trial_until).is_some_and(|until| until <= now);
             if is_proven && place.goal == Goal::Run {
@@ -390,5 +414,33 @@ impl Oracle {
     /// A fact about every place, in their order.
     fn each<T>(&self, fact: impl Fn(&Model, &Place) -> T) -> Vec<T> {
         self.model.places.iter().map(|place| fact(&self.model, place)).collect()
+    }
+}
+
+/// A run is ready, or taken for it: that is enough to follow another.
+fn is_online(place: &mut Place, run: RunId, now: Mono) {
+    let is_second = place.second.as_ref().is_some_and(|second| second.id == run);
+    if let Some(known) = place.run_mut(run) {
+        (known.ready_due, known.online_since) = (None, Some(now));
+    }
+    if is_second {
+        place.second = place.replace(now);
+    } else {
+        place.turn &= place.second.is_some();
+        place.wait_for_age(now);
+    }
+}
+
+/// An end that may be the first sign of pm3's own: by a stop signal that everybody got, or as programs leave that
+/// handle one. An end that is final need not wait.
+fn settles(app: &AppSpec, end: End) -> bool {
+    let signals = [Sig::TERM, Sig::INT, Sig::HUP];
+    match end {
+        End::Signal(sig) => signals.contains(&sig),
+        End::Code(code) => {
+            let is_final =
+                app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always;
+            !is_final && (code == 0 || signals.iter().any(|sig| code == 128 + sig.0))
+        }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Regime {
     pub(crate) grows: u8,
     pub(crate) hard_to_kill: u8,
     pub(crate) ports: u8,
+    /// Of those who are waited for: they never say that they are ready.
+    pub(crate) mute: u8,
     /// Who crashes does so at once.
     pub(crate) hasty: bool,
     /// pm3 is busy for a while after a step, so that events pile up and deadlines pass.
@@ -50,6 +52,7 @@ impl Regime {
             grows: rate(),
             hard_to_kill: rate() / 10,
             ports: rate(),
+            mute: rate(),
             hasty: false,
             busy: rate(),
         };
@@ -74,6 +77,7 @@ pub(crate) enum Happening {
     /// It reaches pm3 without further ado.
     Tell(Event),
     Executes(RunId),
+    SaysReady(RunId),
     ExecFails(RunId, Failure),
     Dies(RunId, End, Oom),
     KidsDie(RunId),
@@ -175,6 +179,12 @@ impl Kernel {
             return self.at(executes, Happening::ExecFails(run, failure(Stage::Exec, errno, passing)));
         }
         self.at(executes, Happening::Executes(run));
+        let within = app.launch.rare.as_ref().and_then(|rare| rare.ready_within);
+        if let Some(within) = within.filter(|_| !dice.chance(regime.mute)) {
+            let within = u64::from(within.0);
+            let pause = dice.pick(&[0, 0, 1, 50, within - 1, within, within + 1]);
+            self.at(executes.after(millis(pause)), Happening::SaysReady(run));
+        }
         self.live(executes, run, app, regime, dice);
     }
 
@@ -273,6 +283,10 @@ impl Kernel {
                 let process = self.processes.get_mut(&run).filter(|process| process.main)?;
                 process.executed = true;
                 Some(Event::Executed { run })
+            }
+            Happening::SaysReady(run) => {
+                self.processes.get(&run).filter(|process| process.main)?;
+                Some(Event::Ready { run })
             }
             Happening::ExecFails(run, failure) => {
                 self.processes.get(&run).filter(|process| process.main)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pm3::supervisor::event::{ClientId, End, Half, InstanceId, Millis, Mono, RunId, Sig, Verb};
+use pm3::supervisor::event::{ClientId, End, Half, InstanceId, Millis, Mono, RunId, Verb};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, Spec};
 
 use crate::asks::Ask;
@@ -26,6 +26,10 @@ pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) pid: u32,
     pub(crate) spawned_at: Mono,
+    /// When its program began to execute.
+    pub(crate) began: Option<Mono>,
+    /// Until when it has to say that it is ready; None: that is not waited for, or no more.
+    pub(crate) ready_due: Option<Mono>,
     pub(crate) online_since: Option<Mono>,
     /// pm3 has asked it to end.
     pub(crate) asked: bool,
@@ -38,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) trial_until: Option<Mono>,
     /// Its successor is in its place: it has to go.
     pub(crate) replaced: bool,
+    /// It was not ready in time beside the one that it follows: it has to go.
+    pub(crate) late: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -177,6 +183,8 @@ impl Run {
             id,
             pid: 0,
             spawned_at: now,
+            began: None,
+            ready_due: None,
             online_since: None,
             asked: false,
             kill_due: None,
@@ -184,12 +192,18 @@ impl Run {
             leftovers: None,
             trial_until: None,
             replaced: false,
+            late: false,
         }
     }
 
     /// It has a main process that pm3 has not asked to end.
     pub(crate) fn is_up_or_coming(&self) -> bool {
         !self.asked && self.leftovers.is_none()
+    }
+
+    /// It executes, and it is waited for that it says that it is ready.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.is_up_or_coming() && self.ready_due.is_some() && !self.late
     }
 }
 
@@ -264,17 +278,18 @@ impl Place {
     /// A program that has just begun may not have bound its port yet.
     pub(crate) fn wait_for_age(&mut self, now: Mono) {
         let asks = self.spec.overlap != Some(true);
-        let online_since = self.run.as_ref().filter(|run| run.is_up_or_coming()).and_then(|run| run.online_since);
+        let online = self.run.as_ref().filter(|run| run.is_up_or_coming() && run.online_since.is_some());
+        let began = online.and_then(|run| run.began);
         if let Some(mark) = &mut self.mark {
             (mark.asked, mark.answer) = (false, None);
-            let from = online_since.map(|since| since.after(trial(&self.spec)));
+            let from = began.map(|since| since.after(trial(&self.spec)));
             mark.from = from.filter(|from| asks && mark.first == First::New && *from > now);
         }
     }
 
     /// The run that is to follow.
     pub(crate) fn successor(&self) -> Option<&Run> {
-        self.second.as_ref().filter(|run| run.is_up_or_coming() && !run.replaced)
+        self.second.as_ref().filter(|run| run.is_up_or_coming() && !run.replaced && !run.late)
     }
 
     /// The second run takes the place of the first, which is handed out.
@@ -553,7 +568,9 @@ impl Model {
     /// The moment at which time itself changes something, as far as it is known here; with or without what may have been
     /// called off.
     pub(crate) fn deadline(&self, doubtful: bool) -> Option<Mono> {
-        let of_run = |run: &Run| run.kill_due.filter(|_| !run.killed);
+        let of_run = |run: &Run| {
+            if run.is_preparing() { run.ready_due } else { run.kill_due.filter(|_| !run.killed) }
+        };
         let of = |place: &Place| {
             let own = match (&place.run, place.gate) {
                 (Some(run), _) => of_run(run),
@@ -580,18 +597,4 @@ impl Model {
 fn first_codes(failures: &[(Mono, u8)]) -> Vec<u8> {
     let first = failures.iter().map(|(at, _)| *at).min();
     failures.iter().filter(|(at, _)| Some(*at) == first).map(|(_, code)| *code).collect()
-}
-
-/// An end that may be the first sign of pm3's own: by a stop signal that everybody got, or as programs leave that
-/// handle one. An end that is final need not wait.
-pub(crate) fn settles(app: &AppSpec, end: End) -> bool {
-    let signals = [Sig::TERM, Sig::INT, Sig::HUP];
-    match end {
-        End::Signal(sig) => signals.contains(&sig),
-        End::Code(code) => {
-            let is_final =
-                app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always;
-            !is_final && (code == 0 || signals.iter().any(|sig| code == 128 + sig.0))
-        }
-    }
 }

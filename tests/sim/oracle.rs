@@ -98,7 +98,8 @@ impl Oracle {
             let goes_on = self.model.ending.is_some() && place.successor().is_some();
             ensure!(!goes_on, "{}: a successor while pm3 ends", place.who());
             for run in place.run.iter().chain(&place.second) {
-                ensure!(!run.replaced || !run.is_up_or_coming(), "{}: two runs that both stay", place.who());
+                let has_to_go = run.replaced || run.late;
+                ensure!(!has_to_go || !run.is_up_or_coming(), "{}: two runs that both stay", place.who());
                 ensure!(
                     run.killed || run.kill_due.is_none_or(|at| at > now) && !over_budget,
                     "{}: outlives its grace",
@@ -200,7 +201,7 @@ impl Oracle {
             let seen = match one.state {
                 State::Waiting { .. } => Status::Waiting,
                 State::Alive(life) => match life.phase {
-                    Phase::Launching => Status::Launching,
+                    Phase::Launching | Phase::Preparing { .. } => Status::Launching,
                     Phase::Online => Status::Online,
                     Phase::Stopping { .. } => Status::Stopping,
                     Phase::Clearing { .. } => Status::Clearing,

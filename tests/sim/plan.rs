@@ -3,7 +3,7 @@
 
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    AppSpec, ExitPolicy, Kind, Launch, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy,
+    AppSpec, ExitPolicy, Kind, Launch, Rare, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy,
 };
 
 use crate::dice::Dice;
@@ -149,9 +149,15 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         memory_limit: dice.chance(25).then_some(MEMORY_LIMIT),
         cron: dice.chance(15).then(|| "*/5 * * * * *".into()),
         overlap: dice.pick(&[None, None, None, Some(true), Some(false)]),
-        launch: Launch { script: "script".into(), ..Launch::default() },
+        launch: Launch { script: "script".into(), rare: ready(dice), ..Launch::default() },
         ..AppSpec::default()
     }
+}
+
+/// Whether it says itself when it is ready.
+fn ready(dice: &mut Dice) -> Option<Box<Rare>> {
+    let within = dice.pick(&[None, None, Some(Millis(100)), Some(Millis(3_000))])?;
+    Some(Box::new(Rare { ready_within: Some(within), ..Rare::default() }))
 }
 
 /// Some of the apps that come earlier in the alphabet, so that nobody waits in a circle.

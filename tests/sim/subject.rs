@@ -28,6 +28,8 @@ mutants! {
     SignalsTheDead ExitsEarly ExitsTwice ExitsWithOne SweepsNever SamplesAlways HidesFailures
     // Has its own idea of a reload.
     EndsTheOldAtOnce EndsTheOldWithTheNew IgnoresPorts ForgetsTheSecond SharesAHalf AsksTwice OverlapsUnasked
+    // Does not hear who is ready.
+    WaitsForNobody HearsNobody
     // Loses time or memory.
     Oversleeps Spins ForgetsTimers MissesExits ForgetsWhenPacked PacksNothing
 }
@@ -100,6 +102,7 @@ impl Subject {
             (Some(mutant), Event::Request { client, wish }) => {
                 Some(Event::Request { client, wish: misunderstood(mutant, wish)? })
             }
+            (Some(Mutant::HearsNobody), Event::Ready { .. }) => None,
             (Some(Mutant::IgnoresPorts), Event::Surveyed { run, .. }) => Some(Event::Surveyed { run, obstacle: None }),
             (_, Event::Planned { spec }) => Some(Event::Planned { spec: Box::new(misread(self.mutant, &spec)) }),
             (_, event) => Some(event),
@@ -233,6 +236,7 @@ fn misread(mutant: Option<Mutant>, spec: &Spec) -> Spec {
             Some(Mutant::MainIgnored) => app.main = false,
             Some(Mutant::ExitOnErrorIgnored) => app.exit_on_error = false,
             Some(Mutant::AutostartAlways) => app.autostart = true,
+            Some(Mutant::WaitsForNobody) => app.launch.rare = None,
             Some(Mutant::ChangesMissed) => app.launch.args = Box::default(),
             _ => {}
         }

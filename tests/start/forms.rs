@@ -18,13 +18,26 @@ fn a_script_has_options_and_arguments() {
 }
 
 #[test]
-fn options_that_come_later_are_told_and_in_nobodys_way() {
+fn options_that_mean_nothing_are_told_and_in_nobodys_way() {
     let mut world = container();
-    let said = world.pm3("start app.sh --wait-ready --listen-timeout 5000 --no-pmx").ok();
-    said.says(
-        "[PM3][WARN] options of PM2 without effect in pm3: --wait-ready --listen-timeout --no-pmx; a reload takes",
-    );
+    let said = world.pm3("start app.sh --no-pmx --trace").ok();
+    said.says("[PM3][WARN] options of PM2 without effect in pm3: --no-pmx --trace");
     world.told("up app");
+    world.end();
+}
+
+#[test]
+fn start_waits_for_the_word_of_an_app_that_says_when_it_is_ready() {
+    let world = container();
+    write(&world, "ready.sh", "#!/bin/sh\nprintf '\"ready\"\\n' >&\"$NODE_CHANNEL_FD\"\nexec ./app.sh\n");
+    // Nothing but the word ends the wait within an hour.
+    world.pm3("start ready.sh --wait-ready --listen-timeout 1h").ok().says("ready");
+    assert_eq!(statuses(&world), ["ready online"]);
+    world.pm3("restart ready --max-restarts 3").ok();
+    world.pm3("show ready").ok().says("it says so; that may take 60 min");
+    let said = world.pm3("start app.sh --wait-ready --listen-timeout 200").ok();
+    said.lacks("WARN");
+    assert_eq!(statuses(&world), ["ready online", "app online"]);
     world.end();
 }
 

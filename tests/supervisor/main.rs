@@ -5,6 +5,7 @@
 
 mod clients;
 mod corners;
+mod ready;
 mod reloads;
 mod states;
 mod stories;

@@ -13,7 +13,7 @@ use pm3::supervisor::event::{
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::{Life, Phase};
 use pm3::supervisor::reload::{Manner, Survey};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, Launch, RestartPolicy, Settings, Spec, StopPolicy};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, Launch, Rare, RestartPolicy, Settings, Spec, StopPolicy};
 
 /// `web`, whose states the table is about, and `db`, which it requires.
 struct Play {
@@ -25,10 +25,12 @@ struct Play {
 const DB: RunId = RunId(1);
 
 impl Play {
-    fn new(autostart: bool) -> Play {
+    fn new(autostart: bool, waits_for_word: bool) -> Play {
+        let ready_within = waits_for_word.then_some(Millis(3_000));
+        let rare = Box::new(Rare { ready_within, ..Rare::default() });
         let web = AppSpec {
             name: "web".into(),
-            launch: Launch { script: "/bin/web".into(), ..Launch::default() },
+            launch: Launch { script: "/bin/web".into(), rare: Some(rare), ..Launch::default() },
             autostart,
             requires: ["db".into()].into(),
             memory_limit: Some(20 << 20),
@@ -69,7 +71,7 @@ impl Play {
 
     /// The events that lead from a fresh start to the state of this name.
     fn reach(name: &str) -> Play {
-        let mut play = Play::new(name != "never started");
+        let mut play = Play::new(name != "never started", name.ends_with("preparing"));
         let waits = ["never started", "waiting", "held"].contains(&name);
         if name == "held" {
             play.step(refused(DB, false));
@@ -86,7 +88,12 @@ impl Play {
             }
         }
         let run = play.web().run().unwrap_or_default();
-        if let Some(stage) = RELOADS.iter().position(|stage| *stage == name) {
+        // Both are at the same point of their way.
+        let reload = name.replace("preparing", "on trial");
+        if let Some(stage) = RELOADS.iter().position(|stage| *stage == reload) {
+            if reload != name {
+                play.step(Event::Ready { run });
+            }
             play.pass(1_000);
             play.step(ask(Verb::Reload));
             let next = RunId(run.0 + 1);
@@ -104,7 +111,7 @@ impl Play {
             return play;
         }
         let path: Vec<Event> = match name {
-            "never started" | "waiting" | "held" | "start ordered" | "launching" | "online" => vec![],
+            "never started" | "waiting" | "held" | "start ordered" | "launching" | "preparing" | "online" => vec![],
             "errored" => vec![refused(run, false)],
             "stopping" => vec![ask(Verb::Stop)],
             "stopping to restart" => vec![ask(Verb::Restart)],
@@ -135,6 +142,7 @@ impl Play {
         match name {
             "spawned" => of_run(|run| Event::Spawned { run, pid: 20 }),
             "executed" => of_run(|run| Event::Executed { run }),
+            "says it is ready" => of_run(|run| Event::Ready { run }),
             "start refused for now" => of_run(|run| refused(run, true)),
             "start failed" => of_run(|run| refused(run, false)),
             "exit 0" => of_run(|run| exited(run, End::Code(0), false)),
@@ -191,6 +199,7 @@ const STATES: &[&str] = &[
     "held",
     "start ordered",
     "launching",
+    "preparing",
     "online",
     "stopping",
     "stopping to restart",
@@ -205,6 +214,7 @@ const STATES: &[&str] = &[
     "reload, surveying",
     "reload, new run ordered",
     "reload, new run on trial",
+    "reload, new run preparing",
     "reload, old run leaving",
 ];
 
@@ -215,6 +225,7 @@ const RELOADS: [&str; 4] =
 const EVENTS: &[&str] = &[
     "spawned",
     "executed",
+    "says it is ready",
     "start refused for now",
     "start failed",
     "exit 0",
@@ -225,6 +236,7 @@ const EVENTS: &[&str] = &[
     "leftovers gone",
     "other run: spawned",
     "other run: executed",
+    "other run: says it is ready",
     "other run: start failed",
     "other run: exit 1",
     "other run: exit 1 with leftovers",
@@ -267,6 +279,7 @@ fn may_happen(web: &Instance, event: &str) -> bool {
         "survey: free" | "survey: port" => web.roll.as_ref().is_some_and(|roll| roll.survey == Survey::Asked),
         "spawned" | "start refused for now" => launching && !forked,
         "executed" => launching && forked,
+        "says it is ready" => matches!(phase, Some(Phase::Preparing { .. })),
         "start failed" => launching,
         "leftovers gone" => clearing,
         "exit 0" | "exit 3, a stop code" | "exit 1" | "exit 1 with leftovers" | "TERM from outside" => forked,
@@ -308,6 +321,7 @@ fn within(at: Option<Mono>, now: Mono) -> String {
 fn show_life(life: &Life, now: Mono) -> String {
     match life.phase {
         Phase::Launching => "launching".into(),
+        Phase::Preparing { until } => format!("preparing, taken for ready {}", within(Some(until), now)),
         Phase::Online => "online".into(),
         Phase::Stopping { kill_at: None } => "stopping, killed".into(),
         Phase::Stopping { kill_at } => format!("stopping, killed {}", within(kill_at, now)),

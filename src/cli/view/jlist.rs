@@ -44,6 +44,8 @@ pub(in crate::cli) fn entry(app: &Described, one: &Detail) -> Value {
         "exp_backoff_restart_delay": spec.restart.backoff,
         "max_restarts": spec.restart.max_restarts,
         "min_uptime": spec.restart.min_uptime,
+        "wait_ready": spec.ready_within().map(|_| true),
+        "listen_timeout": spec.ready_within(),
         "kill_timeout": spec.stop.timeout,
         "treekill": spec.stop.tree,
         "username": row.user,

@@ -126,6 +126,9 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
         add("exit code", code.to_string());
     }
     add("restarts when", when(&spec.restart, spec.kind));
+    if let Some(span) = spec.ready_within() {
+        add("ready when", format!("it says so; that may take {}", span_in_words(span.0.into())));
+    }
     add("stops with", stop(spec));
     if !spec.after.is_empty() {
         add("starts after", spec.after.join(", "));

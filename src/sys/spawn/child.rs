@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 
 use super::ids::{Groups, Ids};
 use super::record::{self, Trouble};
-use super::{KeepFds, Plan, Prepared, Session, Signals, Stdin, Stream, diagnose};
+use super::{CHANNEL, KeepFds, Plan, Prepared, Session, Signals, Stdin, Stream, diagnose};
 use crate::supervisor::event::{Limit, Resource, Sig, Stage};
 use crate::sys::fds::{self, Range};
 use crate::sys::signals::Inherited;
@@ -57,7 +57,8 @@ fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, parent: u32, status: RawFd) -> Step<
     given(plan)?;
     if plan.keep_fds == KeepFds::None {
         // Before the ids change: afterwards /proc/self/fd is not ours to read.
-        fds::close_from_3_but(status);
+        let first = if plan.channel.is_some() { CHANNEL.unsigned_abs() + 1 } else { 3 };
+        fds::close_from_but(first, status);
     }
     limits(&plan.limits)?;
     nice(plan.nice)?;
@@ -227,7 +228,15 @@ fn given(plan: &Plan) -> Step<'_> {
             done_at(stage, b"", place(fd, target))?;
         }
     }
-    Ok(())
+    match &plan.channel {
+        // A copy onto itself would stay close-on-exec.
+        Some(fd) if fd.as_raw_fd() == CHANNEL => {
+            let kept = fds::set_cloexec(fd.as_fd(), false);
+            done_at(Stage::Pipe, b"channel", kept.map_err(|_| Errno::last()))
+        }
+        Some(fd) => done_at(Stage::Pipe, b"channel", place(fd, CHANNEL)),
+        None => Ok(()),
+    }
 }
 
 fn streams(plan: &Plan) -> Step<'_> {
