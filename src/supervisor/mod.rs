@@ -307,6 +307,8 @@ impl Supervisor {
             // As PM2: ids are not reused, and start over when the list is empty.
             self.next_instance = 0;
         }
+        // Nobody decides with the failure of another that has been forgiven.
+        self.release_held();
         if let Some((code, reason)) = self.decided() {
             self.begin_ending(Some(code), &reason, now, out);
             return true;

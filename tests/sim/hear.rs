@@ -323,11 +323,15 @@ impl Oracle {
         }
         // Whoever is pulled in may be started in the very step in which somebody else decides that pm3 ends.
         self.pull_in();
+        self.model.release();
         if let Some(codes) = self.model.decided() {
             return self.begin_ending(now, Some(codes));
         }
+        // One that its schedule starts at the very moment at which it ends for good has failed nobody.
         self.let_crons_come(now);
         self.pull_in();
+        self.model.release();
+        self.model.hold();
         if let Some(codes) = self.model.decided().or_else(|| self.model.done()) {
             self.begin_ending(now, Some(codes));
         }

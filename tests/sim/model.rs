@@ -120,6 +120,9 @@ pub(crate) struct Place {
     /// Which half of the pair `run` has, or the next one will.
     pub(crate) half: Half,
     pub(crate) gate: Gate,
+    /// It is errored for want of another, with one of these codes; what becomes of the other's instances later does not
+    /// change them.
+    pub(crate) held: Option<Vec<u8>>,
     /// How often a run followed another.
     pub(crate) restarts: u32,
     pub(crate) shorts: u32,
@@ -228,6 +231,7 @@ impl Place {
             second: None,
             half: Half::First,
             gate: Gate::Open,
+            held: None,
             restarts: 0,
             shorts: 0,
             wait: 0,
@@ -323,7 +327,7 @@ impl Place {
 
     /// A crash that was not judged yet never will be.
     pub(crate) fn forgive(&mut self) {
-        self.gate = Gate::Open;
+        (self.gate, self.held) = (Gate::Open, None);
         if let Some(leftovers) = self.run.as_mut().and_then(|run| run.leftovers.as_mut()) {
             leftovers.unjudged = None;
         }
@@ -435,14 +439,47 @@ impl Model {
             Gate::Errored { .. } => Status::Errored,
             Gate::Finished(_) => Status::Finished,
             Gate::Open if self.ending.is_some() || place.goal != Goal::Run => Status::Stopped,
-            Gate::Open if self.held_by(place).is_some() => Status::Errored,
+            Gate::Open if place.held.is_some() => Status::Errored,
             Gate::Open => Status::Waiting,
         }
     }
 
     /// The failed app that a place requires.
-    pub(crate) fn held_by(&self, place: &Place) -> Option<&AppSpec> {
+    fn held_by(&self, place: &Place) -> Option<&AppSpec> {
         place.spec.requires.iter().filter_map(|name| self.app(name)).find(|other| self.is_failed(other))
+    }
+
+    /// Who is errored for want of another that may come up again waits for it, all along a chain.
+    pub(crate) fn release(&mut self) {
+        let is_free = |model: &Model, place: &Place| place.held.is_some() && model.held_by(place).is_none();
+        while let Some(at) = self.places.iter().position(|place| is_free(self, place)) {
+            self.places[at].held = None;
+        }
+    }
+
+    /// Who waits for one that has failed for good has failed, too.
+    pub(crate) fn hold(&mut self) {
+        let is_lost =
+            |model: &Model, place: &Place| model.status(place) == Status::Waiting && model.held_by(place).is_some();
+        while let Some(at) = self.places.iter().position(|place| is_lost(self, place)) {
+            self.places[at].held = self.held_by(&self.places[at]).map(|root| self.failed_codes(root));
+        }
+    }
+
+    /// With what an app failed those who require it: the code of the first of its instances to fail. Several where the
+    /// model does not know who was first.
+    fn failed_codes(&self, app: &AppSpec) -> Vec<u8> {
+        let places: Vec<&Place> = self.of(&app.name).collect();
+        let own = |one: &&Place| if let Gate::Errored { code, at } = one.gate { Some((at, code)) } else { None };
+        let own: Vec<(Mono, u8)> = places.iter().filter_map(own).collect();
+        if !own.is_empty() && places.iter().all(|one| one.held.is_none()) {
+            return first_codes(&own);
+        }
+        let codes = |one: &&Place| match one.gate {
+            Gate::Finished(code) => vec![code],
+            _ => self.errored_codes(one),
+        };
+        places.iter().flat_map(codes).collect()
     }
 
     /// Is being restarted in its turn, and not back yet.
@@ -495,28 +532,11 @@ impl Model {
         self.places.iter().find(|place| place.has_processes() && self.waits_for(&place.spec, app))
     }
 
-    /// With what a place failed for good: its own code, or the first of what it requires. Several where the model
-    /// does not know who was first.
+    /// With what a place failed for good: its own code, or that of what it requires.
     pub(crate) fn errored_codes(&self, place: &Place) -> Vec<u8> {
         match (place.gate, self.status(place)) {
             (Gate::Errored { code, .. }, Status::Errored) => vec![code],
-            (_, Status::Errored) => {
-                let root: Vec<&Place> =
-                    self.held_by(place).map(|root| self.of(&root.name)).into_iter().flatten().collect();
-                let own =
-                    |one: &&Place| if let Gate::Errored { code, at } = one.gate { Some((at, code)) } else { None };
-                let own: Vec<(Mono, u8)> = root.iter().filter_map(own).collect();
-                let is_held =
-                    |one: &&Place| !matches!(one.gate, Gate::Errored { .. }) && self.status(one) == Status::Errored;
-                if !own.is_empty() && !root.iter().any(is_held) {
-                    return first_codes(&own);
-                }
-                let codes = |one: &&Place| match one.gate {
-                    Gate::Finished(code) => vec![code],
-                    _ => self.errored_codes(one),
-                };
-                root.iter().flat_map(codes).collect()
-            }
+            (_, Status::Errored) => place.held.clone().unwrap_or_default(),
             _ => Vec::new(),
         }
     }

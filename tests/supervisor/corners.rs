@@ -2,7 +2,8 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Failure, InstanceId, Millis, Mono, Oom, Outcome, RunId, Scope, Sig, Stage, Verb, Wish,
+    ClientId, Count, Effect, End, Event, Failure, InstanceId, Millis, Mono, Oom, Outcome, RunId, Scope, Sig, Stage,
+    Verb, Wish,
 };
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, RestartPolicy, Settings, Spec, StopPolicy};
 
@@ -288,4 +289,66 @@ fn what_the_file_has_dropped_does_not_speak_for_pm3() {
     step(&mut sup, 3, exited(1, End::Code(7)));
     step(&mut sup, 4, exited(2, End::Code(0)));
     assert_eq!(exit(&bare(&mut sup, 5, Event::Childless)), Some(0));
+}
+
+fn scale_all_down(client: u64) -> Event {
+    Event::Request { client: ClientId(client), wish: Wish::Scale { target: "all".into(), to: Count::Down(1) } }
+}
+
+fn statuses(sup: &Supervisor) -> Vec<(&str, &str)> {
+    sup.instances().map(|(app, one)| (&*app.name, one.status())).collect()
+}
+
+/// Two instances of a main app, and what it requires.
+fn main_of(db: AppSpec) -> Supervisor {
+    let slow = RestartPolicy { delay: Millis(100), ..RestartPolicy::default() };
+    booted(vec![AppSpec { main: true, instances: 2, restart: slow.into(), ..requiring("web", "db") }, db]).0
+}
+
+#[test]
+fn a_failure_that_the_same_request_takes_back_does_not_end_pm3() {
+    let never = RestartPolicy { when: Restart::Never, ..RestartPolicy::default() };
+    let mut sup = main_of(AppSpec { restart: never.into(), ..app("db") });
+    step(&mut sup, 1, exited(1, End::Code(3)));
+    step(&mut sup, 2, exited(2, End::Code(1)));
+    step(&mut sup, 101, exited(3, End::Code(1)));
+    step(&mut sup, 102, Event::Tick);
+    assert_eq!(statuses(&sup), [("web", "errored"), ("web", "waiting restart"), ("db", "errored")]);
+    // The one that could still come up goes, and so does the reason why the other could not.
+    step(&mut sup, 103, scale_all_down(1));
+    assert_eq!((sup.is_ending(), statuses(&sup)), (false, vec![("web", "waiting"), ("db", "stopped")]));
+}
+
+#[test]
+fn a_code_stays_what_it_was_when_the_app_failed() {
+    let never = RestartPolicy { when: Restart::Never, ..RestartPolicy::default() };
+    let mut sup = main_of(AppSpec { restart: never.into(), instances: 2, ..app("db") });
+    step(&mut sup, 1, exited(2, End::Code(3)));
+    step(&mut sup, 2, exited(1, End::Code(7)));
+    step(&mut sup, 3, ask(1, Verb::Stop, &["1"]));
+    step(&mut sup, 4, exited(4, End::Code(0)));
+    step(&mut sup, 5, exited(3, End::Code(1)));
+    step(&mut sup, 105, Event::Tick);
+    assert_eq!(statuses(&sup), [("web", "errored"), ("web", "stopped"), ("db", "errored"), ("db", "errored")]);
+    // Of the instances that failed first nothing is left.
+    let out = step(&mut sup, 106, scale_all_down(2));
+    assert!(lines(&out).contains(&"stopping: web, the main app, ended with 3".into()), "{out:?}");
+}
+
+#[test]
+fn who_ends_when_its_schedule_starts_it_again_fails_nobody() {
+    let restart = RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() };
+    let db = AppSpec { cron: Some("*/5 * * * * *".into()), restart: restart.into(), instances: 2, ..app("db") };
+    for (at, ends) in [(5_000, false), (5_001, true)] {
+        let mut sup = Supervisor::new(
+            Spec { apps: vec![AppSpec { main: true, ..requiring("web", "db") }, db.clone()], ..Spec::default() },
+            1,
+        );
+        bare(&mut sup, 0, Event::Boot);
+        bare(&mut sup, 0, Event::Scheduled { app: "db".into(), at: Some(Mono(at * MS)) });
+        bare(&mut sup, 1, refused(1, false));
+        bare(&mut sup, 2, Event::Spawned { run: RunId(2), pid: 9 });
+        let out = bare(&mut sup, 5_000, exited(2, End::Code(0)));
+        assert_eq!((sup.is_ending(), spawned(&out)), (ends, if ends { vec![] } else { vec![1, 2] }), "{out:?}");
+    }
 }
