@@ -44,6 +44,9 @@ fn what_runs_comes_back_as_it_was() {
     let dump = world.home("home/dump.toml");
     world.pm3("save").ok().says(&format!("[PM3] Successfully saved 3 apps in {dump}\n"));
     assert_eq!(fs::metadata(&dump).unwrap().permissions().mode() & 0o777, 0o600);
+    // Somebody may want to read it, and to change it.
+    let text = fs::read_to_string(&dump).unwrap();
+    assert!(text.contains("\n[apps.shell_env]\n") && text.contains("\nA = \"1\"\n"), "{text}");
     // It is a file for init as it is.
     world.pm3(&format!("check {dump}")).ok().says("3 apps, 4 instances");
     world.pm3("kill").ok();

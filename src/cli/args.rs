@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
-use super::verbs::Verb;
+use super::verbs::{ASK_NOBODY, Verb};
 use super::{Exit, Report, dropped, options};
 
 #[derive(Debug, Parser)]
@@ -169,14 +169,18 @@ fn plain_init(words: &[OsString]) -> Option<InitArgs> {
     })
 }
 
-/// All words, for those who describe them: completion, manual. Each verb's own are not made before they are asked for.
-pub(super) fn command() -> clap::Command {
+/// All words. Each verb's own are not made before they are asked for.
+fn command() -> clap::Command {
     <Line as clap::CommandFactory>::command()
 }
 
-/// With each verb's own words.
-fn whole_command() -> clap::Command {
-    let mut command = command();
+/// With each verb's own words, for those who describe them: help, completion, manual.
+pub(super) fn whole_command() -> clap::Command {
+    // It is taken all the same: somebody may have an alias of pm3 with it.
+    let socket = clap::Arg::new("socket").long("socket").value_name("PATH").hide(true);
+    let asks_nobody = |verb: &clap::Command| ASK_NOBODY.contains(&verb.get_name());
+    let mut command =
+        command().mut_subcommands(|verb| if asks_nobody(&verb) { verb.arg(socket.clone()) } else { verb });
     command.build();
     command
 }
@@ -389,8 +393,17 @@ mod tests {
     }
 
     #[test]
+    fn help_offers_a_socket_to_those_who_ask() {
+        for verb in command().get_subcommands().map(clap::Command::get_name).filter(|name| *name != "run") {
+            let Parsed::Said(Report { out, .. }) = parsed(&format!("{verb} --help")) else { panic!("no help") };
+            assert_eq!(out.contains("--socket"), !ASK_NOBODY.contains(&verb), "{out}");
+        }
+        assert_eq!(verb("check --socket x"), verb("--socket x check"));
+    }
+
+    #[test]
     fn every_verb_has_help_with_an_example() {
-        let line = <Line as clap::CommandFactory>::command();
+        let line = command();
         for verb in line.get_subcommands().map(clap::Command::get_name).filter(|name| *name != "run") {
             let Parsed::Said(Report { out, exit, .. }) = parsed(&format!("{verb} --help")) else { panic!("no help") };
             assert_eq!(exit, Exit::Done);

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use super::view::Style;
 use super::{Exit, Report};
 use crate::config;
-use crate::control::Problem;
 use crate::control::client::{Client, Error, Peer};
 use crate::control::place::{self, Facts};
+use crate::control::{Problem, Row};
 use crate::sys;
 use crate::sys::capture::Bounds;
+use crate::sys::users::{self, Users};
 
 /// In front of every success and every error, as PM2 has it.
 pub(super) const TAG: &str = "[PM3]";
@@ -73,6 +74,17 @@ pub(super) fn exit_of(error: &Error) -> Exit {
     }
 }
 
+/// Calls the users of these rows by name, as PM2 does, where `read` finds one: an app may name its user by number.
+pub(super) fn name_users<'a>(rows: impl Iterator<Item = &'a mut Row>, read: impl Fn() -> Users) {
+    let mut users = None;
+    for row in rows {
+        let Some(uid) = users::id(&row.user) else { continue };
+        if let Some(user) = users.get_or_insert_with(&read).by_uid(uid) {
+            row.user = user.name;
+        }
+    }
+}
+
 /// Runs the user's node, for a file of apps that is a script.
 pub(super) fn node(words: &[&OsStr], complete: config::Complete<'_>) -> Result<Vec<u8>, String> {
     let bounds = Bounds { patience: config::NODE_PATIENCE, most: config::OUTPUT_MAX };
@@ -83,4 +95,17 @@ pub(super) fn node(words: &[&OsStr], complete: config::Complete<'_>) -> Result<V
 pub(super) fn facts() -> config::Facts {
     let start_dir = std::env::current_dir().unwrap_or_else(|_| "/".into());
     config::Facts::new(sys::cgroup::cpus(), sys::cgroup::memory_limit(), std::env::vars_os(), start_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_called_by_name_where_they_have_one() {
+        let users = ["65534", "7", "www", "0", "-1"].map(|user| Row { user: user.into(), ..Row::default() });
+        let mut rows = users.clone();
+        name_users(rows.iter_mut(), || Users::parse("root:x:0:0::/:\nnobody:x:65534:65534::/:\n", ""));
+        assert_eq!(rows.map(|row| row.user), ["nobody", "7", "www", "root", "-1"].map(Box::from));
+    }
 }

@@ -100,6 +100,7 @@ pub(super) fn may_be_script(word: &str, options: &Options, facts: &Facts) -> boo
     let cwd = options.text("cwd").map_or_else(|| facts.start_dir.clone(), |cwd| facts.start_dir.join(cwd));
     word.contains(|letter: char| letter.is_whitespace() || letter == '/' || letter == '.')
         || cwd.join(word).is_file()
+        || facts.start_dir.join(word).is_file()
         || config::is_program(word, facts)
 }
 

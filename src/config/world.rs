@@ -55,14 +55,24 @@ fn program(app: &AppSpec, facts: &Facts) -> Option<String> {
         }
         // A word such as -m is the interpreter's own affair.
         let there = launch.script.starts_with('-') || script.exists();
-        return (!there).then(|| format!("script not found: {}", script.display()));
+        return (!there).then(|| not_found(&script, launch, facts));
     }
     if script.is_file() && !is_executable(&script) {
         let script = script.display();
         return Some(format!("script is not executable: {script}; chmod +x, or name its interpreter"));
     }
     let there = script.is_file() || find(&launch.script, &home, path).is_some();
-    (!there).then(|| format!("script not found: {}", script.display()))
+    (!there).then(|| not_found(&script, launch, facts))
+}
+
+/// A relative path starts in the app's directory, and many expect it where they are.
+fn not_found(script: &Path, launch: &Launch, facts: &Facts) -> String {
+    let (here, script) = (facts.start_dir.join(&*launch.script), script.display());
+    if launch.cwd.is_none() || !here.is_file() {
+        return format!("script not found: {script}");
+    }
+    let here: PathBuf = here.components().collect();
+    format!("script not found: {script}, as its path starts in cwd; if {} is meant, name that", here.display())
 }
 
 /// Whether a name means a program, by the `PATH` of `facts`.

@@ -21,11 +21,30 @@ pub fn write(apps: &[AppSpec]) -> String {
         text.push_str(if text.is_empty() { "[[apps]]\n" } else { "\n[[apps]]\n" });
         let mut table = table(app);
         as_shell(&mut table);
+        let mut below = String::new();
         for (name, tree) in table {
             // A line for the shell is read as it stands.
             let dollars = if name == "command" { "$" } else { "$$" };
-            let _ = writeln!(text, "{name} = {}", toml(&tree, dollars));
+            match tree {
+                // A variable a line: a whole environment is unreadable in one, and differs as a whole.
+                Tree::Table(table) => {
+                    let _ = writeln!(below, "\n[apps.{name}]");
+                    for Entry { name, node, .. } in &table {
+                        let _ = writeln!(below, "{} = {}", bare(name), toml(&node.tree, dollars));
+                    }
+                }
+                plain @ (Tree::Nothing
+                | Tree::Flag(_)
+                | Tree::Number(_)
+                | Tree::Text(_)
+                | Tree::List(_)
+                | Tree::Odd) => {
+                    let _ = writeln!(text, "{name} = {}", toml(&plain, dollars));
+                }
+            }
         }
+        // What follows a table's header is the table's.
+        text.push_str(&below);
     }
     text
 }

@@ -195,7 +195,9 @@ fn what_is_written_is_read_as_it_was() {
         let read = config::parse("saved.toml", &text, None, &facts());
         let read = read.map_err(|mistakes| show(&mistakes)).unwrap_or_else(|why| panic!("seed {seed}: {why}{text}"));
         assert_eq!(read.apps, apps, "seed {seed}: {text}");
-        seen.extend(text.lines().filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())));
+        let table = |line: &str| Some(line.strip_prefix("[apps.")?.strip_suffix(']')?.to_owned());
+        let key = |line: &str| Some(line.split_once(" = ")?.0.to_owned());
+        seen.extend(text.lines().filter_map(|line| table(line).or_else(|| key(line))));
 
         // And one by one, as for a changed setting.
         for app in &apps {
@@ -239,11 +241,16 @@ fn what_is_written_is_for_people_too() {
         name = "web"
         script = "server.js"
         interpreter = "node"
-        env = { PORT = "3000", "a b" = "$$5" }
         instances = 2
         max_memory_restart = "1536M"
         kill_timeout = "1m30s"
-        limits = { nofile = "4096" }
+
+        [apps.env]
+        PORT = "3000"
+        "a b" = "$$5"
+
+        [apps.limits]
+        nofile = "4096"
 
         [[apps]]
         name = "echo"

@@ -68,6 +68,29 @@ fn options_are_strict() {
     assert!(world.processes().is_empty());
 }
 
+/// A script's path starts in --cwd, as in PM2; people expect it to start where they are.
+#[test]
+fn a_script_that_is_here_and_not_in_cwd_is_told() {
+    let world = bare();
+    fs::create_dir(world.at("sub")).unwrap();
+    world.file("bare", "");
+    world.file("apps.json", r#"[{"name": "app", "script": "app.sh", "cwd": "sub"}]"#);
+    for (line, name, script) in [
+        ("start app.sh --cwd sub", "app", "app.sh"),
+        ("start apps.json", "app", "app.sh"),
+        ("start bare --cwd sub", "bare", "bare"),
+    ] {
+        let here = world.at(script);
+        let said = world.pm3(line).ends(1).says(&format!(
+            "[PM3][ERROR] {name}: script not found: {}, as its path starts in cwd; if {here} is meant, name that",
+            world.at(&format!("sub/{script}"))
+        ));
+        assert_eq!(said.err.lines().count(), 1, "{said:#?}");
+    }
+    world.pm3("start none.sh --cwd sub").ends(1).says("sub/none.sh\n");
+    assert!(world.processes().is_empty());
+}
+
 #[test]
 fn a_home_that_is_no_absolute_path_is_refused() {
     let mut world = bare();

@@ -130,6 +130,16 @@ fn a_word_that_means_nobody_is_told_in_one_line_and_nothing_else() {
     world.end();
 }
 
+#[test]
+fn a_user_by_number_is_called_by_name() {
+    let world = container();
+    world.pm3("start app.sh --uid 0").ok();
+    assert_eq!(world.row("app")["user"], "root");
+    world.pm3("show app").ok().says("│ root ");
+    world.pm3("jlist").ok().says("\"username\":\"root\"");
+    world.end();
+}
+
 /// The machines of the tests differ, so the number of processors is left out.
 #[test]
 fn fewer_instances_than_none_are_one_and_it_is_said() {

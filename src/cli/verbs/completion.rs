@@ -41,7 +41,7 @@ pub(super) fn completion(args: &Completion) -> Report {
         Known::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut args::command(), "pm3", &mut script);
+    clap_complete::generate(shell, &mut args::whole_command(), "pm3", &mut script);
     Report::done(String::from_utf8_lossy(&script))
 }
 
@@ -52,12 +52,12 @@ pub(super) fn man(args: &Man) -> Report {
     };
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
-        return match clap_mangen::Man::new(args::command()).render(&mut page) {
+        return match clap_mangen::Man::new(args::whole_command()).render(&mut page) {
             Ok(()) => Report::done(String::from_utf8_lossy(&page)),
             Err(error) => failed("the manual page".to_owned(), error),
         };
     };
-    match clap_mangen::generate_to(args::command(), dir) {
+    match clap_mangen::generate_to(args::whole_command(), dir) {
         Ok(()) => Report::done(format!("{} wrote the manual pages into {}\n", crate::cli::ask::TAG, dir.display())),
         Err(error) => failed(dir.display().to_string(), error),
     }

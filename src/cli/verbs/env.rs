@@ -8,7 +8,7 @@ use std::io::Read;
 
 use serde::Serialize;
 
-use super::show::describe;
+use super::show::{Look, describe};
 use crate::cli::Report;
 use crate::cli::ask::{Context, TAG};
 use crate::cli::view::{Paint, Style, json, show, text, why};
@@ -18,17 +18,8 @@ use crate::control::{Described, Detail, MASKED, is_harmless};
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 env 0\n  pm3 env web --secrets")]
 pub(in crate::cli) struct Args {
-    /// Ids, names or namespaces of apps, all, or /REGEX/
-    #[arg(required = true, value_name = "TARGET")]
-    targets: Vec<String>,
-
-    /// Print a JSON array, with values exactly as they are
-    #[arg(long)]
-    json: bool,
-
-    /// Print the values of all variables
-    #[arg(long)]
-    secrets: bool,
+    #[command(flatten)]
+    look: Look,
 }
 
 /// An instance's variables.
@@ -41,12 +32,12 @@ struct Environment {
     env: BTreeMap<String, String>,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Report {
+pub(super) fn run(Args { look }: &Args, context: &Context) -> Report {
     context.ask(|client| {
-        let answer = describe(client, &args.targets, args.secrets)?;
-        let all: Vec<Environment> = answer.instances().map(|(app, one)| environment(app, one, args.secrets)).collect();
-        let mut report = answer.report(if args.json { json::pretty(&all) } else { page(&all, context.style) });
-        if !args.json {
+        let answer = describe(client, &look.targets, look.secrets)?;
+        let all: Vec<Environment> = answer.instances().map(|(app, one)| environment(app, one, look.secrets)).collect();
+        let mut report = answer.report(if look.json { json::pretty(&all) } else { page(&all, context.style) });
+        if !look.json {
             report.err += &notes(&all);
         }
         Ok(report)

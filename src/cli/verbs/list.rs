@@ -1,12 +1,13 @@
 //! `pm3 list`: all instances, as a table, in short, or as JSON; once, or again and again.
 
-use crate::cli::ask::{Context, exit_of};
+use crate::cli::ask::{Context, exit_of, name_users};
 use crate::cli::package::Versions;
 use crate::cli::view::sort::Sort;
 use crate::cli::view::{Style, json, list};
 use crate::cli::{Report, live};
 use crate::control::Row;
 use crate::control::client::{Client, Error};
+use crate::sys::users::Users;
 
 /// List all instances
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -68,9 +69,10 @@ pub(in crate::cli) fn after_change(client: &mut Client, style: Style, mini: bool
     rows(client, style).map(shown).unwrap_or_default()
 }
 
-/// All instances, with the versions of their programs where these can be seen.
+/// All instances, with the names of their users, and with the versions of their programs where these can be seen.
 fn rows(client: &mut Client, style: Style) -> Result<Vec<Row>, Error> {
     let mut rows = client.list()?;
+    name_users(rows.iter_mut(), Users::read);
     if style.width.is_none_or(|width| width >= list::VERSIONS_FROM) {
         let mut versions = Versions::default();
         for row in &mut rows {

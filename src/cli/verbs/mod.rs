@@ -33,6 +33,10 @@ use crate::cli::ask::Context;
 use crate::cli::options::Options;
 use crate::cli::{InitArgs, Report};
 
+/// Those that ask no supervisor: `--socket` is not in their help.
+pub(super) const ASK_NOBODY: [&str; 7] =
+    ["check", "cleardump", "completion", "ecosystem", "man", "startup", "unstartup"];
+
 /// The verbs that this process performs itself, in the order of the help.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 #[command(defer = true)]
@@ -154,7 +158,7 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Performed {
         Verb::Flush(args) => flush::flush(&args, context),
         Verb::ReloadLogs(args) => flush::reload_logs(&args, context),
         Verb::Ping(args) => ping::run(&args, context),
-        Verb::Check(args) => check::run(args),
+        Verb::Check(args) => check::run(args, context.style),
         Verb::Watch(args) => watch::run(&args, context),
         Verb::Ecosystem(args) => ecosystem::run(&args),
         Verb::Save(args) => save::save(&args, context),

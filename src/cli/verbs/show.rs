@@ -1,7 +1,7 @@
 //! `pm3 show`: all about some apps, a page for each instance. And what the other verbs share that look at apps: asking for
 //! descriptions, and telling of targets that name nothing.
 
-use crate::cli::ask::{Context, ERROR};
+use crate::cli::ask::{Context, ERROR, name_users};
 use crate::cli::package::{self, Versions};
 use crate::cli::view::{json, show};
 use crate::cli::{Exit, Report, targets};
@@ -9,28 +9,36 @@ use crate::control::client::{Client, Error};
 use crate::control::logs::Line;
 use crate::control::{Described, Detail, Problem};
 use crate::sys;
+use crate::sys::users::Users;
 
 /// Show all about apps: settings, sockets, last runs, output
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(after_help = "Examples:\n  pm3 show web\n  pm3 show 0 --json")]
 pub(in crate::cli) struct Args {
-    /// Names, namespaces or ids of apps, all, or /REGEX/
-    #[arg(required = true, value_name = "TARGET")]
-    targets: Vec<String>,
-
-    /// Print a JSON array instead of tables
-    #[arg(long)]
-    json: bool,
-
-    /// Print the values of variables too
-    #[arg(long)]
-    secrets: bool,
+    #[command(flatten)]
+    look: Look,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Report {
+/// At whom to look, and how it is printed.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub(super) struct Look {
+    /// Names, namespaces or ids of apps, all, or /REGEX/
+    #[arg(required = true, value_name = "TARGET")]
+    pub(super) targets: Vec<String>,
+
+    /// Print a JSON array, with texts exactly as they are
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Print the values of all variables
+    #[arg(long)]
+    pub(super) secrets: bool,
+}
+
+pub(super) fn run(Args { look }: &Args, context: &Context) -> Report {
     context.ask(|client| {
-        let answer = describe(client, &args.targets, args.secrets)?;
-        if args.json {
+        let answer = describe(client, &look.targets, look.secrets)?;
+        if look.json {
             return Ok(answer.report(json::pretty(&answer.apps)));
         }
         let now = sys::clock::unix_ms();
@@ -59,7 +67,7 @@ pub(super) struct Answer {
 /// So many instances are described at once where all together do not fit into an answer.
 const PART: usize = 100;
 
-/// Asks for all about these targets, or about all apps if there are none; versions are looked up.
+/// Asks for all about these targets, or about all apps if there are none; versions and the names of users are looked up.
 pub(super) fn describe(client: &mut Client, words: &[String], secrets: bool) -> Result<Answer, Error> {
     let mut failed = Vec::new();
     let rows = if words.iter().any(|word| targets::is_regex(word)) { client.list()? } else { Vec::new() };
@@ -76,6 +84,7 @@ pub(super) fn describe(client: &mut Client, words: &[String], secrets: bool) -> 
         }
     }
     let mut versions = Versions::default();
+    name_users(answer.apps.iter_mut().flat_map(|app| &mut app.instances).map(|one| &mut one.row), Users::read);
     for one in answer.apps.iter_mut().flat_map(|app| &mut app.instances) {
         if let Some(version) = versions.of(&one.row.script) {
             one.row.version = version.into();
