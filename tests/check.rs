@@ -75,7 +75,7 @@ fn app(text: &str) -> AppSpec {
 /// The words that are started.
 fn words(text: &str) -> Vec<String> {
     let launch = app(text).launch;
-    launch.interpreter.iter().chain([&launch.script]).chain(&launch.args).map(ToString::to_string).collect()
+    launch.words().map(ToString::to_string).collect()
 }
 
 /// All that is wrong with an app, without the place.

@@ -124,7 +124,7 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     }
     spec.namespace = spec.namespace.filter(|namespace| &**namespace != "default");
     spec.launch.shell = scope.shell.clone().into();
-    spec.launch.env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    spec.launch.env = env.into_iter().collect();
     draft.rare.ready_within = draft.wait_ready.then(|| draft.listen_timeout.unwrap_or(Rare::READY_WITHIN));
     draft.rare.instance_var = draft.rare.instance_var.filter(|name| &**name != INSTANCE_VAR);
     spec.launch.rare = (draft.rare != Rare::default()).then(|| Box::new(draft.rare));
@@ -212,7 +212,7 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
                 clashes.at("script", "has blanks in it and is no file; a command line goes into command");
             }
             let args = draft.args.take().unwrap_or_default();
-            launch.args = words.resolve("args", &args, clashes).unwrap_or_default();
+            launch.args = words.resolve("args", &args, clashes).unwrap_or_default().into_iter().collect();
             launch.script = script;
         }
         (None, Some(line)) => {
@@ -236,7 +236,7 @@ fn program(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
                 return;
             }
             launch.script = line.remove(0);
-            launch.args = line.into();
+            launch.args = line.into_iter().collect();
             // A command line says itself what runs it, so an ending means nothing.
             draft.interpreter.get_or_insert_with(|| "none".into());
         }

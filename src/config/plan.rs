@@ -11,6 +11,7 @@ use crate::supervisor::spec::{
     AppSpec, ExitPolicy, Input, Kind, Limit, LogMode, Output, Rare, Restart, RestartPolicy, Settings, Spec, StopPolicy,
     Watch,
 };
+use crate::supervisor::texts::Pairs;
 
 /// How many names of variables are shown.
 const NAMES_MAX: usize = 8;
@@ -47,9 +48,8 @@ fn block(app: &AppSpec, text: &mut String) {
     }
     text.push('\n');
     let launch = &app.launch;
-    let words = launch.interpreter.iter().chain([&launch.script]).chain(&launch.args);
     let lines = [
-        ("run", Some(words::join(words.map(|word| &**word)))),
+        ("run", Some(words::join(launch.words()))),
         ("in", launch.cwd.as_deref().map(str::to_owned)),
         ("as", launch.rare.as_deref().and_then(identity)),
         ("with", names(&launch.env)),
@@ -86,9 +86,9 @@ fn identity(rare: &Rare) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-fn names(env: &[(Box<str>, Box<str>)]) -> Option<String> {
-    let shown: Vec<&str> = env.iter().take(NAMES_MAX).map(|(name, _)| &**name).collect();
-    let more = env.len().saturating_sub(NAMES_MAX);
+fn names(env: &Pairs) -> Option<String> {
+    let shown: Vec<&str> = env.iter().take(NAMES_MAX).map(|(name, _)| name).collect();
+    let more = env.iter().count().saturating_sub(NAMES_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
 }

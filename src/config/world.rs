@@ -44,7 +44,7 @@ fn program(app: &AppSpec, facts: &Facts) -> Option<String> {
     if !home.is_dir() {
         return Some(format!("directory not found: {}", home.display()));
     }
-    let own = launch.env.iter().find(|(name, _)| &**name == "PATH").map(|(_, value)| &**value);
+    let own = launch.env.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| value);
     let path = own.or_else(|| facts.var("PATH"));
     // Without the `.` of `./server`.
     let script: PathBuf = home.join(&*launch.script).components().collect();

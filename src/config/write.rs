@@ -126,10 +126,11 @@ fn program(launch: &Launch, to: &mut Writer) {
     to.put("script", text(script));
     // Given, even if empty, it says that a script with blanks in its name is no command line.
     to.unless("args", args.is_empty() && !script.contains(char::is_whitespace), || texts(args));
-    match interpreter.split_first() {
-        Some((program, arguments)) => {
+    let mut arguments = interpreter.iter();
+    match arguments.next() {
+        Some(program) => {
             to.put("interpreter", text(program));
-            to.unless("interpreter_args", arguments.is_empty(), || texts(arguments));
+            to.unless("interpreter_args", arguments.clone().next().is_none(), || texts(arguments));
         }
         None => to.unless("interpreter", app::by_ending(script).is_none(), || text("none")),
     }
@@ -137,7 +138,7 @@ fn program(launch: &Launch, to: &mut Writer) {
     let inherited = |(name, value): &ShellVariable| entry(name, value.as_deref().map_or(Tree::Flag(false), text));
     let shell = shell.variables();
     to.unless("shell_env", shell.is_empty(), || Tree::Table(shell.iter().map(inherited).collect()));
-    let variable = |(name, value): &(Box<str>, Box<str>)| entry(name, text(value));
+    let variable = |(name, value): (&str, &str)| entry(name, text(value));
     to.unless("env", env.is_empty(), || Tree::Table(env.iter().map(variable).collect()));
 }
 
@@ -224,8 +225,8 @@ fn text(text: &str) -> Tree {
     Tree::Text(text.to_owned())
 }
 
-fn texts(list: &[Box<str>]) -> Tree {
-    Tree::List(list.iter().map(|item| node(text(item))).collect())
+fn texts(list: impl IntoIterator<Item: AsRef<str>>) -> Tree {
+    Tree::List(list.into_iter().map(|item| node(text(item.as_ref()))).collect())
 }
 
 fn number(number: impl ToString) -> Tree {

@@ -57,8 +57,7 @@ pub(super) fn plan(
     let rare = launch.rare.as_deref();
     let env = environment(app, instance, run, origin);
     let path = env.get("PATH").map(|value| value.as_bytes().to_vec());
-    let words = launch.interpreter.iter().chain([&launch.script]).chain(&launch.args);
-    let argv = words.map(|word| c_string(word.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+    let argv = launch.words().map(|word| c_string(word.as_bytes())).collect::<Result<Vec<_>, _>>()?;
     let mut candidates = Vec::new();
     match launch.interpreter.first() {
         Some(interpreter) => candidates = spawn::candidates(interpreter.as_bytes(), path.as_deref())?,
@@ -166,7 +165,7 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
     if let Some(user) = rare.and_then(|rare| rare.user.as_deref()) {
         home_of(user).into_iter().for_each(|(name, value)| env.set(name, value));
     }
-    app.launch.env.iter().for_each(|(name, value)| env.set(name, &**value));
+    app.launch.env.iter().for_each(|(name, value)| env.set(name, value));
     if let Some(name) = rare.and_then(|rare| rare.increment_var.as_deref())
         && let Some(first) = env.get(name).and_then(|value| value.to_str()?.parse::<i64>().ok())
     {

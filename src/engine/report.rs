@@ -122,14 +122,11 @@ fn told(app: &AppSpec, secrets: bool) -> AppSpec {
         (app.instances, app.autostart) = (1, false);
     }
     if !secrets {
-        let mask = |name: &str, value: &mut Box<str>| {
-            if !is_harmless(name) {
-                *value = MASKED.into();
-            }
-        };
-        app.launch.env.iter_mut().for_each(|(name, value)| mask(name, value));
+        let own = app.launch.env.iter();
+        app.launch.env = own.map(|(name, value)| (name, if is_harmless(name) { value } else { MASKED })).collect();
         let mut shell = app.launch.shell.variables().to_vec();
-        shell.iter_mut().for_each(|(name, value)| value.iter_mut().for_each(|value| mask(name, value)));
+        let masked = shell.iter_mut().filter(|(name, _)| !is_harmless(name)).flat_map(|(_, value)| value);
+        masked.for_each(|value| *value = MASKED.into());
         app.launch.shell = shell.into();
     }
     app

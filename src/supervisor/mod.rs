@@ -30,6 +30,7 @@ pub mod seldom;
 pub mod shutdown;
 pub mod signal;
 pub mod spec;
+pub mod texts;
 pub mod time;
 pub mod watch;
 

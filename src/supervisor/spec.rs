@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seldom::{Seldom, Usual};
 use super::signal::Sig;
+use super::texts::{Pairs, Texts};
 use super::time::Millis;
 
 /// Bytes of packed apps that init reads at once: a plan of a file, or the line of a client who adds apps. It guards
@@ -258,17 +259,24 @@ impl Default for StopPolicy {
 #[serde(default)]
 pub struct Launch {
     /// The program that runs the script, with its own arguments; empty: the script is executed itself.
-    pub interpreter: Box<[Box<str>]>,
+    pub interpreter: Texts,
     pub script: Box<str>,
-    pub args: Box<[Box<str>]>,
+    pub args: Texts,
     /// None: `Settings::cwd`. A relative one starts there.
     pub cwd: Option<Box<str>>,
     /// The environment of the shell that started the app, where it differs from pm3's own. Empty for apps of pm3's file.
     pub shell: Shell,
     /// Set on top of that.
-    pub env: Box<[(Box<str>, Box<str>)]>,
+    pub env: Pairs,
     pub output: Seldom<Output>,
     pub rare: Option<Box<Rare>>,
+}
+
+impl Launch {
+    /// The words of the process: what is executed comes first.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.interpreter.iter().chain([&*self.script]).chain(&self.args)
+    }
 }
 
 /// How the environment of a client's shell differs from pm3's own: None for a variable that is not set there. Shared,

@@ -4,6 +4,7 @@
 use expect_test::{Expect, expect};
 use pm3::config::{self, Form, Loaded, Wanted};
 use pm3::supervisor::event::Sig;
+use pm3::supervisor::spec::AppSpec;
 
 use super::{facts, show};
 
@@ -67,7 +68,7 @@ fn json_is_what_javascript_would_read() {
         "#]],
     );
     let env = &loaded(Form::Json, text).spec.apps[0].launch.env;
-    let value = |name: &str| env.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value);
+    let value = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
     assert_eq!((value("NODE-ENV"), value("LIST")), (Some("production\n"), Some("[1,\"a\"]")));
 }
 
@@ -152,7 +153,7 @@ fn what_was_written_for_pm2_means_what_it_meant() {
     // A dollar is a dollar: nobody has replaced variables here before.
     let plain = app("script: 'a.js', args: ['$HOME', '${X}', '$$'], env: { PASSWORD: 'a$$b${c}' }");
     assert_eq!(plain.launch.args.join(" "), "$HOME ${X} $$");
-    assert_eq!(&*plain.launch.env, [("PASSWORD".into(), "a$$b${c}".into())]);
+    assert_eq!(plain.launch.env, [("PASSWORD".into(), "a$$b${c}".into())].into());
     assert_eq!(app("script: 'a.js', args: '-x \"$HOME y\" z'").launch.args.join("|"), "-x|$HOME y|z");
     // Blanks make a command line of it, under whatever name; a shell reads it if it has something to say to one.
     for (line, words) in [
@@ -175,23 +176,18 @@ fn what_was_written_for_pm2_means_what_it_meant() {
     assert!(wrong(Form::Json, "{ script: 'a \\'b' }").contains("a ' is not closed"));
     assert_eq!(app("command: 'server.js'").launch.interpreter.join(" "), "node");
     assert_eq!(app("script: 'a.js', kill_signal: 'SIGTERM'").stop.signal, Sig::TERM);
-    assert_eq!(app("script: 'a.js', port: 80, env: { PORT: 1 }").launch.env.concat_pairs(), "PORT=80");
-    assert_eq!(app("script: 'a.py'").launch.env.concat_pairs(), "PYTHONUNBUFFERED=1");
-    assert_eq!(app("script: 'a.py', env: { PYTHONUNBUFFERED: '' }").launch.env.concat_pairs(), "PYTHONUNBUFFERED=");
+    assert_eq!(env_of(app("script: 'a.js', port: 80, env: { PORT: 1 }")), "PORT=80");
+    assert_eq!(env_of(app("script: 'a.py'")), "PYTHONUNBUFFERED=1");
+    assert_eq!(env_of(app("script: 'a.py', env: { PYTHONUNBUFFERED: '' }")), "PYTHONUNBUFFERED=");
     let paths = app("script: 'a.js', cwd: '~/x', out_file: 'NULL', error_file: '~/e.log'");
     assert_eq!(paths.launch.cwd.as_deref(), Some("/root/x"));
     assert_eq!(paths.launch.output.out.as_deref(), Some("/dev/null"));
     assert_eq!(paths.launch.output.err.as_deref(), Some("/root/e.log"));
 }
 
-trait Pairs {
-    fn concat_pairs(&self) -> String;
-}
-
-impl Pairs for Box<[(Box<str>, Box<str>)]> {
-    fn concat_pairs(&self) -> String {
-        self.iter().map(|(name, value)| format!("{name}={value}")).collect()
-    }
+/// The variables that a script gets.
+fn env_of(app: AppSpec) -> String {
+    app.launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 #[test]

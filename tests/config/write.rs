@@ -9,6 +9,7 @@ use pm3::supervisor::spec::{
     AppSpec, Input, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable,
     StopPolicy, Watch,
 };
+use pm3::supervisor::texts::Texts;
 
 use super::{Rng, facts, show, spec};
 
@@ -132,15 +133,15 @@ impl Maker {
             env.insert(counted, "3000".into());
         }
         let program = self.one(&["node", "/usr/bin/python3", "./x"]);
-        let line: Box<[Box<str>]> = ["-c".into(), self.text()].into();
+        let line = ["-c".into(), self.text()].into();
         let is_line = self.chance();
         Launch {
             interpreter: match is_line {
                 false if self.chance() => [program.into()].into_iter().chain(self.texts(0)).collect(),
-                _ => Box::default(),
+                _ => Texts::default(),
             },
             script: if is_line { "/bin/sh".into() } else { self.one(&["a.js", "a", "my script.py", "$x y"]).into() },
-            args: if is_line { line } else { self.texts(0) },
+            args: if is_line { line } else { self.texts(0).into_iter().collect() },
             cwd: self.maybe(Maker::path),
             shell: shell.into(),
             env: env.into_iter().collect(),

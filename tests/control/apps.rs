@@ -13,7 +13,7 @@ use crate::real::Init;
 pub fn entry(name: &str, words: &[&str]) -> AppSpec {
     let launch = Launch {
         script: this_binary().into(),
-        args: ["app"].iter().chain(words).map(|word| (*word).into()).collect(),
+        args: ["app"].iter().chain(words).collect(),
         env: [(ROLE.into(), "1".into())].into(),
         output: Output { mode: LogMode::Inherit, ..Output::default() }.into(),
         ..Launch::default()
@@ -43,7 +43,7 @@ fn an_app_gets_the_environment_of_the_client_that_starts_it() {
     let mut pm3 = Init::start();
     let words = ["env:FRUIT", "env:HOME", "env:OWN", "pause"];
     let mut web = entry("fruit", &words);
-    web.launch.env = [&*web.launch.env, &[("OWN".into(), "own".into())]].concat().into();
+    web.launch.env = web.launch.env.iter().chain([("OWN", "own")]).collect();
     let shell = environ(&[("FRUIT", Some("apple")), ("HOME", None), ("OWN", Some("shell"))]);
     let outcome = pm3.client().apply(Verb::Start, vec![web], Some(shell), false).unwrap();
     assert_eq!(outcome, done(&["fruit"]));
@@ -63,7 +63,7 @@ fn an_app_gets_the_environment_of_the_client_that_starts_it() {
 fn apps_are_described_and_their_secrets_kept() {
     let mut pm3 = Init::start();
     let mut web = entry("web2", &["bind", "say:bound", "pause"]);
-    web.launch.env = [&*web.launch.env, &[("TOKEN".into(), "a secret".into())]].concat().into();
+    web.launch.env = web.launch.env.iter().chain([("TOKEN", "a secret")]).collect();
     web.launch.output.err = Some("/dev/null".into());
     let shell = environ(&[("KEY", Some("another secret"))]);
     pm3.client().apply(Verb::Start, vec![web.clone()], Some(shell), false).unwrap();

@@ -5,6 +5,7 @@
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{Count, Effect, Event, Half, Millis, Mono, Note, RunId, Scope, Sig, Verb, What, Wish};
 use pm3::supervisor::spec::{ExitPolicy, Spec};
+use pm3::supervisor::texts::Texts;
 
 /// For that many steps after packing, the original goes along and has to decide the same.
 const LOCKSTEP: u32 = 20;
@@ -237,7 +238,7 @@ fn misread(mutant: Option<Mutant>, spec: &Spec) -> Spec {
             Some(Mutant::ExitOnErrorIgnored) => app.exit_on_error = false,
             Some(Mutant::AutostartAlways) => app.autostart = true,
             Some(Mutant::WaitsForNobody) => app.launch.rare = None,
-            Some(Mutant::ChangesMissed) => app.launch.args = Box::default(),
+            Some(Mutant::ChangesMissed) => app.launch.args = Texts::default(),
             _ => {}
         }
     }

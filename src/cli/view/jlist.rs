@@ -13,7 +13,8 @@ pub(in crate::cli) fn entry(app: &Described, one: &Detail) -> Value {
     let launch = &spec.launch;
     let variables: Map<String, Value> =
         variables(spec).into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?)))).collect();
-    let (interpreter, its_args) = launch.interpreter.split_first().map_or(("none", &[][..]), |(one, more)| (one, more));
+    let mut its_args = launch.interpreter.iter();
+    let interpreter = its_args.next().unwrap_or("none");
     let mut about = json!({
         "name": row.name,
         "namespace": row.namespace,
@@ -32,7 +33,7 @@ pub(in crate::cli) fn entry(app: &Described, one: &Detail) -> Value {
         "pm_cwd": one.cwd,
         "args": launch.args,
         "exec_interpreter": interpreter,
-        "node_args": its_args,
+        "node_args": its_args.collect::<Vec<_>>(),
         "pm_out_log_path": one.out_file,
         "pm_err_log_path": one.err_file,
         "watch": row.watching,

@@ -93,9 +93,10 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     };
     add("error log path", path(&one.err_file, "stderr"));
     add("out log path", path(&one.out_file, "stdout"));
-    let (interpreter, its_args) = launch.interpreter.split_first().map_or(("none", &[][..]), |(one, more)| (one, more));
+    let mut its_args = launch.interpreter.iter();
+    let interpreter = its_args.next().unwrap_or("none");
     add("interpreter", interpreter.to_owned());
-    add("interpreter args", known(&its_args.join(" ")));
+    add("interpreter args", known(&its_args.collect::<Vec<_>>().join(" ")));
     add("script id", row.id.to_string());
     add("exec cwd", one.cwd.to_string());
     add("exec mode", format!("{}_mode", row.mode));
@@ -148,7 +149,7 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
 /// there. Sorted by name.
 pub(in crate::cli) fn variables(spec: &AppSpec) -> Vec<(&str, Option<&str>)> {
     let shell = spec.launch.shell.variables().iter().map(|(name, value)| (&**name, value.as_deref()));
-    let own = spec.launch.env.iter().map(|(name, value)| (&**name, Some(&**value)));
+    let own = spec.launch.env.iter().map(|(name, value)| (name, Some(value)));
     let mut all = std::collections::BTreeMap::new();
     all.extend(shell);
     all.extend(own);
