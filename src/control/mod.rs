@@ -42,6 +42,9 @@ pub mod limits {
     /// a newline is not speaking this protocol.
     pub const REQUEST_MAX: usize = 64 << 10;
 
+    /// Targets of one request: as many as there can be instances.
+    pub const TARGETS_MAX: usize = crate::supervisor::spec::INSTANCES_MAX as usize;
+
     /// Bytes in a line of a client with the right to `admin`, which may bring a thousand apps.
     pub const ADMIN_REQUEST_MAX: usize = crate::supervisor::spec::PACKED_MAX;
 
@@ -181,6 +184,31 @@ impl Request {
             | Request::ReloadLogs => Right::Operate,
             Request::Describe { secrets: true, .. } | Request::Apply { .. } | Request::Quit => Right::Admin,
         }
+    }
+}
+
+impl Request {
+    /// Whom it is about; none: everybody, or nobody.
+    pub fn targets(&self) -> &[Box<str>] {
+        match self {
+            Request::Describe { targets, .. }
+            | Request::Operate { targets, .. }
+            | Request::Signal { targets, .. }
+            | Request::Logs(logs::Query { targets, .. })
+            | Request::Flush { targets } => targets,
+            Request::Scale { target, .. } | Request::Send { target, .. } => std::slice::from_ref(target),
+            Request::Ping
+            | Request::List
+            | Request::Apply { .. }
+            | Request::Changed { .. }
+            | Request::ReloadLogs
+            | Request::Quit => &[],
+        }
+    }
+
+    /// Whether it changes nothing, and takes the longer to answer the more there is to look at.
+    pub fn is_question(&self) -> bool {
+        matches!(self, Request::List | Request::Describe { .. } | Request::Logs(_))
     }
 }
 

@@ -96,14 +96,16 @@ pub enum Ask {
 pub struct Targets {
     /// Everybody's, and later ones' too.
     pub all: bool,
-    /// All instances of these apps, later ones too.
+    /// All instances of these apps, later ones too; sorted.
     pub apps: Vec<Box<str>>,
+    /// Sorted, too: the logger asks for each line.
     pub ids: Vec<InstanceId>,
 }
 
 impl Targets {
     pub fn has(&self, app: &str, id: InstanceId) -> bool {
-        self.all || self.ids.contains(&id) || self.apps.iter().any(|name| **name == *app)
+        let is_named = || self.apps.binary_search_by(|name| (**name).cmp(app)).is_ok();
+        self.all || self.ids.binary_search(&id).is_ok() || is_named()
     }
 }
 

@@ -246,6 +246,7 @@ fn assemble(
         oom: cgroup::OomWatch::new(),
         looks: Looks::default(),
         events: std::collections::VecDeque::new(),
+        questions: std::collections::VecDeque::new(),
         untidy: true,
         exit: None,
         poll,

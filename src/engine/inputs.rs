@@ -14,13 +14,15 @@ use crate::supervisor::spec::{AppSpec, Input};
 use crate::sys::fds::{self, Put};
 use crate::sys::spawn::{Plan, Stdin};
 
-/// The writing ends of runs that are not over. They are watched for nothing: an app that reads costs init no wake-up.
+/// The writing ends of runs that are not over, sorted by run. They are watched for nothing: an app that reads costs init no
+/// wake-up.
 #[derive(Debug, Default)]
 pub(super) struct Inputs(Vec<(RunId, OwnedFd)>);
 
 impl Inputs {
     pub(super) fn hold(&mut self, run: RunId, writer: OwnedFd) {
-        self.0.push((run, writer));
+        let at = self.0.partition_point(|(of, _)| *of < run);
+        self.0.insert(at, (run, writer));
     }
 
     /// Closes the run's: who reads it still, of what the run has left behind, is told that nothing follows.
@@ -34,7 +36,8 @@ impl Inputs {
     }
 
     fn of(&self, run: RunId) -> Option<&OwnedFd> {
-        self.0.iter().find(|(of, _)| *of == run).map(|(_, writer)| writer)
+        let at = self.0.binary_search_by_key(&run, |(of, _)| *of).ok()?;
+        self.0.get(at).map(|(_, writer)| writer)
     }
 }
 
@@ -70,8 +73,8 @@ impl Engine {
         }
         let line = format!("{text}\n");
         let mut full = 0;
-        for id in self.supervisor.resolve_all(&[target], &mut outcome) {
-            let Some((app, one)) = self.supervisor.instance(id) else { continue };
+        let ids = self.supervisor.resolve_all(&[target], &mut outcome);
+        for (app, one) in self.supervisor.instances().filter(|(_, one)| ids.binary_search(&one.id).is_ok()) {
             match self.put(app, one, line.as_bytes()) {
                 Ok(()) => outcome.done.push(one.who(app)),
                 Err(Refused::Full) => {
@@ -80,8 +83,8 @@ impl Engine {
                 }
                 Err(Refused::For(why)) => {
                     let why = why.into();
-                    // Said once of an app, however many instances it has.
-                    if !outcome.failed.contains(&why) {
+                    // Said once of an app, however many instances it has; they come one after the other.
+                    if outcome.failed.last() != Some(&why) {
                         outcome.failed.push(why);
                     }
                 }

@@ -3,7 +3,7 @@
 //!
 //! The order within a wake-up matters. Signals are acted on before ends: an app that dies of the TERM that everybody
 //! got must find pm3 knowing of it. A start's result is read before its end is told. Then ends, then clients: a
-//! restart in the same wake-up sees the exit.
+//! restart in the same wake-up sees the exit. What clients only want to know comes last, one question in a wake-up.
 
 pub mod boot;
 mod cpu;
@@ -31,6 +31,7 @@ use log::{debug, error, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::control::limits::TARGETS_MAX;
 use crate::control::role::{Ask, Watched};
 use crate::control::{Problem, Refusal, Reply, Request};
 use crate::supervisor::Supervisor;
@@ -99,6 +100,9 @@ pub struct Engine {
     looks: cpu::Looks,
     /// What happened and the supervisor has not been told yet.
     events: VecDeque<Event>,
+    /// What clients want to know, one question each at most. One is answered in a wake-up, after all that has happened was
+    /// acted on: each takes as long as there are processes to look at, and apps that end must not wait for those who look.
+    questions: VecDeque<(ClientId, Request)>,
     /// Memory has been used since it was last given back.
     untidy: bool,
     /// The exit code, once there is one. pm3 ends with it when its roles have ended.
@@ -120,6 +124,9 @@ impl Engine {
                 self.tell_of_lost_output();
                 return code;
             }
+            if let Some((client, question)) = self.questions.pop_front() {
+                self.asked(client, question);
+            }
             let patience = self.patience();
             let tidies = self.untidy && patience.is_none_or(|wait| wait > QUIET);
             let waited = self.poll.poll(&mut ready, if tidies { Some(QUIET) } else { patience });
@@ -135,6 +142,7 @@ impl Engine {
                 self.runs.shrink();
                 self.pipes.shrink();
                 self.events.shrink_to_fit();
+                self.questions.shrink_to_fit();
                 memory::trim();
                 continue;
             }
@@ -144,7 +152,7 @@ impl Engine {
 
     /// How long nothing will happen by itself.
     fn patience(&self) -> Option<Duration> {
-        if self.unfinished {
+        if self.unfinished || !self.questions.is_empty() {
             return Some(Duration::ZERO);
         }
         let deadlines =
@@ -347,7 +355,18 @@ impl Engine {
 
     fn serve(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Gone { client } => self.happened(Event::ClientGone { client }),
+            Incoming::Gone { client } => {
+                self.questions.retain(|(asker, _)| *asker != client);
+                self.happened(Event::ClientGone { client });
+            }
+            Incoming::Asked { client, request, .. } if request.targets().len() > TARGETS_MAX => {
+                let why = format!("{} targets are more than the {TARGETS_MAX} of a request", request.targets().len());
+                let refusal = Refusal { problem: Problem::TooLong, why: why.into(), hint: "name fewer at once".into() };
+                self.reply(client, &Reply::Error(refusal));
+            }
+            Incoming::Asked { client, request, .. } if request.is_question() => {
+                self.questions.push_back((client, request));
+            }
             Incoming::Asked { client, request, .. } => self.asked(client, request),
         }
     }

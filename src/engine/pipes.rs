@@ -5,6 +5,7 @@
 //! else. The pipes are a run's and not an instance's: then two runs can never share one, whatever processes the first has
 //! left behind, and the end of a pipe is the end of all who could write into it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::{Engine, launch};
 use crate::control::role::{Ask, Served, Targets, Tell};
 use crate::control::{Problem, Refusal, Reply};
 use crate::supervisor::event::{ClientId, Failure, InstanceId, Outcome, RunId, Stage};
+use crate::supervisor::instance::Instance;
 use crate::supervisor::spec::LogMode;
 use crate::sys::spawn::{Plan, Stream};
 use crate::sys::{errno, fds};
@@ -217,28 +219,23 @@ impl Engine {
     pub(super) fn hand_to_logger(&mut self, client: ClientId, ask: Ask, targets: &[Box<str>]) {
         let mut outcome = Outcome::default();
         let ids = self.supervisor.resolve_all(targets, &mut outcome);
-        let mut of = Targets {
-            all: targets.is_empty() || targets.iter().any(|target| **target == *"all"),
-            ..Targets::default()
-        };
-        for (app, one) in self.supervisor.instances() {
-            let meant = of.all || ids.binary_search(&one.id).is_ok();
-            if !meant || of.apps.contains(&app.name) {
-                continue;
-            }
+        let all = targets.is_empty() || targets.iter().any(|target| **target == *"all");
+        let mut of = Targets { all, ..Targets::default() };
+        let named: BTreeSet<&str> = targets.iter().map(|target| &**target).collect();
+        // Of all, those that have no output to show are passed over.
+        let meant = |one: &Instance| !of.all && ids.binary_search(&one.id).is_ok();
+        for (app, one) in self.supervisor.instances().filter(|(_, one)| meant(one)) {
             if !app.launch.output.mode.is_collected() {
                 let why = "its output is not collected: its log_mode is inherit or none";
                 outcome.failed.push(format!("{}: {why}", one.who(app)).into());
-            } else if targets.contains(&app.name) {
-                of.apps.push(app.name.clone());
-            } else {
+            } else if !named.contains(&*app.name) {
                 of.ids.push(one.id);
+            } else if of.apps.last() != Some(&app.name) {
+                of.apps.push(app.name.clone());
             }
         }
-        // Of many, those that have no output to show are passed over.
-        if of.all {
-            outcome.failed.clear();
-        }
+        of.apps.sort_unstable();
+        of.ids.sort_unstable();
         if !outcome.failed.is_empty() {
             return self.reply(client, &Reply::Outcome(outcome));
         }

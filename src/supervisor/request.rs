@@ -1,7 +1,7 @@
 //! What clients ask for. A request names targets; each is looked up as a name, then a namespace, then an id (PM2's
 //! order), and every one is tried. When it is done is told in `pending`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::Supervisor;
 use super::app::App;
@@ -144,50 +144,48 @@ impl Supervisor {
         }
     }
 
-    /// The instances that the targets name, sorted, each once; what names none is told in the outcome.
+    /// The instances that the targets name, sorted, each once; what names none is told in the outcome. It is the apps that
+    /// are looked up among the targets: a line has room for ten thousand of those, and whoever sends them may only look.
     pub fn resolve_all(&self, targets: &[Box<str>], outcome: &mut Outcome) -> Vec<InstanceId> {
-        let mut ids: Vec<InstanceId> = Vec::new();
-        // Each once: a line has room for `all` ten thousand times.
-        let mut known = BTreeSet::new();
-        for target in targets.iter().filter(|target| known.insert(&***target)) {
-            let found = self.resolve(target);
-            match found.is_empty() {
-                // PM2 takes it for no mistake.
-                true if **target == *"all" => outcome.said.push("there is no app".into()),
-                true => outcome.failed.push(self.unknown(target, outcome.failed.len() < SUGGESTIONS_MAX)),
-                false => ids.extend(found),
+        let mut asked: BTreeMap<&str, Meant> = targets.iter().map(|target| (&**target, Meant::Nothing)).collect();
+        let kept = |app: &App| app.instances.iter().any(|one| one.goal != Goal::Remove);
+        for app in self.apps.iter().filter(|app| kept(app)) {
+            for (word, meant) in [(&*app.spec.name, Meant::Name), (namespace(app), Meant::Namespace)] {
+                if let Some(found) = asked.get_mut(word) {
+                    *found = meant.max(*found);
+                }
             }
         }
+        let numbers = asked.iter().filter(|(_, meant)| **meant == Meant::Nothing);
+        let mut numbers: Vec<u32> = numbers.filter_map(|(target, _)| target.parse().ok()).collect();
+        numbers.sort_unstable();
+        let all = asked.contains_key("all");
+        let mut ids: Vec<InstanceId> = Vec::new();
+        for app in &self.apps {
+            let is = |word: &str, meant: Meant| asked.get(word) == Some(&meant);
+            let whole = all || is(&app.spec.name, Meant::Name) || is(namespace(app), Meant::Namespace);
+            let chosen =
+                |one: &&Instance| one.goal != Goal::Remove && (whole || numbers.binary_search(&one.id.0).is_ok());
+            ids.extend(app.instances.iter().filter(chosen).map(|one| one.id));
+        }
         ids.sort_unstable();
-        ids.dedup();
+        let has = |id: u32| ids.binary_search(&InstanceId(id)).is_ok();
+        for target in targets {
+            match asked.remove(&**target) {
+                // PM2 takes it for no mistake.
+                Some(_) if **target == *"all" => {
+                    if ids.is_empty() {
+                        outcome.said.push("there is no app".into());
+                    }
+                }
+                Some(Meant::Nothing) if !target.parse().is_ok_and(has) => {
+                    outcome.failed.push(self.unknown(target, outcome.failed.len() < SUGGESTIONS_MAX));
+                }
+                // None: it was there before.
+                Some(Meant::Nothing | Meant::Name | Meant::Namespace) | None => {}
+            }
+        }
         ids
-    }
-
-    fn resolve(&self, target: &str) -> Vec<InstanceId> {
-        let kept = |one: &&Instance| one.goal != Goal::Remove;
-        let of = |chosen: &dyn Fn(&App) -> bool| -> Vec<InstanceId> {
-            let apps = self.apps.iter().filter(|app| chosen(app));
-            apps.flat_map(|app| &app.instances).filter(kept).map(|one| one.id).collect()
-        };
-        if target == "all" {
-            return of(&|_| true);
-        }
-        let named = of(&|app| *app.spec.name == *target);
-        if !named.is_empty() {
-            return named;
-        }
-        let spaced = of(&|app| app.spec.namespace.as_deref().unwrap_or("default") == target);
-        if !spaced.is_empty() {
-            return spaced;
-        }
-        let Ok(id) = target.parse().map(InstanceId) else { return Vec::new() };
-        self.apps
-            .iter()
-            .flat_map(|app| &app.instances)
-            .filter(kept)
-            .filter(|one| one.id == id)
-            .map(|one| one.id)
-            .collect()
     }
 
     fn unknown(&self, target: &str, suggests: bool) -> Box<str> {
@@ -202,6 +200,18 @@ impl Supervisor {
     pub(super) fn tell(text: &str, out: &mut Vec<Effect>) {
         out.push(Effect::Note(Note { who: "pm3".into(), what: What::Pm3(text.into()) }));
     }
+}
+
+/// What a word is the name of, the weightiest last; what is no name may be an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Meant {
+    Nothing,
+    Namespace,
+    Name,
+}
+
+fn namespace(app: &App) -> &str {
+    app.spec.namespace.as_deref().unwrap_or("default")
 }
 
 /// Where a verb sends an instance; None: nowhere, it is done with being asked.

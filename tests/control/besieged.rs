@@ -1,13 +1,17 @@
 //! An init whose helpers are stuck and whose clients mean ill: it loses nothing by it, and nobody else waits.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pm3::control::client::{Error, Told};
+use pm3::control::limits::TARGETS_MAX;
 use pm3::control::logs::{Event, Query};
-use pm3::control::{Problem, Request};
+use pm3::control::{Problem, Reply, Request};
 use pm3::supervisor::event::{Mono, Sig, Verb};
 use pm3::supervisor::spec::{LogMode, Rare};
 
@@ -15,7 +19,7 @@ use crate::apps::entry;
 use crate::common::PATIENCE;
 use crate::common::deeds::poured;
 use crate::common::ns::signal;
-use crate::desk::{dial, is_over, say};
+use crate::desk::{dial, hear, is_over, say};
 use crate::real::Init;
 
 /// The process that init has under this name, as soon as it has taken it.
@@ -55,6 +59,118 @@ fn a_logger_that_is_stopped_costs_init_no_descriptors() {
     }
     // It was replaced: it had not listened.
     assert_ne!(child(&init, "pm3-logger"), stopped);
+}
+
+const LIST: &str = "{\"version\":1,\"ask\":\"list\"}\n";
+
+/// Clients that are let in.
+fn let_in(init: &Init, count: usize) -> Vec<UnixStream> {
+    let one = || {
+        let stream = dial(&init.socket()).unwrap();
+        say(&stream, "{\"version\":1,\"ask\":\"ping\"}\n");
+        assert!(hear(&stream).contains("pong"));
+        stream
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+/// Stops init. That is asked for at once, and comes to be when init gets a processor.
+fn stop(init: &Init) {
+    signal(init.pid(), Sig::STOP);
+    let begun = Instant::now();
+    let is_stopped = || fs::read_to_string(format!("/proc/{}/stat", init.pid())).unwrap().contains(") T ");
+    while !is_stopped() {
+        assert!(begun.elapsed() < PATIENCE, "init does not stop");
+        thread::yield_now();
+    }
+}
+
+/// Has the kernel send init this signal in the moment in which init's next answer to this client is sent (fcntl(2)): so it
+/// comes between that answer and whatever init does next.
+fn answer_signals(stream: &UnixStream, init: &Init, sig: Sig) {
+    const F_SETSIG: i32 = 10;
+    for (command, value) in [(libc::F_SETOWN, init.pid()), (F_SETSIG, sig.0.into()), (libc::F_SETFL, libc::O_ASYNC)] {
+        // SAFETY: these commands take numbers.
+        assert_eq!(unsafe { libc::fcntl(stream.as_raw_fd(), command, value) }, 0);
+    }
+}
+
+#[test]
+fn what_happens_does_not_wait_for_all_who_only_look() {
+    let mut init = Init::start();
+    init.client().operate(Verb::Start, vec!["deaf".into()], None).unwrap();
+    while init.out.next().unwrap() != "deaf" {}
+    let clients = let_in(&init, 4);
+    stop(&init);
+    clients.iter().for_each(|client| say(client, LIST));
+    // All ask at once. The first answer, whose ever it is, brings a signal, which is acted on before the next one.
+    clients.iter().for_each(|client| answer_signals(client, &init, Sig::TERM));
+    signal(init.pid(), Sig::CONT);
+    let before = clients.iter().filter(|client| !hear(client).contains("\"stopping\"")).count();
+    assert_eq!(before, 1);
+}
+
+#[test]
+fn who_asks_without_end_has_no_more_turns_than_others() {
+    const MANY: usize = 200;
+    let init = Init::start();
+    let clients = let_in(&init, 2);
+    stop(&init);
+    say(&clients[0], &LIST.repeat(MANY));
+    say(&clients[1], LIST);
+    // Nothing more is answered after the second one was.
+    answer_signals(&clients[1], &init, Sig::STOP);
+    signal(init.pid(), Sig::CONT);
+    assert!(hear(&clients[1]).contains("\"list\""));
+    let mut first = &clients[0];
+    first.set_nonblocking(true).unwrap();
+    let (mut heard, mut piece) = (Vec::new(), [0; 4 << 10]);
+    while let Ok(count) = first.read(&mut piece) {
+        heard.extend_from_slice(&piece[..count]);
+    }
+    let turns = heard.iter().filter(|byte| **byte == b'\n').count();
+    assert!(turns <= 1, "{turns}");
+    first.set_nonblocking(false).unwrap();
+    signal(init.pid(), Sig::CONT);
+    // The rest has not been forgotten.
+    let more = BufReader::new(first).lines().take(MANY - turns);
+    assert!(more.into_iter().all(|line| line.unwrap().contains("\"list\"")));
+}
+
+#[test]
+fn who_leaves_is_not_answered() {
+    let init = Init::start();
+    let clients = let_in(&init, 5);
+    stop(&init);
+    clients.iter().for_each(|client| say(client, LIST));
+    let (last, gone) = clients.split_last().unwrap();
+    gone.iter().for_each(|client| client.shutdown(Shutdown::Both).unwrap());
+    signal(init.pid(), Sig::CONT);
+    assert!(hear(last).contains("\"list\""));
+    drop(clients);
+    assert_eq!(init.client().list().unwrap().len(), 4);
+}
+
+#[test]
+fn a_request_names_no_more_than_there_can_be() {
+    let init = Init::start();
+    let ask = |count: usize| {
+        let targets = (0..count).map(|at| at.to_string().into()).collect();
+        init.client().ask(&Request::Describe { targets, secrets: true }, Some(PATIENCE))
+    };
+    let Ok(Reply::Described { apps, failed }) = ask(TARGETS_MAX) else { panic!("not described") };
+    assert_eq!((apps.len(), failed.len()), (3, TARGETS_MAX - 4));
+    let Err(Error::Refused(refusal)) = ask(TARGETS_MAX + 1) else { panic!("let through") };
+    assert_eq!(refusal.problem, Problem::TooLong);
+    assert_eq!(&*refusal.why, "16385 targets are more than the 16384 of a request");
+}
+
+#[test]
+fn beside_all_who_are_there_an_unknown_one_is_told() {
+    let init = Init::start();
+    let query = Query { targets: vec!["all".into(), "nobody".into()], ..Query::default() };
+    let Ok(Reply::Outcome(outcome)) = init.client().ask(&Request::Logs(query), Some(PATIENCE)) else { panic!("shown") };
+    assert_eq!(outcome.failed, ["nobody: no such app, namespace or id; `pm3 list` shows what there is".into()]);
 }
 
 #[test]

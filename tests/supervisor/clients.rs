@@ -397,3 +397,61 @@ fn what_there_are_no_descriptors_for_is_refused_with_their_number() {
     step(&mut sup, 5, scale("web", Count::Exactly(2)));
     assert_eq!(reply(&end(&mut sup, 6, 102)), done(&["web-2"]));
 }
+
+type Is<'a> = &'a dyn Fn(&AppSpec, InstanceId) -> bool;
+
+/// Whom a word means, by the rule as it is written: a name, else a namespace, else an id.
+fn meant(sup: &Supervisor, word: &str) -> Vec<InstanceId> {
+    let of = |is: Is<'_>| -> Vec<InstanceId> {
+        sup.instances()
+            .filter(|(app, one)| one.goal != Goal::Remove && is(app, one.id))
+            .map(|(_, one)| one.id)
+            .collect()
+    };
+    let ways: [Is<'_>; 4] = [
+        &|_, _| word == "all",
+        &|app, _| *app.name == *word,
+        &|app, _| app.namespace.as_deref().unwrap_or("default") == word,
+        &|_, id| word.parse() == Ok(id.0),
+    ];
+    ways.into_iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+#[test]
+fn words_mean_names_then_namespaces_then_ids_however_many_there_are() {
+    let in_space = |name: &str, space: &str| AppSpec { namespace: Some(space.into()), instances: 2, ..app(name) };
+    let apps = vec![in_space("web", "shop"), in_space("shop", "3"), app("3"), in_space("7", "web"), app("all")];
+    let (mut sup, _) = booted(apps);
+    // On its way out, it is nobody's any more.
+    step(&mut sup, 1, operate(Verb::Delete, &["1"]));
+    assert_eq!(rows(&sup).len(), 8);
+    let words =
+        ["web", "shop", "3", "7", "all", "default", "0", "1", "2", "03", "+4", "4", "-1", "99", "", "we", "none"];
+    let ask = |words: &[&str]| {
+        let mut outcome = Outcome::default();
+        let targets: Vec<Box<str>> = words.iter().map(|word| (*word).into()).collect();
+        (sup.resolve_all(&targets, &mut outcome), outcome)
+    };
+    for one in words {
+        for other in words {
+            let (found, outcome) = ask(&[one, other, one]);
+            let mut expected = [meant(&sup, one), meant(&sup, other)].concat();
+            expected.sort();
+            expected.dedup();
+            assert_eq!(found, expected, "{one:?} {other:?}");
+            let unknown = [one, other].into_iter().filter(|word| meant(&sup, word).is_empty());
+            let unknown: std::collections::BTreeSet<&str> = unknown.collect();
+            assert_eq!((outcome.failed.len(), outcome.said.len()), (unknown.len(), 0), "{one:?} {other:?}");
+        }
+    }
+    // Each is tried, and told of in the order in which it was asked for.
+    let (found, outcome) = ask(&["nobody", "0", "webb", "nobody"]);
+    assert_eq!(found, [InstanceId(0)]);
+    let why = ["nobody: no such app, namespace or id; `pm3 list` shows what there is"];
+    let near = ["webb: no such app, namespace or id; did you mean web?"];
+    assert_eq!(outcome, failed(&[why, near].concat()));
+    let (none, _) = booted(vec![]);
+    let mut outcome = Outcome::default();
+    assert_eq!(none.resolve_all(&["all".into()], &mut outcome), []);
+    assert_eq!(outcome.said, ["there is no app".into()]);
+}
