@@ -380,6 +380,44 @@ mod tests {
     }
 
     #[test]
+    fn each_request_needs_its_right() {
+        let needs = |line: &str| {
+            let mut reader = Reader::of_requests(Right::Admin);
+            reader.push(format!("{{\"version\":1,\"ask\":{line}}}\n").as_bytes());
+            reader.next().unwrap().unwrap().needs()
+        };
+        let lines = [
+            (Right::View, r#""ping""#),
+            (Right::View, r#""list""#),
+            (Right::View, r#"{"describe":{}}"#),
+            (Right::View, r#"{"logs":{}}"#),
+            (Right::Operate, r#"{"operate":{"verb":"restart","targets":["a"]}}"#),
+            (Right::Operate, r#"{"scale":{"target":"a","to":{"up":1}}}"#),
+            (Right::Operate, r#"{"signal":{"sig":9,"targets":["a"]}}"#),
+            (Right::Operate, r#"{"send":{"target":"a","text":"t"}}"#),
+            (Right::Operate, r#"{"changed":{"app":"a","path":"p","at":1}}"#),
+            (Right::Operate, r#"{"flush":{}}"#),
+            (Right::Operate, r#""reload-logs""#),
+            (Right::Admin, r#"{"describe":{"secrets":true}}"#),
+            (Right::Admin, r#"{"operate":{"verb":"delete","targets":["a"]}}"#),
+            (Right::Admin, r#"{"operate":{"verb":"restart","targets":["a"],"environ":[["LD_PRELOAD","x"]]}}"#),
+            (Right::Admin, r#"{"apply":{"verb":"start","apps":[]}}"#),
+            (Right::Admin, r#""quit""#),
+        ];
+        for (right, line) in lines {
+            assert_eq!(needs(line), right, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_utf_8_is_no_request() {
+        let mut reader = Reader::of_requests(Right::Admin);
+        reader.push(b"{\"version\":1,\"ask\":{\"send\":{\"target\":\"a\",\"text\":\"\xff\"}}}\n");
+        let why = "not a message of the protocol: invalid unicode code point at line 1 column 50";
+        assert_eq!(reader.next().unwrap_err().to_string(), why);
+    }
+
+    #[test]
     fn an_idle_reader_holds_no_memory() {
         let mut reader = Reader::of_requests(Right::Operate);
         reader.push(&request_line(&operate(Verb::Stop, &["all"])).unwrap());

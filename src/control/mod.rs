@@ -9,11 +9,12 @@
 //!
 //! The first line each way carries the protocol's version; later ones may. A client asks, waits for the one reply,
 //! and may ask again. What needs more than its word has that in an object of its own:
-//! `{"ask":{"operate":{"verb":"stop","targets":["web"]}}}`. What is no request gets one error reply, then the connection is closed. Unknown fields are
-//! ignored and missing ones have defaults, so that fields can be added without a new version.
+//! `{"ask":{"operate":{"verb":"stop","targets":["web"]}}}`. What is no request gets one error reply, then the connection is
+//! closed. Unknown fields are ignored and missing ones have defaults, so that fields can be added without a new version.
 //!
 //! `place` says where the socket is, `codec` turns bytes into lines and lines into meaning, `client` is the asking
-//! side; init's side is `engine::server`. `role` is what init tells the helper processes that it starts. Nothing here touches processes, and only `client` does I/O.
+//! side; init's side is `engine::server`. `role` is what init tells the helper processes that it starts. Nothing here
+//! touches processes, and only `client` does I/O.
 
 pub mod client;
 pub mod codec;

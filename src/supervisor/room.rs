@@ -2,10 +2,10 @@
 //! later, for want of a descriptor, would look like the app's fault.
 
 use super::Supervisor;
-use super::spec::{AppSpec, INSTANCES_MAX};
+use super::spec::{AppSpec, INSTANCES_MAX, Input};
 
 impl Supervisor {
-    /// How many descriptors pm3 can hold for its apps' output. Without this call any number.
+    /// How many descriptors pm3 can hold for its apps' pipes. Without this call any number.
     pub fn limit_descriptors(&mut self, most: u64) {
         self.descriptors = Some(most);
     }
@@ -22,13 +22,16 @@ impl Supervisor {
         }
         let most = self.descriptors.filter(|most| descriptors > *most)?;
         Some(format!(
-            "{descriptors} file descriptors for the output of all apps together, more than {most}; \
+            "{descriptors} file descriptors for the pipes of all apps together, more than {most}; \
              start pm3 with a higher limit (ulimit -n)"
         ))
     }
 }
 
-/// The descriptors that pm3 holds for an app: two pipes for each instance, and for one more while it is reloaded.
+/// The descriptors that pm3 holds for an app, as many for each instance, and for one more while it is reloaded: two pipes
+/// that it writes into, one that it reads, and the channel on which it says that it is ready.
 fn held(app: &AppSpec, instances: u32) -> u64 {
-    if app.launch.output.mode.is_collected() { 2 * (u64::from(instances) + 1) } else { 0 }
+    let output = if app.launch.output.mode.is_collected() { 2 } else { 0 };
+    let reads = app.launch.rare.as_deref().is_some_and(|rare| rare.stdin == Input::Pipe);
+    (output + u64::from(reads) + u64::from(app.ready_within().is_some())) * (u64::from(instances) + 1)
 }

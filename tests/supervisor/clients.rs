@@ -5,7 +5,7 @@ use pm3::supervisor::event::{
     ClientId, Count, Effect, End, Event, InstanceId, Outcome, Reason, RunId, Scope, Sig, Verb, Wish,
 };
 use pm3::supervisor::instance::{Goal, State};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, LogMode, RestartPolicy, Settings, Shell, Spec};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, Input, LogMode, Rare, RestartPolicy, Settings, Shell, Spec};
 
 use crate::{app, booted, exited, lines, step};
 
@@ -387,11 +387,16 @@ fn what_there_are_no_descriptors_for_is_refused_with_their_number() {
     (quiet.instances, quiet.launch.output.mode) = (100, LogMode::None);
     assert_eq!(reply(&step(&mut sup, 1, apply(Verb::Start, &[quiet]))).done.len(), 100);
     let why =
-        "file descriptors for the output of all apps together, more than 9; start pm3 with a higher limit (ulimit -n)";
+        "file descriptors for the pipes of all apps together, more than 9; start pm3 with a higher limit (ulimit -n)";
     let out = step(&mut sup, 2, apply(Verb::Start, &[AppSpec { instances: 2, ..entry("api") }]));
     assert_eq!(reply(&out), failed(&[&format!("10 {why}")]));
     assert_eq!(reply(&step(&mut sup, 3, scale("web", Count::Exactly(4)))), failed(&[&format!("web: 10 {why}")]));
     assert_eq!(reply(&step(&mut sup, 4, scale("web", Count::Exactly(3)))), done(&["web-1", "web-2"]));
+    // What it reads and how it says that it is ready count, too; its end of each is its own.
+    let mut reads = entry("reads");
+    reads.launch.output.mode = LogMode::None;
+    reads.launch.rare = Some(Box::new(Rare { stdin: Input::Pipe, ..Rare::default() }));
+    assert_eq!(reply(&step(&mut sup, 5, apply(Verb::Start, &[reads]))), failed(&[&format!("10 {why}")]));
     // Fewer are never refused.
     sup.limit_descriptors(0);
     step(&mut sup, 5, scale("web", Count::Exactly(2)));
