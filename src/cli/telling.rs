@@ -129,6 +129,26 @@ impl Telling {
         outcome.failed.iter().for_each(|why| self.fail(Exit::Failed, why));
     }
 
+    /// Says whose output is lost, of those with which something was done.
+    pub(super) fn warn_of_lost_output(&mut self, client: &Client) {
+        if self.names.is_empty() || self.show.silent {
+            return;
+        }
+        let lost = match client.lost() {
+            Ok(lost) => lost,
+            Err(error) => return self.warn(format_args!("it is not known whether output arrives: {error}")),
+        };
+        for name in self.names() {
+            let mut own = lost.iter().filter(|lost| *lost.app == *name);
+            let Some(first) = own.next() else { continue };
+            let more = match own.count() {
+                0 => String::new(),
+                more => format!(", and {more} more; see `pm3 show {name}`"),
+            };
+            self.warn(format_args!("[{name}] runs, but its output is lost: {}{more}", first.why));
+        }
+    }
+
     /// Writes what is no success and not written yet, before this process becomes another.
     pub(super) fn tell_warnings(&mut self) {
         let _ = std::io::stderr().write_all(std::mem::take(&mut self.err).as_bytes());

@@ -247,22 +247,40 @@ impl Client {
     /// # Errors
     /// As of `ask`. A target that is wrong comes with the end: nothing else comes then.
     pub fn logs(&self, query: Query) -> Result<Logs, Error> {
+        self.logs_within(query, PATIENCE)
+    }
+
+    fn logs_within(&self, query: Query, patience: Duration) -> Result<Logs, Error> {
         let mut other = self.anew()?;
-        let first = other.ask(&Request::Logs(query), Some(PATIENCE))?;
+        let first = other.ask(&Request::Logs(query), Some(patience))?;
         Ok(Logs { connection: other.connection, first: Some(first) })
     }
 
-    /// The last lines that the targets wrote, the oldest first; none where nothing is remembered, or nothing collected.
+    /// The last lines that the targets wrote. Of no target: of all, and nothing of those whose output is not collected.
     ///
     /// # Errors
     /// As of `ask`.
-    pub fn recent(&self, targets: Vec<Box<str>>, lines: u32) -> Result<Vec<Line>, Error> {
-        let mut logs = self.logs(Query { targets, lines: Some(lines), ..Query::default() })?;
-        let mut found = Vec::new();
+    pub fn recent(&self, targets: Vec<Box<str>>, lines: u32) -> Result<Recent, Error> {
+        self.recent_within(Query { targets, lines: Some(lines), ..Query::default() }, PATIENCE)
+    }
+
+    /// Whose output does not arrive where it is to go. A logger that is well says so at once.
+    ///
+    /// # Errors
+    /// As of `ask`.
+    pub fn lost(&self) -> Result<Vec<Lost>, Error> {
+        const SOON: Duration = Duration::from_secs(1);
+        Ok(self.recent_within(Query { lines: Some(0), ..Query::default() }, SOON)?.lost)
+    }
+
+    fn recent_within(&self, query: Query, patience: Duration) -> Result<Recent, Error> {
+        let mut logs = self.logs_within(query, patience)?;
+        let mut found = Recent::default();
         loop {
-            for told in logs.next(Some(PATIENCE))? {
+            for told in logs.next(Some(patience))? {
                 match told {
-                    Told::Event(logs::Event::Line(line)) => found.push(line),
+                    Told::Event(logs::Event::Line(line)) => found.lines.push(line),
+                    Told::Event(logs::Event::Lost { app, id, why }) => found.lost.push(Lost { app, id, why }),
                     Told::Event(logs::Event::Missed { .. } | logs::Event::Live | logs::Event::Deleted { .. }) => {}
                     Told::End(_) => return Ok(found),
                 }
@@ -343,6 +361,22 @@ impl Client {
     fn astray(&self) -> Error {
         Error::Malformed(self.address.clone(), Malformed::Unreadable("an answer to another question".into()))
     }
+}
+
+/// What an instance has written of late.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// The oldest first; none where nothing is remembered, or nothing collected.
+    pub lines: Vec<Line>,
+    pub lost: Vec<Lost>,
+}
+
+/// Output of an instance does not arrive where it is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub app: Box<str>,
+    pub id: u32,
+    pub why: Box<str>,
 }
 
 /// What [`Logs`] brings.

@@ -51,6 +51,13 @@ pub enum Event {
     Missed {
         lines: u64,
     },
+    /// What this instance writes does not arrive where it is to go, and why: `cannot write to /log/web.log: no space left on
+    /// device`. Told first.
+    Lost {
+        app: Box<str>,
+        id: u32,
+        why: Box<str>,
+    },
     /// What is remembered has been told; what follows is new.
     Live,
     /// The app, or this instance of it, was deleted: nothing more comes of it.

@@ -387,6 +387,9 @@ pub struct Detail {
     /// How its last run ended: n, or 128 + n for a signal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
+    /// Why output does not arrive where it is to go, a line each. pm3 leaves it to clients, who ask the logger.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Box<str>>,
 }
 
 /// A run that has ended.

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Reply;
-use super::logs::Query;
+use super::logs::{Query, Stream};
 use crate::supervisor::event::{InstanceId, Millis, RunId};
 use crate::supervisor::spec::LogMode;
 
@@ -57,6 +57,16 @@ pub struct Known {
     pub out: Option<LogFile>,
     /// The same of its stderr.
     pub err: Option<LogFile>,
+}
+
+impl Known {
+    /// Where this stream goes; None: to init's own.
+    pub fn file(&self, stream: Stream) -> Option<&LogFile> {
+        match stream {
+            Stream::Out => self.out.as_ref(),
+            Stream::Err => self.err.as_ref(),
+        }
+    }
 }
 
 /// A file that output goes to.

@@ -14,7 +14,7 @@ use log::warn;
 
 use super::roles::Role;
 use super::{Engine, launch};
-use crate::control::role::{Ask, Served, Targets, Tell};
+use crate::control::role::{Ask, Known, Served, Targets, Tell};
 use crate::control::{Problem, Refusal, Reply};
 use crate::supervisor::event::{ClientId, Failure, InstanceId, Outcome, RunId, Stage};
 use crate::supervisor::instance::Instance;
@@ -32,6 +32,8 @@ struct Held {
     ends: Arc<[OwnedFd; 2]>,
     /// The run has ended.
     over: bool,
+    /// Then: what the logger has to know of its instance, which may be gone for good before a next logger is told.
+    last: Option<Box<Known>>,
 }
 
 /// The reading ends of a start that is under way.
@@ -121,7 +123,7 @@ impl Engine {
         // First, as one that has just been started is told of all that is held.
         self.want(Role::Logger);
         let ends = Arc::new([ends.stdout, ends.stderr]);
-        self.pipes.held.push(Held { run, instance, pid, ends, over: false });
+        self.pipes.held.push(Held { run, instance, pid, ends, over: false, last: None });
         // It may have another place or form than at its last start.
         self.tell_of_instance(instance);
         self.tell_of_pipes(self.pipes.held.len().saturating_sub(1));
@@ -133,6 +135,8 @@ impl Engine {
         self.hang_up(run);
         if let Some(held) = self.pipes.held.iter_mut().find(|held| held.run == run) {
             held.over = true;
+            let known = |(app, instance)| Box::new(launch::known(app, instance, self.supervisor.settings()));
+            held.last = self.supervisor.instance(held.instance).map(known);
             self.tell(Role::Logger, &Tell::Over { run }, None);
         }
     }
@@ -206,12 +210,20 @@ impl Engine {
     }
 
     fn tell_of_pipes(&mut self, at: usize) {
-        let Some(Held { run, instance: id, pid, ends, over }) = self.pipes.held.get(at) else { return };
+        let Some(Held { run, instance: id, pid, ends, over, last }) = self.pipes.held.get(at) else { return };
         let (run, id, pid, over) = (*run, *id, *pid, *over);
         let ends: Arc<[OwnedFd; 2]> = Arc::clone(ends);
+        let gone = last.clone().filter(|_| self.supervisor.instance(id).is_none());
+        let is_gone = gone.is_some();
+        if let Some(known) = gone {
+            self.tell(Role::Logger, &Tell::Know(known), None);
+        }
         self.tell(Role::Logger, &Tell::Open { run, id, pid }, Some(ends));
         if over {
             self.tell(Role::Logger, &Tell::Over { run }, None);
+        }
+        if is_gone {
+            self.tell(Role::Logger, &Tell::Forget { id }, None);
         }
     }
 
@@ -237,6 +249,10 @@ impl Engine {
         of.apps.sort_unstable();
         of.ids.sort_unstable();
         if !outcome.failed.is_empty() {
+            return self.reply(client, &Reply::Outcome(outcome));
+        }
+        // Where nobody needed a logger so far, nothing was written; who does not wait for it needs none for that.
+        if !self.roles.is_wanted(Role::Logger) && matches!(&ask, Ask::Read(query) if !query.follow) {
             return self.reply(client, &Reply::Outcome(outcome));
         }
         self.want(Role::Logger);

@@ -117,6 +117,11 @@ impl Roles {
         self.seats.iter().any(|seat| matches!(seat.state, State::Up { pid: own, .. } if own == pid))
     }
 
+    /// Whether it is needed.
+    pub(super) fn is_wanted(&self, role: Role) -> bool {
+        self.seats.iter().any(|seat| seat.role == role)
+    }
+
     /// Whether it can be told something.
     pub(super) fn is_up(&self, role: Role) -> bool {
         self.seats.iter().any(|seat| seat.role == role && matches!(seat.state, State::Up { .. }))

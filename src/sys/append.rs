@@ -2,9 +2,10 @@
 //! and whose it becomes, must not depend on which process does the writing.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -32,9 +33,13 @@ pub fn open(path: &Path, ids: &Ids) -> io::Result<File> {
     Ok(File::from(opened?))
 }
 
-/// What keeps somebody from a file whom nobody knows.
-pub fn not_permitted() -> io::Error {
-    Errno::EACCES.into()
+/// Makes a directory, and those above it that are missing, as these ids. What is there already stays as it is, be it a
+/// directory or a link to one.
+///
+/// # Errors
+/// From mkdir(2).
+pub fn make_directory(path: &Path, ids: &Ids, mode: u32) -> io::Result<()> {
+    with_rights_of(ids, || DirBuilder::new().recursive(true).mode(mode).create(path))
 }
 
 /// Empties a file, as these ids; one that is not there is as good as empty.

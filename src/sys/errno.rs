@@ -30,6 +30,11 @@ pub fn passing(errno: i32) -> bool {
     PASSING.contains(&Errno::from_raw(errno))
 }
 
+/// Whether there is no descriptor, or no memory, to open something now: nothing is wrong with what is to be opened.
+pub fn is_shortage(errno: i32) -> bool {
+    [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].contains(&Errno::from_raw(errno))
+}
+
 /// The errno of an I/O error; 0 where it has none.
 pub fn of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)

@@ -7,6 +7,7 @@ use std::os::unix::fs::lchown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt,
     sockopt,
@@ -123,13 +124,17 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
 /// was sent with a byte comes no later than that byte, and in the order in which it was sent. 0: the other end is closed.
 ///
 /// # Errors
-/// From recvmsg(2): EAGAIN where nothing has come.
+/// From recvmsg(2): EAGAIN where nothing has come. EMFILE where descriptors came for which there is no room: then
+/// those that follow would be taken for them, and there is nothing to do but to end.
 pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut room = nix::cmsg_space!([RawFd; FDS_MAX]);
     let mut pieces = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let socket = socket.as_fd().as_raw_fd();
     let received = nix::sys::socket::recvmsg::<UnixAddr>(socket, &mut pieces, Some(&mut room), flags)?;
+    if received.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(Errno::EMFILE.into());
+    }
     for message in received.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = message {
             // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.

@@ -203,7 +203,7 @@ fn a_reader_that_does_not_stop_talking_is_not_listened_to() {
         assert!(said < 1_000, "still listening");
     }
     assert!(is_over(&stream));
-    assert_eq!(init.client().recent(vec!["talks".into()], 9).unwrap().len(), 1);
+    assert_eq!(init.client().recent(vec!["talks".into()], 9).unwrap().lines.len(), 1);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_client_is_shown_so_much_of_the_past_and_no_more() {
     let lines = (MIB << 20) / poured(0).len();
     let last = String::from_utf8(poured(lines - 1)[..127].to_vec()).unwrap();
     let begun = Instant::now();
-    while client.recent(vec!["much".into()], 1).unwrap().iter().all(|line| *line.text != *last) {
+    while client.recent(vec!["much".into()], 1).unwrap().lines.iter().all(|line| *line.text != *last) {
         assert!(begun.elapsed() < PATIENCE, "it never came");
         thread::yield_now();
     }

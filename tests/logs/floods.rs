@@ -107,8 +107,9 @@ fn a_place_that_takes_nothing_stops_nobody_else() {
     until("the app could write all it had", || fs::exists(world.path("mark")).unwrap());
     assert_eq!(world.read("other.log"), "here\n");
     // It remembers them all the same.
-    let last = init.does(&["logs", "stuck", "--raw", "--nostream", "--lines", "1"]).concat();
-    assert_eq!(number(&last, "stuck"), 19_999);
+    let (_, last, err) = init.pm3(&["logs", "stuck", "--raw", "--nostream", "--lines", "1"]);
+    assert_eq!(number(&last.concat(), "stuck"), 19_999);
+    assert_eq!(err, ["[PM3][WARN] [stuck](0) output is lost: stdout takes nothing"]);
     // Once it takes something again, the count is told, and later lines come.
     let mut next = 0;
     while next < 20_000 {
@@ -174,19 +175,126 @@ fn a_root_without_a_place_to_write_needs_none() {
 fn a_file_that_cannot_be_written_is_told_and_tried_again() {
     let world = World::new();
     let mut gate = world.gate("gate");
-    let dir = world.path("later");
+    // No directory can be made there.
+    let dir = world.write("later", "");
     let wait = format!("gate:{}", gate.path);
     let words = ["say:one", &wait, "say:two", "pause"];
     world.plan(&app("a", &words, &format!("log_mode = \"raw\"\nout_file = \"{dir}/a.log\"")));
     let mut init = world.boot(Ns::pid1());
-    init.told("later/a.log: no such file or directory; output for it is dropped until that works");
-    fs::create_dir(&dir).unwrap();
+    init.told("later/a.log: not a directory; output for it is dropped until that works");
+    // The first line has been dropped by the time that somebody is shown it.
+    until("it has said it", || init.pm3(&["logs", "--nostream", "--raw", "--out"]).1 == ["one"]);
+    fs::remove_file(&dir).unwrap();
     gate.open();
     let told = init.told("were dropped");
     assert!(told.contains("1 line of output (4 bytes)"), "{told}");
     until("it is there", || fs::read_to_string(format!("{dir}/a.log")).is_ok_and(|text| text == "two\n"));
     let log = init.stop(0);
     has(&log, "exit 0");
+}
+
+/// Makes the logger's table of descriptors so small, or large.
+fn restrict_logger(init: &crate::world::Init, limit: u32) {
+    let [logger] = &crate::roles::roles(&init.proc)[..] else { panic!("one logger") };
+    let words = crate::common::app(&[&format!("restrict:{logger}:nofile:{limit}")]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (code, out, err) = init.proc.inside(&words, &[(crate::common::ROLE, "1")]);
+    assert!(code == 0 && out.concat().starts_with("was "), "{out:?} {err:?}");
+}
+
+#[test]
+fn a_file_for_which_there_is_no_descriptor_is_waited_for_and_nothing_is_lost() {
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    let dir = world.write("later", "");
+    let wait = format!("gate:{}", gate.path);
+    let words = ["say:one", &wait, "say:two", &wait, "say:three", "pause"];
+    world.plan(&app("a", &words, &format!("log_mode = \"raw\"\nout_file = \"{dir}/a.log\"")));
+    let mut init = world.boot(Ns::pid1());
+    init.told("later/a.log: not a directory");
+    until("it has said it", || init.pm3(&["logs", "--nostream", "--raw", "--out"]).1 == ["one"]);
+    restrict_logger(&init, 3);
+    fs::remove_file(&dir).unwrap();
+    gate.open();
+    init.told("a.log: too many open files; output for it waits");
+    restrict_logger(&init, 1_024);
+    gate.open();
+    until("both are there", || fs::read_to_string(format!("{dir}/a.log")).is_ok_and(|text| text == "two\nthree\n"));
+    let log = init.stop(0);
+    // What was dropped before that is told.
+    has_not(&log, "2 lines of output");
+}
+
+#[test]
+fn a_logger_that_cannot_take_a_pipe_leaves_everything_to_another() {
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    let file = world.path("a.log");
+    let wait = format!("gate:{}", gate.path);
+    let words = ["say:one", &wait, "say:two", "pause"];
+    let keys = |file: &str| format!("log_mode = \"prefix\"\nout_file = {file:?}");
+    world.plan(
+        &(app("a", &words, &keys(&file))
+            + &app("b", &["say:three", "pause"], &format!("autostart = false\n{}", keys(&world.path("b.log"))))),
+    );
+    let mut init = world.boot(Ns::pid1());
+    until("one is there", || fs::read_to_string(&file).is_ok_and(|text| text.ends_with("one\n")));
+    restrict_logger(&init, 3);
+    let (code, ..) = init.pm3(&["start", "b"]);
+    assert_eq!(code, 0);
+    init.told("logger: too many open files");
+    init.told("the logger ended (exit 1), replacing it");
+    gate.open();
+    until("two is there", || fs::read_to_string(&file).is_ok_and(|text| text == "0|a | one\n0|a | two\n"));
+    until("three is there", || fs::exists(world.path("b.log")).unwrap() && world.read("b.log") == "1|b | three\n");
+    init.stop(0);
+}
+
+#[test]
+fn more_files_than_descriptors_are_written_in_turn() {
+    const APPS: usize = 18;
+    const LINES: u32 = 300;
+    let world = World::new();
+    let script = format!(
+        "i=0; while [ $$i -lt {LINES} ]; do echo out $$i; echo err $$i >&2; i=$$((i+1)); done; echo over; sleep 1000"
+    );
+    let keys = format!(
+        "instances = {APPS}\nlog_mode = \"raw\"\nout_file = {:?}\nerror_file = {:?}",
+        world.path("o.log"),
+        world.path("e.log")
+    );
+    world.plan(&entry("a", "/bin/sh", &["-c", &script], &keys));
+    let mut init = world.boot(Ns::pid1().with("nofile:80:80"));
+    (0..APPS).for_each(|_| drop(init.told("online")));
+    for id in 0..APPS {
+        let (out, err) = (format!("o-{id}.log"), format!("e-{id}.log"));
+        until("all is written", || fs::exists(world.path(&out)).unwrap() && world.read(&out).ends_with("over\n"));
+        let numbered = |word: &str| (0..LINES).map(|number| format!("{word} {number}\n")).collect::<String>();
+        assert_eq!(world.read(&out), numbered("out") + "over\n");
+        until("all errors are written", || {
+            fs::exists(world.path(&err)).unwrap() && world.read(&err) == numbered("err")
+        });
+    }
+    let log = init.stop(0);
+    ["logger", "too many open files", "lost", "dropped"].into_iter().for_each(|word| has_not(&log, word));
+}
+
+#[test]
+fn the_last_words_of_an_app_that_is_deleted_are_not_lost_with_the_logger() {
+    let world = World::new();
+    let words = ["say:up", "listen", "hear:TERM", "say:last"];
+    world.plan(&(app("gone", &words, "log_mode = \"prefix\"") + &app("stay", &["say:up", "pause"], "")));
+    let mut init = world.boot(Ns::pid1().env("PM3_LOG_MODE", "raw"));
+    init.lines(2);
+    let [logger] = &crate::roles::roles(&init.proc)[..] else { panic!("one logger") };
+    init.signal_inside(logger.parse().unwrap(), Sig::STOP);
+    let (code, ..) = init.pm3(&["delete", "gone"]);
+    assert_eq!(code, 0);
+    init.signal_inside(logger.parse().unwrap(), Sig::KILL);
+    init.told("replacing it");
+    init.proc.expect("0|gone | heard SIGTERM");
+    init.proc.expect("0|gone | last");
+    has_not(&init.stop(0), "lost");
 }
 
 #[test]

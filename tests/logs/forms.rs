@@ -144,7 +144,9 @@ fn a_directory_for_all_files_has_pm2s_names() {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["two-out-1.log", "two-out-2.log", "web-out.log"]);
+    // Also those that nothing was written to: people follow them.
+    let both = ["two-error-1.log", "two-error-2.log", "two-out-1.log", "two-out-2.log", "web-error.log", "web-out.log"];
+    assert_eq!(names, both);
     assert_eq!(world.read("logs/web-out.log"), "x\n");
 }
 
@@ -174,6 +176,50 @@ fn a_file_is_its_users_and_not_opened_through_a_link() {
     assert_eq!(world.read("target"), "");
     has(&log, "link.log: too many symbolic links");
     has_not(&log, "mine/out.log");
+}
+
+#[test]
+fn a_directory_that_is_missing_is_made() {
+    let world = World::new();
+    let keys = format!("kind = \"oneshot\"\nout_file = {:?}", world.path("not/there/yet/a.log"));
+    world.plan(&app("a", &["say:x"], &keys));
+    let mut init = world.boot(usual());
+    let log = init.ends(0);
+    assert_eq!(world.read("not/there/yet/a.log"), "x\n");
+    let expected = 0o755 & fs::metadata(&world.dir).unwrap().permissions().mode();
+    for name in ["not", "not/there", "not/there/yet"] {
+        assert_eq!(fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777, expected & 0o777, "{name}");
+    }
+    has_not(&log, "a.log");
+}
+
+#[test]
+fn a_directory_is_made_with_the_rights_of_its_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::common::lacking("root", 1);
+    }
+    let world = World::new();
+    for name in ["mine", "roots"] {
+        fs::create_dir(world.path(name)).unwrap();
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::os::unix::fs::chown(world.path("mine"), Some(65_534), Some(65_534)).unwrap();
+    std::os::unix::fs::symlink(world.path("roots"), world.path("mine/link")).unwrap();
+    let of_user = "kind = \"oneshot\"\nuser = \"65534\"\ngroup = \"65534\"\nlog_mode = \"raw\"";
+    let keys = |file: &str| format!("{of_user}\nout_file = {:?}", world.path(file));
+    world.plan(
+        &(entry("mine", "/bin/sh", &["-c", "echo one"], &keys("mine/new/out.log"))
+            + &entry("link", "/bin/sh", &["-c", "echo lost"], &keys("mine/link/new/out.log"))),
+    );
+    let mut init = world.boot(Ns::pid1().with("rooted"));
+    let log = init.ends(0);
+    assert_eq!(world.read("mine/new/out.log"), "one\n");
+    let made = fs::metadata(world.path("mine/new")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.permissions().mode() & 0o777), (65_534, 65_534, 0o755));
+    // The link leads to where this user may make nothing, so pm3 makes nothing there either.
+    assert_eq!(fs::read_dir(world.path("roots")).unwrap().count(), 0);
+    has(&log, "link/new/out.log: its directory cannot be made: permission denied; output for it is dropped");
+    has(&log, "1 line of output (5 bytes)");
 }
 
 #[test]

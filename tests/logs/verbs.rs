@@ -200,6 +200,34 @@ fn a_search_finds_what_is_further_back() {
 }
 
 #[test]
+fn what_was_written_before_a_flush_is_flushed() {
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    let mut holders = world.holders("held");
+    let (wait, held) = (format!("gate:{}", gate.path), format!("hold:{}", world.path("held")));
+    let words = ["say:up", &wait, "say:two", &held, &wait, "say:three", "pause"];
+    world.plan(&app("web", &words, &format!("log_mode = \"raw\"\nlog_file = {:?}", world.path("web.log"))));
+    let mut init = world.boot(Ns::pid1().env("PM3_LOG", "debug"));
+    init.told("web: online");
+    drop(following_from(&world, &init, &["--raw"], "up"));
+    // The line and the wish are both there when the logger wakes up.
+    let [logger] = &crate::roles::roles(&init.proc)[..] else { panic!("one logger") };
+    init.signal_inside(logger.parse().unwrap(), Sig::STOP);
+    gate.open();
+    assert_eq!(holders.next().unwrap(), "held");
+    let mut flush = init.proc.visitor(&[PM3, "flush"]);
+    let mut flush = flush.env("PM3_HOME", &world.dir).stdout(Stdio::null()).spawn().unwrap();
+    init.told("→ logger: Serve(Served { ask: Flush");
+    init.signal_inside(logger.parse().unwrap(), Sig::CONT);
+    assert!(flush.wait().unwrap().success());
+    gate.open();
+    until("three is there", || world.read("web.log").ends_with("three\n"));
+    assert_eq!(world.read("web.log"), "three\n");
+    assert_eq!(init.does(&["logs", "--nostream", "--raw"]), ["three"]);
+    init.stop(0);
+}
+
+#[test]
 fn flush_empties_files_and_memory() {
     let world = World::new();
     let mut gate = world.gate("gate");
@@ -231,6 +259,32 @@ fn following_from(world: &World, init: &Init, words: &[&str], line: &str) -> Fol
     let mut logs = following(world, init, words);
     assert_eq!(logs.next().unwrap(), line);
     logs
+}
+
+#[test]
+fn output_that_does_not_arrive_is_told_where_one_looks() {
+    let machine = Machine::bare();
+    let blocked = machine.file("blocked", "");
+    let why = format!("output is lost: cannot write to {blocked}/a.log: not a directory");
+    for (name, script) in [("stays", "echo up; sleep 1000"), ("ends", "echo up")] {
+        machine.file(&format!("{name}.sh"), script);
+        let words = format!("start {name}.sh --interpreter sh --no-autorestart -o {blocked}/a.log");
+        let said = machine.pm3(&words).ok();
+        assert!(said.err.contains(&format!("[PM3][WARN] [{name}] runs, but its {why}")), "{said:?}");
+        machine.pm3(&format!("show {name}")).ok().says("output is lost").says("a.log: not a directory");
+        machine.pm3(&format!("show {name} --json")).ok().says(&format!("cannot write to {blocked}/a.log"));
+        let said = machine.pm3(&format!("logs {name} --nostream --raw")).ok().says("up");
+        assert!(said.err.contains(&why), "{said:?}");
+    }
+    // Another is not blamed for it, and once the place is there all is well.
+    machine.file("other.sh", "sleep 1000");
+    let said = machine.pm3("start other.sh --interpreter sh").ok();
+    assert!(!said.err.contains("lost"), "{said:?}");
+    fs::remove_file(&blocked).unwrap();
+    let said = machine.pm3("restart stays").ok();
+    assert!(!said.err.contains("lost"), "{said:?}");
+    machine.pm3("show stays").ok().lacks("output is lost");
+    machine.end();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Local, NaiveDateTime, SecondsFormat};
 
-use crate::cli::ask::{Context, ERROR, TAG, exit_of};
+use crate::cli::ask::{Context, ERROR, TAG, WARN, exit_of};
 use crate::cli::view::Style;
 use crate::cli::{Exit, Report, targets};
 use crate::config::{date, millis};
@@ -247,6 +247,7 @@ impl<'a> Screen<'a> {
                     "{TAG}[WARN] {lines} lines are missing here: they came faster than they were read"
                 ));
             }
+            Event::Lost { app, id, why } => self.aside(&format!("{WARN}[{app}]({id}) output is lost: {why}")),
             Event::Deleted { app, id } => self.aside(&format!("{TAG} [{app}]({id}) was deleted")),
         }
     }

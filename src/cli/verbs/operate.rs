@@ -254,6 +254,7 @@ fn changed(verb: Verb, again: &Again, client: &mut Client, context: &Context) ->
             Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
         }
     }
+    telling.warn_of_lost_output(client);
     telling.with_table(client, context)
 }
 

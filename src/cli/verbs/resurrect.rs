@@ -101,5 +101,6 @@ fn bring(apps: Vec<AppSpec>, client: Option<Client>, args: &Args, context: &Cont
     if !missing.is_empty() {
         telling.ask(&mut client, |client| client.apply(Verb::Start, missing, None, false));
     }
+    telling.warn_of_lost_output(&client);
     telling.with_table(&mut client, context)
 }

@@ -37,7 +37,13 @@ pub(super) struct Look {
 
 pub(super) fn run(Args { look }: &Args, context: &Context) -> Report {
     context.ask(|client| {
-        let answer = describe(client, &look.targets, look.secrets)?;
+        let mut answer = describe(client, &look.targets, look.secrets)?;
+        // Where nobody can tell, `pm3 logs` says why.
+        let lost = client.lost().unwrap_or_default();
+        for one in answer.apps.iter_mut().flat_map(|app| &mut app.instances) {
+            let own = lost.iter().filter(|lost| lost.id == one.row.id);
+            one.lost = own.map(|lost| lost.why.clone()).collect();
+        }
         if look.json {
             return Ok(answer.report(json::pretty(&answer.apps)));
         }
@@ -101,7 +107,7 @@ pub(super) fn output(client: &Client, app: &Described, one: &Detail) -> Option<V
     if !app.spec.launch.output.mode.is_collected() {
         return None;
     }
-    client.recent(vec![one.row.id.to_string().into()], LINES).ok()
+    client.recent(vec![one.row.id.to_string().into()], LINES).ok().map(|recent| recent.lines)
 }
 
 impl Answer {

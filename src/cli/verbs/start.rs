@@ -164,6 +164,7 @@ fn begin(verb: Verb, args: &Args, context: &Context) -> Performed {
     }
     let follows = args.attach && !telling.has_failed();
     let names = telling.names();
+    telling.warn_of_lost_output(&client);
     let report = telling.with_table(&mut client, context);
     if follows {
         // What comes then has no end of its own.

@@ -93,6 +93,7 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     };
     add("error log path", path(&one.err_file, "stderr"));
     add("out log path", path(&one.out_file, "stdout"));
+    one.lost.iter().for_each(|why| add("output is lost", why.to_string()));
     let mut its_args = launch.interpreter.iter();
     let interpreter = its_args.next().unwrap_or("none");
     add("interpreter", interpreter.to_owned());

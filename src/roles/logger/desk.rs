@@ -11,7 +11,7 @@ use super::lines::Line;
 use super::reader::Reader;
 use super::ring::{Recent, Ring};
 use crate::control::logs::{self, Event, Query, Stream};
-use crate::control::role::{Known, Targets};
+use crate::control::role::{Known, LogFile, Targets};
 use crate::control::{Problem, Refusal};
 use crate::supervisor::event::{InstanceId, Outcome};
 use crate::sys::place;
@@ -30,6 +30,17 @@ const FRAME: usize = 128;
 
 /// Bytes that all clients together may be behind. Above it, those who are furthest behind are cut off.
 const BEHIND_ALL_MAX: usize = 16 << 20;
+
+/// What a client wants to see.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) query: Query,
+    pub(super) of: Targets,
+    /// What of that does not arrive elsewhere.
+    pub(super) lost: Vec<Event>,
+    /// There is no descriptor for one more client.
+    pub(super) crowded: bool,
+}
 
 /// All that is known of apps and readers.
 #[derive(Debug)]
@@ -127,8 +138,19 @@ impl Desk {
         }
     }
 
+    /// How many clients read.
+    pub(super) fn readers(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Whether an instance writes to this file.
+    pub(super) fn names(&self, file: &LogFile) -> bool {
+        self.instances.values().any(|known| [&known.out, &known.err].into_iter().flatten().any(|own| own == file))
+    }
+
     /// A client wants to see output.
-    pub(super) fn serve(&mut self, connection: OwnedFd, query: Query, of: Targets, registry: &Registry) {
+    pub(super) fn serve(&mut self, connection: OwnedFd, asked: Asked, registry: &Registry) {
+        let Asked { query, of, lost, crowded } = asked;
         let mut reader = Reader::new(connection, query, of);
         let token = self.next_reader;
         let interests = Interest::READABLE | Interest::WRITABLE;
@@ -141,10 +163,11 @@ impl Desk {
         }
         let of_uid = self.readers.values().filter(|other| other.uid == reader.uid).count();
         let is_ours = reader.uid == Some(place::uid());
-        if of_uid >= READERS_PER_UID_MAX || self.readers.len() >= READERS_MAX && !is_ours {
+        if crowded || of_uid >= READERS_PER_UID_MAX || self.readers.len() >= READERS_MAX && !is_ours {
             let why = "too many clients read output already".into();
             reader.refuse(Refusal { problem: Problem::Other, why, hint: "end one of them".into() });
         } else {
+            lost.iter().for_each(|event| reader.tell(event));
             self.tell_past(&mut reader);
         }
         self.next_reader += 1;

@@ -117,6 +117,9 @@ pub(super) fn plain(out: &mut Vec<u8>, prefix: &[u8], time: &[u8], line: Line<'_
     out.push(b'\n');
 }
 
+/// Bytes of a JSON line beside its head and its message, at most.
+pub(super) const JSON_LEAST: usize = 64;
+
 /// Appends a line as a JSON object: `head` is all that comes before the message. A line that is an object itself is put in
 /// as it is, so that whoever reads it need not parse twice; anything else becomes a text, in which what is no UTF-8 is
 /// replaced.

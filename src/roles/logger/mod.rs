@@ -5,13 +5,14 @@
 //! It may be killed at any time. Another one is told the same, and what was in the pipes is still there: at most what
 //! this one had read and not written is lost. It holds no right to change anything.
 //!
-//! `lines` and `source` turn bytes into what is written, `sink` writes it; `ring` remembers recent lines, `reader` is
+//! `lines` and `source` turn bytes into what is written, `sink` writes it, and `places` are all of those; `ring` remembers recent lines, `reader` is
 //! somebody who reads `pm3 logs`, and `desk` holds both. Here is the loop around them. A stream is read
 //! only when its place has room, in turn with the others, a piece each; so no app is ahead of the others for long, and
 //! what is held is bounded.
 
 mod desk;
 mod lines;
+mod places;
 mod reader;
 mod ring;
 mod sink;
@@ -29,16 +30,16 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::control::Request;
-use crate::control::logs::Stream;
+use crate::control::logs::{Event, Stream};
 use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
 use crate::roles::{Line, News};
-use crate::supervisor::event::{InstanceId, Mono, Outcome, RunId};
+use crate::supervisor::event::{Failure, InstanceId, Mono, Outcome, RunId};
 use crate::supervisor::spec::LogMode;
 use crate::sys::spawn::ids::{self, Ids};
 use crate::sys::{append, clock, errno, own_lines, why};
-use desk::Desk;
-use sink::Sink;
-use source::{Piece, Source, Style, Whose};
+use desk::{Asked, Desk};
+use places::Places;
+use source::{CHUNK, PIECE_LEAST, Piece, Source, Style, Whose};
 use stamp::Stamp;
 
 const LINE: Token = Token(0);
@@ -46,12 +47,6 @@ const LINE: Token = Token(0);
 const SINKS: usize = 1;
 const SOURCES: usize = 1 << 32;
 const READERS: usize = 1 << 48;
-
-const STDOUT: usize = 0;
-const STDERR: usize = 1;
-
-/// Bytes read from a stream before it is the next one's turn: what a pipe holds.
-const CHUNK: usize = 64 << 10;
 
 const EVENTS_MAX: usize = 256;
 
@@ -74,7 +69,8 @@ pub fn main() -> u8 {
     match Logger::new(line).and_then(Logger::run) {
         Ok(()) => 0,
         Err(error) => {
-            error!("logger: {error}");
+            let text = error.raw_os_error().map_or_else(|| error.to_string().into(), why);
+            error!("logger: {text}");
             1
         }
     }
@@ -83,10 +79,9 @@ pub fn main() -> u8 {
 struct Logger {
     line: Line,
     poll: Poll,
-    sinks: BTreeMap<usize, Sink>,
+    places: Places,
     sources: BTreeMap<usize, Source>,
     desk: Desk,
-    next_sink: usize,
     next_source: usize,
     /// The token of the source that was read last.
     turn: usize,
@@ -97,6 +92,8 @@ struct Logger {
     asked: bool,
     /// Init is gone. Apps may write on, and must not be killed by that.
     orphaned: bool,
+    /// It cannot go on: another one shall, once what was read is written.
+    failed: Option<io::Error>,
     chunk: Vec<u8>,
     formed: Vec<u8>,
 }
@@ -106,25 +103,22 @@ impl Logger {
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&line.as_raw_fd()), LINE, Interest::READABLE)?;
         let color = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        let mut logger = Logger {
+        Ok(Logger {
+            places: Places::new(poll.registry(), SINKS),
             line,
             poll,
-            sinks: BTreeMap::new(),
             sources: BTreeMap::new(),
             desk: Desk::new(READERS),
-            next_sink: 0,
             next_source: SOURCES,
             turn: 0,
             style: Style { usual: LogMode::Raw, width: 0, color },
             finishing: None,
             asked: false,
             orphaned: false,
+            failed: None,
             chunk: vec![0; CHUNK],
             formed: Vec::new(),
-        };
-        logger.add_sink(Sink::stdout());
-        logger.add_sink(Sink::stderr());
-        Ok(logger)
+        })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -140,24 +134,23 @@ impl Logger {
             for event in &ready {
                 gets_on |= event.token() != LINE;
                 match event.token() {
-                    LINE => self.hear()?,
+                    LINE => {
+                        if let Err(error) = self.hear() {
+                            self.fail(error, now);
+                        }
+                    }
                     Token(token) if token >= READERS => self.desk.ready(token, self.poll.registry()),
                     Token(token) if token >= SOURCES => {
                         if let Some(source) = self.sources.get_mut(&token) {
                             source.ready = true;
                         }
                     }
-                    Token(token) => {
-                        if let Some(sink) = self.sinks.get_mut(&(token - SINKS)) {
-                            sink.go_on(now);
-                        }
-                    }
+                    Token(token) => self.places.go_on(token - SINKS, now),
                 }
             }
-            for sink in self.sinks.values_mut().filter(|sink| sink.deadline().is_some_and(|at| at <= now)) {
-                sink.go_on(now);
-            }
+            self.places.go_on_with_due(now);
             self.move_output(now);
+            self.places.tidy(|file| self.desk.names(file));
             let sources = &self.sources;
             let is_empty = |id| !sources.values().any(|source| source.whose.id == id && source.ready);
             self.desk.dismiss(self.poll.registry(), is_empty);
@@ -165,9 +158,12 @@ impl Logger {
             if gets_on {
                 self.tell_that_it_gets_on(now);
             }
-            let ends = self.finishing.is_some() || self.orphaned && self.sources.is_empty();
-            if ends && !self.has_work() && self.sinks.values().all(Sink::has_room) {
-                self.sinks.values_mut().for_each(Sink::give_up);
+            let is_alone = (self.orphaned || self.failed.is_some()) && self.sources.is_empty();
+            if (self.finishing.is_some() || is_alone) && !self.has_work() && self.places.are_done() {
+                self.places.give_up();
+                if let Some(error) = self.failed.take() {
+                    return Err(error);
+                }
                 self.desk.close();
                 return Ok(());
             }
@@ -186,16 +182,17 @@ impl Logger {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
-        Some(self.sinks.values().filter_map(Sink::deadline).min()?.since(clock::now()))
+        Some(self.places.deadline()?.since(clock::now()))
     }
 
     /// Some stream may have something, and its place room for it.
     fn has_work(&self) -> bool {
-        self.sources.values().any(|source| source.ready && self.has_room(source.sink))
+        self.sources.values().any(|source| source.ready && self.places.has_room(source.sink))
     }
 
-    fn has_room(&self, sink: usize) -> bool {
-        self.sinks.get(&sink).is_none_or(Sink::has_room)
+    /// Descriptors that are in use for something else than files.
+    fn descriptors(&self) -> usize {
+        self.sources.len() + self.desk.readers()
     }
 
     fn hear(&mut self) -> io::Result<()> {
@@ -206,14 +203,25 @@ impl Logger {
                     self.orphaned = true;
                     return self.poll.registry().deregister(&mut SourceFd(&self.line.as_raw_fd()));
                 }
-                News::Heard(Heard::Told(tell)) => self.told(tell),
+                News::Heard(Heard::Told(tell)) => self.told(tell)?,
                 // It asks for nothing but to be heard.
                 News::Heard(Heard::Replied(_)) => self.asked = false,
             }
         }
     }
 
-    fn told(&mut self, tell: Tell) {
+    /// It cannot be told any more what to do, or cannot do it. What it has read is written, the lines that have begun as they
+    /// are; what is in the pipes is for the next logger, which init starts.
+    fn fail(&mut self, error: io::Error, now: Mono) {
+        let _ = self.poll.registry().deregister(&mut SourceFd(&self.line.as_raw_fd()));
+        for token in self.sources.keys().copied().collect::<Vec<_>>() {
+            self.end_line(token, now);
+            self.close(token);
+        }
+        self.failed = Some(error);
+    }
+
+    fn told(&mut self, tell: Tell) -> io::Result<()> {
         match tell {
             Tell::Usual { mode } => {
                 self.style.usual = mode;
@@ -221,7 +229,7 @@ impl Logger {
             }
             Tell::Know(known) => self.desk.know(*known),
             Tell::Forget { id } => self.desk.forget(id),
-            Tell::Open { run, id, pid } => self.open(run, id, pid),
+            Tell::Open { run, id, pid } => self.open(run, id, pid)?,
             Tell::Over { run } => self.over(|source| source.whose.run == run),
             Tell::Serve(served) => self.serve(*served),
             // For another role.
@@ -229,41 +237,34 @@ impl Logger {
             Tell::Finish => {
                 self.finishing = Some(clock::now());
                 self.over(|_| true);
+                self.places.hurry(clock::now());
             }
         }
+        Ok(())
     }
 
-    fn open(&mut self, run: RunId, id: InstanceId, pid: u32) {
+    fn open(&mut self, run: RunId, id: InstanceId, pid: u32) -> io::Result<()> {
         let (out, err) = (self.line.next_fd(), self.line.next_fd());
         let (Some(out), Some(err), Some(known)) = (out, err, self.desk.known(id).cloned()) else {
             warn!("logger: the pipes of pid {pid} came without its name");
-            return;
+            return Ok(());
         };
         let Known { app, mode, date, .. } = &known;
-        for (pipe, stream, file, own) in
-            [(out, Stream::Out, &known.out, STDOUT), (err, Stream::Err, &known.err, STDERR)]
-        {
+        for (pipe, stream) in [(out, Stream::Out), (err, Stream::Err)] {
+            let file = known.file(stream);
             let whose = Whose { run, id, app: app.clone(), pid, stream };
             // Into a file of its own goes what it writes, unless it wants something else.
             let mode = if *mode == LogMode::Auto && file.is_some() { LogMode::Raw } else { *mode };
-            let sink = file.as_ref().map_or(own, |file| self.sink_for(app, file));
-            self.add_source(Source::new(whose, pipe, mode, date.clone(), sink));
+            let token = Token(self.next_source);
+            self.poll.registry().register(&mut SourceFd(&pipe.as_raw_fd()), token, Interest::READABLE)?;
+            // This pipe and the other are not among them yet.
+            let sink = self.places.join(file, stream, self.descriptors() + 2);
+            self.sources.insert(self.next_source, Source::new(whose, pipe, mode, date.clone(), sink));
+            self.next_source += 1;
         }
+        self.places.make_room(self.descriptors());
         self.shape();
-    }
-
-    fn add_source(&mut self, source: Source) {
-        let token = Token(self.next_source);
-        let watched = self.poll.registry().register(&mut SourceFd(&source.as_raw_fd()), token, Interest::READABLE);
-        if let Err(error) = watched {
-            warn!("logger: {}: its output cannot be watched: {error}", source.whose.app);
-            return;
-        }
-        if let Some(sink) = self.sinks.get_mut(&source.sink) {
-            sink.users += 1;
-        }
-        self.sources.insert(self.next_source, source);
-        self.next_source += 1;
+        Ok(())
     }
 
     fn over(&mut self, which: impl Fn(&Source) -> bool) {
@@ -273,33 +274,11 @@ impl Logger {
         }
     }
 
-    /// The sink for a file, which may have others already.
-    fn sink_for(&mut self, app: &str, file: &LogFile) -> usize {
-        if let Some((token, _)) = self.sinks.range(2..).find(|(_, sink)| sink.name == file.path) {
-            return *token;
-        }
-        let ids = ids_of(file).inspect_err(|why| warn!("logger: {app}: {why}"));
-        self.add_sink(Sink::file(file, ids.ok()))
-    }
-
-    fn add_sink(&mut self, sink: Sink) -> usize {
-        let token = self.next_sink;
-        if let Some(fd) = sink.fd() {
-            // What cannot be watched always has room: files.
-            let _ = self.poll.registry().register(&mut SourceFd(&fd), Token(SINKS + token), Interest::WRITABLE);
-        }
-        self.sinks.insert(token, sink);
-        self.next_sink += 1;
-        token
-    }
-
     /// Gives all lines their form, and all prefixes the same width.
     fn shape(&mut self) {
         self.style.width = self.sources.values().map(|source| source.name().chars().count()).max().unwrap_or(0);
-        let terminals: Vec<usize> =
-            self.sinks.iter().filter(|(_, sink)| sink.is_terminal()).map(|(token, _)| *token).collect();
         for source in self.sources.values_mut() {
-            source.shape(self.style, terminals.contains(&source.sink));
+            source.shape(self.style, self.places.is_terminal(source.sink));
         }
     }
 
@@ -309,14 +288,50 @@ impl Logger {
             return;
         };
         let Served { ask, of } = served;
+        self.catch_up(&of);
         match ask {
-            Ask::Read(query) => self.desk.serve(connection, query, of, self.poll.registry()),
+            Ask::Read(query) => {
+                let (lost, crowded) = (self.lost(&of), self.places.are_crowded(self.descriptors()));
+                self.places.make_room(self.descriptors() + 1);
+                self.desk.serve(connection, Asked { query, of, lost, crowded }, self.poll.registry());
+            }
             Ask::Flush => Desk::answer(connection, self.flush(&of)),
             Ask::Reopen => {
-                self.sinks.values_mut().for_each(Sink::reopen);
-                Desk::answer(connection, Outcome { done: vec!["all".into()], ..Outcome::default() });
+                let failed: Vec<Box<str>> =
+                    self.places.reopen_files(self.descriptors() + 1).into_iter().map(Into::into).collect();
+                let done = if failed.is_empty() { vec!["all".into()] } else { Vec::new() };
+                Desk::answer(connection, Outcome { done, failed, ..Outcome::default() });
             }
         }
+    }
+
+    /// Moves what these have written by now: it came before what is asked, and a file that is emptied or moved away next is
+    /// where it belongs. No more than the pipes hold, as those who write may never stop.
+    fn catch_up(&mut self, of: &Targets) {
+        for source in self.sources.values_mut().filter(|source| of.has(&source.whose.app, source.whose.id)) {
+            source.ready = true;
+        }
+        for _ in 0..CHUNK / PIECE_LEAST {
+            if !self.has_work() {
+                return;
+            }
+            self.move_output(clock::now());
+        }
+    }
+
+    /// What of their output does not arrive, and why.
+    fn lost(&self, of: &Targets) -> Vec<Event> {
+        let mut lost: Vec<Event> = Vec::new();
+        for known in self.desk.meant(of) {
+            for stream in [Stream::Out, Stream::Err] {
+                let Some(why) = self.places.trouble(known.file(stream), stream) else { continue };
+                let event = Event::Lost { app: known.app.clone(), id: known.id.0, why: why.into() };
+                if lost.last() != Some(&event) {
+                    lost.push(event);
+                }
+            }
+        }
+        lost
     }
 
     /// Empties the files of these instances, and forgets what they wrote.
@@ -324,7 +339,8 @@ impl Logger {
         let mut outcome = Outcome::default();
         for known in self.desk.meant(of) {
             for file in [&known.out, &known.err].into_iter().flatten() {
-                let emptied = ids_of(file).and_then(|ids| {
+                let ids = resolved(file).map_err(|failure| failure.to_string());
+                let emptied = ids.and_then(|ids| {
                     append::empty(Path::new(&*file.path), &ids).map_err(|error| why(errno::of(&error)).into_string())
                 });
                 if let Err(why) = emptied {
@@ -355,8 +371,7 @@ impl Logger {
     /// True if something was moved.
     fn move_piece(&mut self, token: usize, now: Mono) -> bool {
         let Some(source) = self.sources.get_mut(&token) else { return false };
-        let Some(sink) = self.sinks.get_mut(&source.sink) else { return false };
-        if !sink.has_room() {
+        if !self.places.has_room(source.sink) {
             return false;
         }
         self.formed.clear();
@@ -367,7 +382,7 @@ impl Logger {
         match piece {
             Piece::Some(count) => {
                 let chunk = self.chunk.get(..count).unwrap_or_default();
-                source.form(chunk, sink.users == 1, &time, out, &mut seen);
+                source.form(chunk, self.places.users(source.sink) == 1, &time, out, &mut seen);
             }
             Piece::Empty => {
                 source.ready = false;
@@ -378,26 +393,31 @@ impl Logger {
             Piece::End => source.form_end(&time, out, &mut seen),
         }
         drop(seen);
-        sink.take(token, &self.formed, now);
+        let (sink, others) = (source.sink, self.descriptors());
+        self.places.take(sink, token, &self.formed, now, others);
         if piece == Piece::End {
             self.close(token);
         }
         true
     }
 
+    /// Writes a line that has begun.
+    fn end_line(&mut self, token: usize, now: Mono) {
+        let others = self.descriptors();
+        let Some(source) = self.sources.get_mut(&token) else { return };
+        let (time, mut formed) = (Stamp::now(), Vec::new());
+        source.form_end(&time, &mut formed, &mut |_| {});
+        self.places.take(source.sink, token, &formed, now, others);
+    }
+
     fn close(&mut self, token: usize) {
         let Some(source) = self.sources.remove(&token) else { return };
         let _ = self.poll.registry().deregister(&mut SourceFd(&source.as_raw_fd()));
-        if let Some(sink) = self.sinks.get_mut(&source.sink) {
-            sink.users -= 1;
-            if sink.users == 0 && source.sink > STDERR {
-                self.sinks.remove(&source.sink);
-            }
-        }
+        self.places.leave(source.sink);
     }
 }
 
 /// As whom a file is opened.
-fn ids_of(file: &LogFile) -> Result<Ids, String> {
-    ids::resolve(file.user.as_deref(), file.group.as_deref()).map_err(|failure| failure.to_string())
+fn resolved(file: &LogFile) -> Result<Ids, Failure> {
+    ids::resolve(file.user.as_deref(), file.group.as_deref())
 }

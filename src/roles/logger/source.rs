@@ -11,6 +11,16 @@ use crate::control::logs::Stream;
 use crate::supervisor::event::{InstanceId, RunId};
 use crate::supervisor::spec::LogMode;
 
+/// Bytes read from a stream before it is the next one's turn: what a pipe holds.
+pub(super) const CHUNK: usize = 64 << 10;
+
+/// Bytes that may become of what is read at once, roughly: what stands in front of lines is much where lines are empty. So
+/// of a form with much in front of a line less is read at once.
+const FORMED_MAX: usize = 512 << 10;
+
+/// But so much at least.
+pub(super) const PIECE_LEAST: usize = 1 << 10;
+
 /// Colours of the two streams in a prefix, as PM2's.
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -58,6 +68,8 @@ pub(super) struct Source {
     mode: LogMode,
     date: Option<Box<str>>,
     form: Form,
+    /// Bytes that are read at once.
+    piece: usize,
     /// The sink that it goes to.
     pub(super) sink: usize,
     /// There may be something to read.
@@ -93,14 +105,17 @@ impl Source {
             mode,
             date,
             form: Form::Raw,
+            piece: CHUNK,
             sink,
             ready: true,
             over: false,
         }
     }
 
-    /// Reads what is there, as far as `chunk` has room.
+    /// Reads what is there, as far as `chunk` has room, and no more than may become of it at once.
     pub(super) fn read(&mut self, chunk: &mut [u8]) -> Piece {
+        let most = chunk.len().min(self.piece);
+        let chunk = chunk.get_mut(..most).unwrap_or_default();
         loop {
             match self.pipe.read(chunk) {
                 Ok(0) => return Piece::End,
@@ -132,6 +147,17 @@ impl Source {
                 Form::Json(lines::json_head(app, id.0, *pid, stream.word()))
             }
             LogMode::Auto | LogMode::Raw | LogMode::Inherit | LogMode::None => Form::Raw,
+        };
+        let date = self.date.as_deref().map_or(0, |format| Stamp::now().dated(format).len());
+        let head = match &self.form {
+            Form::Raw => 0,
+            Form::Prefix(head) => head.len(),
+            Form::Json(head) => head.len() + lines::JSON_LEAST,
+        };
+        self.piece = match head + date {
+            0 => CHUNK,
+            // With the end of the line.
+            front => (FORMED_MAX / (front + 1)).clamp(PIECE_LEAST, CHUNK),
         };
     }
 
@@ -182,5 +208,36 @@ fn write(out: &mut Vec<u8>, form: &Form, date: &str, time: &Stamp, line: Line<'_
         Form::Raw => lines::plain(out, b"", date.as_bytes(), line),
         Form::Prefix(prefix) => lines::plain(out, prefix, date.as_bytes(), line),
         Form::Json(head) => lines::json(out, time.iso().as_bytes(), head, line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::sys::fds;
+
+    #[test]
+    fn what_becomes_of_empty_lines_is_bounded() {
+        for (mode, date) in [
+            (LogMode::Json, None),
+            (LogMode::Prefix, Some("[a long text that stands in front of every line of this app] YYYY-MM-DD")),
+            (LogMode::Raw, None),
+        ] {
+            let (reader, writer) = fds::pipe().unwrap();
+            assert_eq!(nix::unistd::write(&writer, &[b'\n'; CHUNK]).unwrap(), CHUNK);
+            let whose = Whose { run: RunId(1), id: InstanceId(0), app: "app".into(), pid: 12, stream: Stream::Out };
+            let mut source = Source::new(whose, reader, mode, date.map(Into::into), 0);
+            source.shape(Style { usual: LogMode::Raw, width: 5, color: false }, false);
+            let (mut chunk, mut lines) = (vec![0; CHUNK], 0);
+            while let Piece::Some(count) = source.read(&mut chunk) {
+                let mut out = Vec::new();
+                let mut seen = |_: Line<'_>| lines += 1;
+                source.form(chunk.get(..count).unwrap(), false, &Stamp::now(), &mut out, &mut seen);
+                assert!(out.len() <= FORMED_MAX, "{mode:?}: {} bytes", out.len());
+            }
+            assert_eq!(lines, CHUNK, "{mode:?}");
+        }
     }
 }

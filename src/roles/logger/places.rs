@@ -1,0 +1,198 @@
+//! All places where output goes: pm3's own stdout and stderr, and the files, each once however many streams go there. Files
+//! share what descriptors there are: pipes and readers come first, so those that are open are closed where one is missing,
+//! and opened again when there is something for them.
+
+use std::collections::BTreeMap;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::sink::Sink;
+use crate::control::logs::Stream;
+use crate::control::role::LogFile;
+use crate::supervisor::event::Mono;
+use crate::sys::fds;
+
+const STDOUT: usize = 0;
+const STDERR: usize = 1;
+
+/// Descriptors beside pipes, files and readers: the standard ones, what is polled with.
+const OWN: usize = 8;
+
+/// Descriptors that no file takes, and of a small table its part: pipes and readers come unasked, and would be lost.
+const FREE: usize = 32;
+
+/// The places by number, which is never used twice.
+#[derive(Debug)]
+pub(super) struct Places {
+    sinks: BTreeMap<usize, Sink>,
+    next: usize,
+    /// How many descriptors there may be.
+    limit: usize,
+}
+
+impl Places {
+    /// pm3's own two places. That of the number n has the token `first + n`.
+    pub(super) fn new(registry: &Registry, first: usize) -> Places {
+        let sinks = BTreeMap::from([(STDOUT, Sink::stdout()), (STDERR, Sink::stderr())]);
+        for (number, sink) in &sinks {
+            if let Some(fd) = sink.fd() {
+                // What cannot be watched always has room: files.
+                let _ = registry.register(&mut SourceFd(&fd), Token(first + number), Interest::WRITABLE);
+            }
+        }
+        Places { sinks, next: STDERR + 1, limit: usize::try_from(fds::limit()).unwrap_or(usize::MAX) }
+    }
+
+    /// The place of a stream that goes to this file, or to pm3's own stream, from now on. `others`: descriptors that are
+    /// in use for something else than files.
+    pub(super) fn join(&mut self, file: Option<&LogFile>, stream: Stream, others: usize) -> usize {
+        let number = self.number_of(file, stream).unwrap_or(self.next);
+        if let Some(file) = file.filter(|_| number == self.next) {
+            self.sinks.insert(number, Sink::file(file));
+            self.next += 1;
+        }
+        if self.sinks.get(&number).is_some_and(Sink::is_closed) {
+            self.make_room(others);
+        }
+        if let Some(sink) = self.sinks.get_mut(&number) {
+            sink.users += 1;
+            sink.prepare();
+        }
+        number
+    }
+
+    /// A stream that went there has ended.
+    pub(super) fn leave(&mut self, number: usize) {
+        if let Some(sink) = self.sinks.get_mut(&number) {
+            sink.users -= 1;
+        }
+    }
+
+    fn number_of(&self, file: Option<&LogFile>, stream: Stream) -> Option<usize> {
+        match (file, stream) {
+            (Some(file), _) => self.sinks.range(STDERR + 1..).find(|(_, sink)| sink.file == *file).map(|(at, _)| *at),
+            (None, Stream::Out) => Some(STDOUT),
+            (None, Stream::Err) => Some(STDERR),
+        }
+    }
+
+    /// Why what goes there does not arrive.
+    pub(super) fn trouble(&self, file: Option<&LogFile>, stream: Stream) -> Option<String> {
+        self.sinks.get(&self.number_of(file, stream)?)?.trouble()
+    }
+
+    pub(super) fn has_room(&self, number: usize) -> bool {
+        self.sinks.get(&number).is_none_or(Sink::has_room)
+    }
+
+    /// Whether all is written.
+    pub(super) fn are_done(&self) -> bool {
+        self.sinks.values().all(Sink::has_room)
+    }
+
+    /// How many streams go there.
+    pub(super) fn users(&self, number: usize) -> usize {
+        self.sinks.get(&number).map_or(0, |sink| sink.users)
+    }
+
+    pub(super) fn is_terminal(&self, number: usize) -> bool {
+        self.sinks.get(&number).is_some_and(Sink::is_terminal)
+    }
+
+    /// When there is something to do by itself.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.sinks.values().filter_map(Sink::deadline).min()
+    }
+
+    /// Writes bytes of the stream `whose` there. `others` as of [`join`](Places::join).
+    pub(super) fn take(&mut self, number: usize, whose: usize, bytes: &[u8], now: Mono, others: usize) {
+        if self.sinks.get(&number).is_some_and(Sink::is_closed) && !bytes.is_empty() {
+            self.make_room(others);
+        }
+        let Some(sink) = self.sinks.get_mut(&number) else { return };
+        sink.take(whose, bytes, now);
+        if sink.is_short() && self.close_files() > 0 {
+            self.go_on(number, now);
+        }
+    }
+
+    /// This one takes something again, or it is time to try.
+    pub(super) fn go_on(&mut self, number: usize, now: Mono) {
+        if let Some(sink) = self.sinks.get_mut(&number) {
+            sink.go_on(now);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn go_on_with_due(&mut self, now: Mono) {
+        let due = |sink: &Sink| sink.deadline().is_some_and(|at| at <= now);
+        if self.sinks.values().any(|sink| sink.is_short() && due(sink)) {
+            self.close_files();
+        }
+        self.sinks.values_mut().filter(|sink| due(sink)).for_each(|sink| sink.go_on(now));
+    }
+
+    /// Lets go of all files, so that they are opened again under their names. How many were open.
+    pub(super) fn close_files(&mut self) -> usize {
+        let open = self.sinks.values_mut().filter(|sink| sink.is_open_file());
+        open.map(Sink::reopen).count()
+    }
+
+    /// Opens all files again that were open, under their names. What keeps any from it.
+    pub(super) fn reopen_files(&mut self, others: usize) -> Vec<String> {
+        let open = self.sinks.iter().filter(|(_, sink)| sink.is_open_file());
+        let open: Vec<usize> = open.map(|(number, _)| *number).collect();
+        self.close_files();
+        for number in &open {
+            self.make_room(others);
+            if let Some(sink) = self.sinks.get_mut(number) {
+                sink.prepare();
+            }
+        }
+        open.iter().filter_map(|number| self.sinks.get(number)?.trouble()).collect()
+    }
+
+    /// Leaves descriptors for what comes unasked.
+    pub(super) fn make_room(&mut self, others: usize) {
+        let open = self.sinks.values().filter(|sink| sink.is_open_file()).count();
+        if OWN + others + open + FREE.min(self.limit / 8) >= self.limit {
+            self.close_files();
+        }
+    }
+
+    /// Whether there would be no room for one more of what may be refused, with that many in use for something else than
+    /// files.
+    pub(super) fn are_crowded(&self, others: usize) -> bool {
+        OWN + others + FREE.min(self.limit / 16) >= self.limit
+    }
+
+    /// Forgets files that nobody writes to, but for those that are in trouble and that somebody will write to: `is_known`.
+    pub(super) fn tidy(&mut self, is_known: impl Fn(&LogFile) -> bool) {
+        if self.sinks.range(STDERR + 1..).all(|(_, sink)| !sink.is_idle()) {
+            return;
+        }
+        self.sinks.retain(|number, sink| {
+            let stays = *number <= STDERR || !sink.is_idle() || sink.trouble().is_some() && is_known(&sink.file);
+            if !stays {
+                sink.give_up();
+            }
+            stays
+        });
+    }
+
+    /// pm3 ends: nothing waits for better times any more.
+    pub(super) fn hurry(&mut self, now: Mono) {
+        for sink in self.sinks.values_mut() {
+            sink.hurry();
+            if sink.is_short() {
+                sink.go_on(now);
+            }
+        }
+    }
+
+    /// Ends waiting for what is not written.
+    pub(super) fn give_up(&mut self) {
+        self.sinks.values_mut().for_each(Sink::give_up);
+    }
+}
