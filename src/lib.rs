@@ -75,3 +75,9 @@ pub mod engine;
 pub mod roles;
 pub mod supervisor;
 pub mod sys;
+
+/// For unit tests, the same as for the others.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, unreachable_pub, reason = "it is made for tests")]
+#[path = "../tests/common/dir.rs"]
+mod dir;

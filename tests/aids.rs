@@ -214,6 +214,89 @@ fn bash_completes_at_the_press_of_tab() {
     }
 }
 
+/// What an interactive shell begins with: two apps of three instances run, and `pm3` shows what is typed in place of doing
+/// it. `listens` makes the shell say `ready` whenever it waits for keys.
+fn set_up(dir: &Dir, shell: &str, listens: &str) -> String {
+    dir.file("app.sh", "exec sleep 1000");
+    dir.file("completion", &out(&["completion", shell]));
+    std::fs::create_dir(dir.at("bin")).unwrap();
+    std::os::unix::fs::symlink(PM3, dir.at("bin/pm3")).unwrap();
+    let (path, home) = (dir.path(), dir.at("home"));
+    format!(
+        "PS1=; cd {path}; export PATH={path}/bin:$PATH PM3_HOME={home}\n\
+         pm3 start app.sh --name web -i 2 --silent && pm3 start app.sh --name worker --silent || echo no apps\n\
+         source ./completion; pm3() {{ echo \"typed $*.\"; }}; {listens}\n"
+    )
+}
+
+/// Types into a shell. Each line becomes another, and what it does says that.
+fn completes(dir: &Dir, shell: &[&str], cases: &[(&str, &str)]) {
+    let (mut terminal, slave) = Terminal::open();
+    let ns = Ns::second().terminal(slave).without("DYNO").env("TERM", "dumb").env("INPUTRC", "/dev/null");
+    let _shell = ns.env("LC_ALL", "C.UTF-8").env("ZDOTDIR", dir.path()).start(shell);
+    for (keys, to) in cases {
+        while !terminal.line().contains("ready") {}
+        terminal.press(&format!("{keys}\n"));
+        while !terminal.line().trim_end().ends_with(to) {}
+    }
+}
+
+/// `web` is there twice, and so is `app.sh`, as a file of this name. At the end there is no supervisor, and none comes.
+const CASES: [(&str, &str); 12] = [
+    ("pm3 stop we\t", "typed stop web."),
+    ("pm3 logs --lines 3 wo\t", "typed logs --lines 3 worker."),
+    ("pm3 describe we\two\t", "typed describe web worker."),
+    ("pm3 scale wo\t2", "typed scale worker 2."),
+    ("pm3 restart ap\t", "typed restart app.sh."),
+    ("pm3 show ap\t", "typed show ap."),
+    ("pm3 start x --name we\t", "typed start x --name we."),
+    ("pm3 restart web --upd\t", "typed restart web --update-env."),
+    ("command pm3 kill", "PM3 Daemon Stopped"),
+    ("pm3 stop we\t", "typed stop we."),
+    ("pm3 start ap\t", "typed start app.sh."),
+    ("command pm3 ping -s 2>&1 | cut -c-38", "[PM3][ERROR] no pm3 is running here: n"),
+];
+
+#[test]
+fn bash_completes_the_names_of_apps() {
+    let Some(bash) = needs("bash", 1) else { return };
+    let dir = Dir::new();
+    let rc = dir.file("rc", &set_up(&dir, "bash", "PROMPT_COMMAND='echo ready'"));
+    completes(&dir, &[bash.to_str().unwrap(), "--noprofile", "--rcfile", &rc, "-i"], &CASES);
+}
+
+#[test]
+fn zsh_completes_the_names_of_apps() {
+    let Some(zsh) = needs("zsh", 1) else { return };
+    let dir = Dir::new();
+    let set_up = set_up(&dir, "zsh", "zle-line-init() { print ready }; zle -N zle-line-init");
+    dir.file(".zshrc", &format!("unsetopt beep; autoload -U compinit; compinit -D -u\n{set_up}"));
+    completes(&dir, &[zsh.to_str().unwrap(), "-d", "-i"], &CASES);
+}
+
+#[test]
+fn fish_completes_the_names_of_apps() {
+    let Some(fish) = needs("fish", 1) else { return };
+    let world = World::bare();
+    world.file("app.sh", "exec sleep 1000");
+    world.pm3("start app.sh --name web -i 2").ok();
+    world.pm3("start app.sh --name worker").ok();
+    let script = world.file("completion", &out(&["completion", "fish"]));
+    let offered = |line: &str| {
+        let line = format!("source {script}; complete -C '{line}'");
+        let said = world.run(&[fish.to_str().unwrap(), "--no-config", "-c", &line]).ok();
+        assert_eq!(said.err, "", "{said:#?}");
+        said.out
+    };
+    for line in ["pm3 stop we", "pm3 describe worker we", "pm3 restart we"] {
+        assert_eq!(offered(line), "web\tApp\n", "{line}");
+    }
+    assert_eq!(offered("pm3 restart ap"), "app.sh\n");
+    assert_eq!(offered("pm3 show ap"), "");
+    world.pm3("kill").ok();
+    assert_eq!(offered("pm3 stop we"), "");
+}
+
 #[test]
 fn the_other_shells_can_read_their_scripts() {
     for (shell, flag) in [("zsh", "-n"), ("fish", "--no-execute")] {

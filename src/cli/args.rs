@@ -30,7 +30,8 @@ struct Line {
     #[arg(short, long, global = true)]
     silent: bool,
 
-    /// As in PM2: no colours; see `super::style`
+    // See `super::style`.
+    /// No colours
     #[arg(long, global = true, hide = true)]
     no_color: bool,
 

@@ -78,38 +78,22 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::dir::Dir;
 
-    /// A directory of this test's own, removed at its end.
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new(name: &str) -> Dir {
-            let path = std::env::temp_dir().join(format!("pm3-package-{}-{name}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Dir(path)
-        }
-
-        fn write(&self, path: &str, text: &str) -> String {
-            let path = self.0.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            path.to_str().unwrap().to_owned()
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    /// Writes a file in a directory that may not be there yet, and returns its path.
+    fn write(dir: &Dir, name: &str, text: &str) -> String {
+        let path = dir.at(name);
+        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        dir.file(name, text)
     }
 
     #[test]
     fn the_nearest_package_names_the_version() {
-        let dir = Dir::new("versions");
-        dir.write("package.json", r#"{"version": "1.2.3", "other": [1]}"#);
-        dir.write("lib/none/package.json", r#"{"name": "x"}"#);
-        dir.write("lib/odd/package.json", r#"{"version": 3}"#);
-        dir.write("lib/broken/package.json", r#"{"version": "#);
+        let dir = Dir::new();
+        write(&dir, "package.json", r#"{"version": "1.2.3", "other": [1]}"#);
+        write(&dir, "lib/none/package.json", r#"{"name": "x"}"#);
+        write(&dir, "lib/odd/package.json", r#"{"version": 3}"#);
+        write(&dir, "lib/broken/package.json", r#"{"version": "#);
         let mut versions = Versions::default();
         for (script, version) in [
             ("server.js", Some("1.2.3")),
@@ -120,8 +104,8 @@ mod tests {
         ] {
             // Twice: from the file and from memory.
             for _ in 0..2 {
-                let script = dir.0.join(script);
-                assert_eq!(versions.of(script.to_str().unwrap()).as_deref(), version, "{}", script.display());
+                let script = dir.at(script);
+                assert_eq!(versions.of(&script).as_deref(), version, "{script}");
             }
         }
         assert_eq!(versions.of("server.js"), None);
@@ -130,24 +114,25 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_small_file_is_not_read() {
-        let dir = Dir::new("files");
+        let dir = Dir::new();
         let large = format!(r#"{{"version": "1.0.0", "x": "{}"}}"#, "x".repeat(1 << 20));
-        let script = dir.write("large/package.json", &large);
-        fs::create_dir_all(dir.0.join("dir/package.json")).unwrap();
+        let script = write(&dir, "large/package.json", &large);
+        fs::create_dir_all(dir.at("dir/package.json")).unwrap();
         let mut versions = Versions::default();
         assert_eq!(versions.of(&script), None);
-        assert_eq!(versions.of(dir.0.join("dir/x.js").to_str().unwrap()), None);
+        assert_eq!(versions.of(&dir.at("dir/x.js")), None);
     }
 
     #[test]
     fn node_tells_its_version_by_its_header() {
-        let dir = Dir::new("node");
-        let bin = dir.write("bin/node", "");
-        dir.write(
+        let dir = Dir::new();
+        let bin = write(&dir, "bin/node", "");
+        write(
+            &dir,
             "include/node/node_version.h",
             "#define NODE_MAJOR_VERSION 22\n# define x\n#define NODE_MINOR_VERSION 1\n#define NODE_PATCH_VERSION 0\n",
         );
-        let path = std::env::join_paths(["/nowhere".into(), dir.0.join("bin")]).unwrap();
+        let path = std::env::join_paths(["/nowhere".to_owned(), dir.at("bin")]).unwrap();
         assert_eq!(node(&bin, "".as_ref()).as_deref(), Some("22.1.0"));
         assert_eq!(node("node", &path).as_deref(), Some("22.1.0"));
         assert_eq!(node("node", "/nowhere".as_ref()), None);

@@ -77,7 +77,7 @@ impl Again {
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(super) struct Targets {
     /// Names, namespaces or ids of apps, all, /REGEX/, files of apps, or - for JSON on stdin
-    #[arg(required = true, value_name = "TARGET", allow_negative_numbers = true)]
+    #[arg(required = true, value_name = "TARGET", value_hint = clap::ValueHint::FilePath, allow_negative_numbers = true)]
     targets: Vec<String>,
     #[command(flatten)]
     part: Part,

@@ -39,7 +39,7 @@ use crate::sys::signals;
   pm3 start                 ecosystem.config.js or another file of apps in this directory")]
 pub(in crate::cli) struct Args {
     /// Scripts, commands, files of apps, - for JSON on stdin, or names, namespaces and ids of apps, /REGEX/, all
-    #[arg(value_name = "WHAT")]
+    #[arg(value_name = "WHAT", value_hint = clap::ValueHint::FilePath)]
     targets: Vec<String>,
 
     #[command(flatten)]

@@ -321,23 +321,7 @@ mod tests {
 
     use super::*;
     use crate::control::role::Watched;
-
-    /// A directory that is gone with the test.
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new(name: &str) -> Dir {
-            let path = std::env::temp_dir().join(format!("pm3-tree-{name}-{}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Dir(path)
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::dir::Dir;
 
     fn app(cwd: &Path, paths: &[&str]) -> App {
         let paths = paths.iter().map(|path| (*path).into()).collect();
@@ -382,11 +366,12 @@ mod tests {
     /// under the name that it has, and no other.
     #[test]
     fn nothing_escapes_it() {
-        let home = Dir::new("chaos");
+        let dir = Dir::new();
+        let home = Path::new(dir.path());
         let names = ["a", "b", "c", "node_modules"];
         for seed in 1..=20u64 {
-            let root = home.0.join(format!("root{seed}"));
-            let outside = home.0.join(format!("outside{seed}"));
+            let root = home.join(format!("root{seed}"));
+            let outside = home.join(format!("outside{seed}"));
             fs::create_dir_all(root.join("a/b")).unwrap();
             fs::create_dir_all(outside.join("c")).unwrap();
             let apps = [app(&root, &[])];
@@ -394,7 +379,7 @@ mod tests {
             tree.fit(&apps);
             let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             for _ in 0..60 {
-                let all = [dirs_below(&home.0.join(format!("root{seed}"))), dirs_below(&outside)].concat();
+                let all = [dirs_below(&home.join(format!("root{seed}"))), dirs_below(&outside)].concat();
                 let from = all[random(&mut state, all.len())].clone();
                 let into = all[random(&mut state, all.len())].join(names[random(&mut state, names.len())]);
                 match random(&mut state, 8) {
@@ -406,7 +391,7 @@ mod tests {
                     7 => drop(seen(&mut tree, &apps)),
                     _ => {
                         // The root itself is replaced.
-                        let aside = home.0.join("aside");
+                        let aside = home.join("aside");
                         fs::rename(&root, &aside).unwrap();
                         if random(&mut state, 2) == 0 {
                             seen(&mut tree, &apps);
@@ -441,19 +426,20 @@ mod tests {
 
     #[test]
     fn what_is_not_wanted_any_more_is_not_watched() {
-        let home = Dir::new("fit");
+        let dir = Dir::new();
+        let home = Path::new(dir.path());
         for dir in ["one/a", "two/b"] {
-            fs::create_dir_all(home.0.join(dir)).unwrap();
+            fs::create_dir_all(home.join(dir)).unwrap();
         }
-        let (one, two) = (app(&home.0.join("one"), &[]), app(&home.0.join("two"), &[]));
+        let (one, two) = (app(&home.join("one"), &[]), app(&home.join("two"), &[]));
         let mut tree = Tree::new().unwrap();
-        let way = home.0.ancestors().count();
+        let way = home.ancestors().count();
         tree.fit(&[one, two]);
         assert_eq!(tree.dirs.len(), way + 4);
-        let two = [app(&home.0.join("two"), &[])];
+        let two = [app(&home.join("two"), &[])];
         tree.fit(&two);
         assert_eq!(tree.dirs.len(), way + 2);
-        fs::write(home.0.join("one/a/x.js"), "x").unwrap();
+        fs::write(home.join("one/a/x.js"), "x").unwrap();
         assert_eq!(seen(&mut tree, &two), [] as [PathBuf; 0]);
         tree.fit(&[]);
         assert_eq!((tree.dirs.len(), tree.paths.len()), (0, 0));
@@ -461,16 +447,17 @@ mod tests {
 
     #[test]
     fn a_directory_of_two_names_is_seen_by_both() {
-        let home = Dir::new("names");
-        fs::create_dir_all(home.0.join("real/src")).unwrap();
-        symlink("real", home.0.join("link")).unwrap();
-        let apps = [app(&home.0.join("real"), &[]), app(&home.0.join("link"), &[])];
+        let dir = Dir::new();
+        let home = Path::new(dir.path());
+        fs::create_dir_all(home.join("real/src")).unwrap();
+        symlink("real", home.join("link")).unwrap();
+        let apps = [app(&home.join("real"), &[]), app(&home.join("link"), &[])];
         let mut tree = Tree::new().unwrap();
         tree.fit(&apps);
-        fs::write(home.0.join("link/src/f.js"), "x").unwrap();
+        fs::write(home.join("link/src/f.js"), "x").unwrap();
         let seen = seen(&mut tree, &apps);
         for name in ["real", "link"] {
-            assert!(seen.contains(&home.0.join(name).join("src/f.js")), "{name}: {seen:?}");
+            assert!(seen.contains(&home.join(name).join("src/f.js")), "{name}: {seen:?}");
         }
     }
 }
