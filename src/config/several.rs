@@ -16,10 +16,12 @@ impl Value for Codes {
     }
 
     fn read(val: &Val<'_>) -> Result<Codes, Wrongs> {
+        // On a command line they come with commas, too.
         let codes = val.each("a number from 0 to 255", |item| {
-            item.scalar()?.parse::<u8>().map_err(|_| item.wrong(Refused::Expected))
+            let codes: Result<Vec<u8>, _> = item.scalar()?.split(',').map(|code| code.trim().parse()).collect();
+            codes.map_err(|_| item.wrong(Refused::Expected))
         })?;
-        Ok(Codes(codes.into()))
+        Ok(Codes(codes.concat().into()))
     }
 }
 

@@ -61,6 +61,9 @@ fn options_are_the_keys_of_a_file() {
     ]);
     assert_eq!((&*app.name, app.instances, app.memory_limit), ("hi", 4, Some(20 << 20)));
     assert_eq!((app.restart.backoff, &*app.restart.stop_exit_codes), (Millis(100), &[0, 143][..]));
+    for codes in [text("", "stop_exit_codes", "7,8, 9"), list("", "stop_exit_codes", &["7,8", "9"])] {
+        assert_eq!(*made(&[script("index.js"), codes]).restart.stop_exit_codes, [7, 8, 9]);
+    }
     assert!(!app.stop.tree);
     assert_eq!(app.launch.args.join("|"), "--port|$PORT|a b", "a shell has been at work already");
     assert_eq!(app.launch.cwd.as_deref(), Some("/root/shop"));

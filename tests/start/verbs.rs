@@ -97,6 +97,43 @@ fn a_restart_of_a_file_starts_what_is_missing() {
 }
 
 #[test]
+fn a_restart_of_a_file_takes_its_settings_as_they_are_now() {
+    let mut world = container();
+    write(&world, "vars.sh", "echo \"vars ${A-none} ${B-none}\" > \"$TELL\"; exec sleep 1000");
+    let entry = |settings: &str| format!(r#"[{{"name": "a", "script": "./vars.sh", {settings}}}]"#);
+    world.file("shop.json", &entry(r#""env": {"A": "1", "B": "1"}, "max_memory_restart": "30M""#));
+    world.pm3("start shop.json").ok();
+    assert_eq!(world.told("vars"), "vars 1 1");
+    for verb in ["restart", "startOrRestart", "reload", "startOrReload"] {
+        let value = verb.to_lowercase();
+        world.file("shop.json", &entry(&format!(r#""env": {{"A": "{value}"}}"#)));
+        world.pm3(&format!("{verb} shop.json")).ok();
+        // What the file does not name any more is gone.
+        assert_eq!(world.told("vars"), format!("vars {value} none"));
+        assert_eq!(rows(&world)[0].limit, None, "{verb}");
+    }
+    world.end();
+}
+
+#[test]
+fn start_or_reload_lets_the_new_process_come_first() {
+    let mut world = container();
+    let script = "trap 'echo \"bye $$\" > \"$TELL\"; exit' TERM\necho \"up $$\" > \"$TELL\"\nwhile :; do sleep 1000 & wait; done";
+    write(&world, "polite.sh", script);
+    world.file("shop.json", r#"[{"name": "a", "script": "./polite.sh", "kill_signal": "TERM"}]"#);
+    for (verb, order) in [("startOrReload", ["up", "bye"]), ("startOrRestart", ["bye", "up"])] {
+        world.pm3(&format!("{verb} shop.json")).ok();
+        world.told("up");
+        world.pm3(&format!("{verb} shop.json")).ok();
+        let told = [world.told(""), world.told("")];
+        assert_eq!(told.each_ref().map(|line| line.split(' ').next().unwrap()), order, "{verb}: {told:?}");
+        world.pm3("delete a").ok();
+        world.told("bye");
+    }
+    world.end();
+}
+
+#[test]
 fn silence_is_silent_and_a_short_list_short() {
     let world = container();
     let said = world.pm3("start app.sh -s").ok();

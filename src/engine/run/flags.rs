@@ -244,6 +244,10 @@ Signals are names or numbers: TERM, SIGTERM, RTMIN+3, 15.
 
 Exits with the command's code; with 128 + n where signal n ended it; 127 where it is not there; 126 where it cannot be
 run; 64 on a mistake in the flags.
+
+Examples:
+  pm3 run -- node server.js
+  pm3 run --rewrite TERM:QUIT --remap 143 -- python3 app.py
 "
 }
 
@@ -261,6 +265,14 @@ mod tests {
             Err(Refusal::Mistake(text)) => text,
             other => format!("no mistake: {other:?}"),
         }
+    }
+
+    #[test]
+    fn help_has_examples_that_are_understood() {
+        let help = help();
+        let examples = help.lines().filter_map(|line| line.strip_prefix("  pm3 run "));
+        let commands: Vec<_> = examples.map(|line| of(line).expect(line).command).collect();
+        assert_eq!(commands, [["node", "server.js"], ["python3", "app.py"]]);
     }
 
     #[test]
