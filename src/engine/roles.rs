@@ -98,6 +98,8 @@ pub(super) struct Roles {
     seats: Vec<Seat>,
     /// pm3 ends, and no role is replaced any more.
     finishing: Option<Finishing>,
+    /// A role that has just been started is told all that holds.
+    briefing: bool,
 }
 
 /// How long roles are waited for that finish.
@@ -162,7 +164,7 @@ impl Engine {
         let Some(seat) = self.roles.seats.iter().find(|seat| seat.role == role) else { return };
         let State::Up { pid, line, .. } = seat.state else { return };
         debug!("→ {}: {tell:?}", role.word());
-        let told = codec::tell_line(tell).is_some_and(|text| self.server.tell(line, &text, fds));
+        let told = codec::tell_line(tell).is_some_and(|text| self.server.tell(line, &text, fds, self.roles.briefing));
         if !told {
             warn!("the {} does not listen any more, replacing it", role.word());
             kill::process(pid, Sig::KILL);
@@ -205,7 +207,9 @@ impl Engine {
         match started {
             Ok(up) => {
                 seat.state = up;
+                self.roles.briefing = true;
                 self.brief(role);
+                self.roles.briefing = false;
             }
             Err(why) => {
                 warn!("cannot start the {}: {why}", role.word());

@@ -102,6 +102,8 @@ struct Client {
     attached: VecDeque<(usize, Arc<[OwnedFd]>)>,
     /// One of init's roles: it has its place for as long as it lives, and is told things unasked.
     is_role: bool,
+    /// Bytes of `unread` that a role has to be told in any case, however many they are.
+    brief: usize,
     /// The server's clock when it last did something.
     active: u64,
 }
@@ -329,6 +331,7 @@ impl Server {
             sent: 0,
             attached: VecDeque::new(),
             is_role,
+            brief: 0,
             active: self.clock,
         };
         registry.register(&mut client.stream, token(id, self.first), Interest::READABLE | Interest::WRITABLE)?;

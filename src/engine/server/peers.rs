@@ -40,10 +40,23 @@ impl Server {
         self.clients.iter().any(|one| one.id == client && one.is_role)
     }
 
-    /// Tells a role something. False: it is not there any more, or does not read: it has to be replaced.
-    pub(in crate::engine) fn tell(&mut self, role: ClientId, line: &[u8], fds: Option<Arc<[OwnedFd]>>) -> bool {
+    /// Tells a role something. False: it is not there any more, or does not read: it has to be replaced. `is_brief`: it has
+    /// just been started, and cannot have read yet what it has to know; that is as much as there is, and another one would
+    /// have to be told the same.
+    pub(in crate::engine) fn tell(
+        &mut self,
+        role: ClientId,
+        line: &[u8],
+        fds: Option<Arc<[OwnedFd]>>,
+        is_brief: bool,
+    ) -> bool {
         let Some(peer) = self.clients.iter_mut().find(|one| one.id == role && one.is_role) else { return false };
-        if peer.unread.len().saturating_add(line.len()) > UNREAD_MAX {
+        if peer.unread.is_empty() {
+            peer.brief = 0;
+        }
+        if is_brief {
+            peer.brief += line.len();
+        } else if peer.unread.len().saturating_add(line.len()) > UNREAD_MAX.saturating_add(peer.brief) {
             return false;
         }
         if peer.attached.iter().filter(|(_, fds)| Arc::strong_count(fds) == 1).count() >= LEFT_MAX {
@@ -86,5 +99,45 @@ impl Client {
             self.attached.pop_front();
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::io::Read;
+
+    use mio::Poll;
+
+    use super::*;
+    use crate::control::place::Facts;
+    use crate::supervisor::spec::Settings;
+
+    #[test]
+    fn a_role_is_told_all_that_holds_and_then_only_as_much_as_it_reads() {
+        let poll = Poll::new().unwrap();
+        let home = std::env::temp_dir().join(format!("pm3-peers-{}", std::process::id()));
+        let facts = Facts { socket: Some(home.clone()), ..Facts::new(crate::sys::place::uid(), None, None, |_| None) };
+        let (mut server, _) = Server::open(&Settings::default(), &facts, false, poll.registry(), 0);
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let role = server.adopt(UnixStream::from_std(ours), Right::View, poll.registry()).unwrap();
+        // What an init of many apps tells, before the role has read anything.
+        let line = vec![b'x'; 64 << 10];
+        let brief = 4 * UNREAD_MAX / line.len();
+        (0..brief).for_each(|_| assert!(server.tell(role, &line, None, true)));
+        let more = (0..brief).take_while(|_| server.tell(role, &line, None, false)).count();
+        assert_eq!(more, UNREAD_MAX / line.len());
+        // Once it has read all, it has no more than others.
+        let mut left = (brief + more) * line.len();
+        let mut chunk = vec![0; 1 << 20];
+        while left > 0 {
+            left -= (&theirs).read(&mut chunk).unwrap();
+            let _ = server.clients.iter_mut().map(Client::flush).filter(Result::is_ok).count();
+        }
+        let fits = (0..brief).take_while(|_| server.tell(role, &line, None, false)).count();
+        assert!(fits <= UNREAD_MAX / line.len() + 16, "{fits}");
+        std::fs::remove_file(home).unwrap();
     }
 }
