@@ -243,7 +243,9 @@ fn said(error: &clap::Error, words: &[OsString]) -> Report {
     }
     let verb = words.iter().filter_map(|word| word.to_str()).find(|word| line.find_subcommand(word).is_some());
     // The first paragraphs are what is wrong and tips; then usage follows, which `--help` has too.
-    let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
+    let what = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    // Nobody who has mistyped an option wants it to be a value.
+    let what: Vec<&str> = what.filter(|line| !line.starts_with("tip: to pass")).collect();
     let what = what.split(|line| line.is_empty()).map(|lines| lines.join(" ")).filter(|part| !part.is_empty());
     let what: Vec<String> = what.filter(|part| !part.starts_with("For more")).collect();
     let what = what.join("; ").replace("error: ", "").replace("tip: ", "");
@@ -368,7 +370,8 @@ mod tests {
                 "list --jsn",
                 "unexpected argument '--jsn' found; a similar argument exists: '--json'; see `pm3 list --help`",
             ),
-            ("start app.js --nmae x", "'--name'"),
+            ("start app.js --nmae x", "a similar argument exists: '--name'; see `pm3 start --help`"),
+            ("restart web x --nmae", "a similar argument exists: '--name'; see `pm3 restart --help`"),
             ("scale web", "<N>; see `pm3 scale --help`"),
             ("scale web abc", "expected a number, +N or -N"),
             ("sendSignal NOPE web", "expected a signal"),

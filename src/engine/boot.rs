@@ -119,7 +119,7 @@ pub fn init(args: Args) -> u8 {
         }
     };
     if must_listen && places.names.is_empty() && places.taken.is_empty() {
-        error!("no control socket could be made: nobody could ever ask this pm3 for anything, so it ends");
+        error!("no control socket could be made, so nobody could ever ask this pm3; $PM3_HOME may name another place");
         return CANNOT_WORK;
     }
     // Its apps would run twice, and no command would reach the second ones. Without PID 1 there is no container at all.

@@ -11,7 +11,8 @@ use pm3::supervisor::event::{End, Sig};
 use crate::common::PM3;
 use crate::common::dir::Dir;
 use crate::common::ns::Ns;
-use crate::{bare, rows, statuses};
+use crate::common::world::World;
+use crate::{bare, rows, statuses, with_scripts};
 
 #[test]
 fn the_first_start_brings_a_supervisor_that_stays() {
@@ -209,6 +210,26 @@ fn root_keeps_nothing_where_others_may_write() {
     world.pm3("start app.sh").ok();
     assert_eq!(statuses(&world), ["app online"]);
     world.end();
+}
+
+/// Of a user whom nobody else knows, as where a container says `--user 4711`.
+#[test]
+fn a_user_without_a_name_and_a_home_works_where_a_place_is_named() {
+    let mut world = with_scripts(World::bare_in(Ns::pid1().with("uid:4711")));
+    world.pm3("start app.sh").ok();
+    world.told("up app");
+    assert_eq!(world.row("app")["user"], "4711");
+    world.pm3("save").ok();
+    world.pm3("delete all").ok();
+    world.pm3("resurrect").ok();
+    world.told("up app");
+    world.pm3("start other.sh --uid 0").ends(1).says("other: start failed at set").says("operation not permitted");
+    world.pm3("kill").ok();
+    world.unset("PM3_HOME");
+    world.unset("HOME");
+    let said = world.pm3("start app.sh").ends(69).says("4711 has no home directory; name one").says("PM3_HOME=");
+    assert_eq!(said.err.lines().filter(|line| line.starts_with("[PM3][ERROR]")).count(), 1, "{said:#?}");
+    assert!(world.processes().iter().all(|process| process.is_gone()));
 }
 
 #[test]
