@@ -64,6 +64,18 @@ fn the_whole_tree_counts_and_goes() {
 }
 
 #[test]
+fn the_list_shows_what_the_whole_tree_holds() {
+    let world = World::new();
+    let words = ["child", "[", "grow:12", "child", "[", "grow:12", "say:grown", "pause", "]", "pause", "]", "pause"];
+    world.plan(&(app("web", &words, "") + &app("small", &["pause"], "")));
+    let mut init = world.boot(Ns::pid1());
+    init.proc.expect("grown");
+    let held = |row: serde_json::Value| row["memory_bytes"].as_u64().unwrap() >> 20;
+    assert!((24..48).contains(&held(init.row(0))) && held(init.row(1)) < 12);
+    init.stop(0);
+}
+
+#[test]
 fn instances_go_one_at_a_time() {
     let world = World::new();
     let mark = mark(&world);

@@ -134,6 +134,20 @@ fn start_or_reload_lets_the_new_process_come_first() {
 }
 
 #[test]
+fn what_comes_next_is_shown() {
+    let mut world = container();
+    write(&world, "fail.sh", "exit 3");
+    world.pm3("start fail.sh --restart-delay 1h").ok();
+    while !world.log().next().unwrap().contains("fail: restarting in 3600000 ms") {}
+    world.pm3("show fail").ok().says("│ waiting restart ").says("│ next start ").says("│ exit 3 ").says("59 min");
+    world.pm3("why fail").ok().says("It starts again in 59 min.");
+    assert_eq!(world.row("fail")["last reason"], "exit 3");
+    world.pm3("stop fail").ok();
+    world.pm3("show fail").ok().lacks("next start");
+    world.end();
+}
+
+#[test]
 fn silence_is_silent_and_a_short_list_short() {
     let world = container();
     let said = world.pm3("start app.sh -s").ok();
