@@ -94,14 +94,18 @@ fn one_that_dies_as_it_finishes_is_replaced_once() {
     let wait = format!("gate:{}", gate.path);
     let words = ["say:one", "listen", &wait, "say:two", "hear:TERM", "exit:0"];
     world.plan(&app("web", &words, "log_mode = \"raw\""));
-    let mut init = world.boot(Ns::pid1());
+    let mut init = world.boot(Ns::second());
     init.proc.expect("one");
     let [logger] = &roles(&init.proc)[..] else { panic!("one logger") };
     init.signal_inside(logger.parse().unwrap(), Sig::STOP);
+    // At hand before it is needed, as a logger that is stopped is not waited for long.
+    let mut killer = init.proc.visitor(&["/bin/sh", "-c", &format!("read -r _; kill -9 {logger}")]);
+    let mut killer = killer.stdin(std::process::Stdio::piped()).spawn().unwrap();
     gate.open();
     init.signal(Sig::TERM);
     init.told("exit 0");
-    init.signal_inside(logger.parse().unwrap(), Sig::KILL);
+    drop(killer.stdin.take());
+    assert!(killer.wait().unwrap().success());
     init.proc.expect("two");
     init.proc.expect("heard SIGTERM");
     has_not(&init.ends(0), "lost");
