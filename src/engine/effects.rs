@@ -191,6 +191,7 @@ fn tell(note: &Note) {
         | What::OnTrial { .. }
         | What::Preparing { .. }
         | What::Succeeded { .. }
+        | What::NewWasDone { .. }
         | What::Stopped
         | What::Stopping { .. }
         | What::Leftovers { .. }

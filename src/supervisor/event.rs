@@ -365,6 +365,13 @@ pub enum Reason {
     Reload(Box<Reason>),
     /// It has not said within this time that it is ready.
     NotReady(Millis),
+    /// A new run beside the old one ended by itself, as it may for good (`stop_exit_codes`), and the old one goes on.
+    Done(End),
+    /// It was asked to end, for this reason, and that took SIGKILL after so long.
+    Killed {
+        why: Box<Reason>,
+        after: Millis,
+    },
 }
 
 impl Reason {
@@ -392,7 +399,24 @@ impl fmt::Display for Reason {
             Reason::Shutdown => f.write_str("shutdown"),
             Reason::Requires(app) => write!(f, "requires {app}"),
             Reason::Reload(why) => write!(f, "reload failed: {why}"),
-            Reason::NotReady(span) => write!(f, "not ready after {} ms", span.0),
+            Reason::NotReady(span) => write!(f, "not ready after {}", Span(*span)),
+            Reason::Done(end) => write!(f, "reload: the new process was done, {end}"),
+            Reason::Killed { why, after } => write!(f, "{why}, SIGKILL after {}", Span(*after)),
+        }
+    }
+}
+
+/// A time as people write it: `200 ms`, `1.5 s`, `8 s`.
+pub struct Span(pub Millis);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Millis(ms) = self.0;
+        match (ms / 1_000, ms % 1_000 / 100) {
+            (0, _) => write!(f, "{ms} ms"),
+            _ if ms % 100 > 0 => write!(f, "{ms} ms"),
+            (seconds, 0) => write!(f, "{seconds} s"),
+            (seconds, tenths) => write!(f, "{seconds}.{tenths} s"),
         }
     }
 }
@@ -462,6 +486,11 @@ pub enum What {
         why: Reason,
         pid: u32,
     },
+    /// The second run ended as the file lets it; the one with this pid goes on.
+    NewWasDone {
+        end: End,
+        pid: u32,
+    },
     Stopped,
     Stopping {
         sig: Sig,
@@ -506,6 +535,7 @@ impl fmt::Display for Note {
             }
             What::Succeeded { reason } => write!(f, "{who}: {reason}, its new process takes over at once"),
             What::ReloadFailed { why, pid } => write!(f, "{who}: the new process failed, pid {pid} goes on: {why}"),
+            What::NewWasDone { end, pid } => write!(f, "{who}: the new process was done, {end}; pid {pid} goes on"),
             What::Stopped => write!(f, "{who}: stopped"),
             What::Stopping { sig, reason } => write!(f, "{who}: stopping with {sig}: {reason}"),
             What::Killing => write!(f, "{who}: still there after its grace, sending SIGKILL"),

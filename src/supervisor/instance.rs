@@ -487,6 +487,8 @@ impl Instance {
                     self.note(app, turn, What::NeverReady { span });
                     self.came_online(app, turn);
                 } else if life.kill(&app.stop, turn) {
+                    let why = self.reason.as_deref_mut().filter(|_| life.is_stopping());
+                    why.into_iter().for_each(|why| *why = policy::killed(app, why.clone()));
                     self.note(app, turn, What::Killing);
                 }
             }

@@ -108,6 +108,14 @@ impl Life {
         }
     }
 
+    /// Its main process has been asked to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        match self.phase {
+            Phase::Stopping { .. } => true,
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Clearing { .. } => false,
+        }
+    }
+
     /// Asks the main process to end; false if its end is under way already.
     pub(super) fn stop(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
         if !self.is_up_or_coming() {

@@ -47,6 +47,8 @@ type Place = (InstanceId, usize, usize);
 enum Progress {
     Underway,
     Done,
+    /// It ended as the file lets it, which is no failure, and is told.
+    Over(Box<str>),
     Failed(Box<str>),
 }
 
@@ -90,6 +92,11 @@ impl Supervisor {
                 match progress {
                     Progress::Underway => request.waits.push(wait),
                     Progress::Done => request.outcome.done.push(who),
+                    Progress::Over(what) => {
+                        request.say(format!("{who}: {what}"));
+                        request.outcome.done.push(who);
+                        self.call_off(wait.instance);
+                    }
                     Progress::Failed(why) => {
                         request.fail(format!("{who}: {why}"));
                         self.call_off(wait.instance);
@@ -106,7 +113,7 @@ impl Supervisor {
         self.pending = pending;
     }
 
-    /// A restart that was said to have failed does not come later as a surprise.
+    /// A restart of which it was said that it does not come does not come later as a surprise.
     fn call_off(&mut self, id: InstanceId) {
         let is_asked = |one: &Instance| one.roll.as_deref().is_some_and(|roll| roll.reason == Reason::Operator);
         let mut instances = self.apps.iter_mut().flat_map(|app| &mut app.instances);
@@ -170,13 +177,15 @@ impl Supervisor {
                 State::Alive(_) if one.is_online() && one.has_failed_to_reload() => {
                     Progress::Failed(format!("{}; pid {} goes on", told(one, "reload failed"), one.pid()).into())
                 }
+                State::Alive(_) if one.is_online() && one.new_was_done().is_some() => {
+                    Progress::Over(format!("{}; pid {} goes on", told(one, "reload"), one.pid()).into())
+                }
+                State::Finished { .. } => Progress::Over(format!("finished, {}", told(one, "done")).into()),
                 State::Alive(_) if one.is_online() && !app.is_rolling(one.id) => {
                     Progress::Failed("keeps running as it is, another instance failed to restart".into())
                 }
                 State::Alive(_) if !one.is_online() => Progress::Underway,
-                State::Errored { .. } | State::Finished { .. } | State::Backoff { .. } => {
-                    Progress::Failed(told(one, "did not come up"))
-                }
+                State::Errored { .. } | State::Backoff { .. } => Progress::Failed(told(one, "did not come up")),
                 // Without what it waits for it neither comes up nor, running, begins its turn.
                 State::Waiting { .. } | State::Alive(_) => match (self.readiness(app), self.stuck_on(app)) {
                     (_, Some(other)) => {

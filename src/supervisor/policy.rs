@@ -71,6 +71,20 @@ fn is_done(app: &AppSpec, code: u8) -> bool {
     app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always
 }
 
+/// Whether an end is one after which nothing follows, as the file has it.
+pub fn is_final(app: &AppSpec, end: End) -> bool {
+    matches!(end, End::Code(code) if is_done(app, code))
+}
+
+/// What is said of a run that was asked to end for this reason, and had to be killed. Where SIGKILL is what it is asked
+/// with, that says nothing.
+pub fn killed(app: &AppSpec, why: Reason) -> Reason {
+    if app.stop.signal == Sig::KILL {
+        return why;
+    }
+    Reason::Killed { why: Box::new(why), after: app.stop.timeout }
+}
+
 /// Judges a run that ended by itself and writes it into the instance's record.
 pub fn judge(app: &AppSpec, record: &mut Record, ended: Ended, random: u32) -> Verdict {
     let policy = &app.restart;
@@ -149,7 +163,9 @@ pub fn manner(app: &AppSpec, reason: &Reason) -> Manner {
         | Reason::Shutdown
         | Reason::Requires(_)
         | Reason::Reload(_)
-        | Reason::NotReady(_) => false,
+        | Reason::NotReady(_)
+        | Reason::Done(_)
+        | Reason::Killed { .. } => false,
     };
     if new_first && bars_overlap(app).is_none() { Manner::NewFirst } else { Manner::OldFirst }
 }

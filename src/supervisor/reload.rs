@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Effect, Failure, Half, Mono, Obstacle, Reason, RunId, What};
+use super::event::{Effect, End, Failure, Half, Mono, Obstacle, Reason, RunId, What};
 use super::instance::{Exit, Instance, Next, State, Turn};
 use super::life::{Life, Phase};
 use super::policy;
@@ -107,6 +107,11 @@ impl Instance {
         matches!(self.reason.as_deref(), Some(Reason::Reload(_)))
     }
 
+    /// The new run of its last reload was done at once, with this end, and the old one goes on.
+    pub fn new_was_done(&self) -> Option<End> {
+        if let Some(Reason::Done(end)) = self.reason.as_deref() { Some(*end) } else { None }
+    }
+
     /// Wants a new run for it, in its turn.
     pub(super) fn mark(&mut self, reason: Reason, manner: Manner, app: &AppSpec, now: Mono) {
         let is_asked = manner == Manner::NewFirst && app.overlap != Some(true);
@@ -128,7 +133,7 @@ impl Instance {
 
     /// There is another try.
     fn forget_failed_reload(&mut self) {
-        if self.has_failed_to_reload() {
+        if self.has_failed_to_reload() || self.new_was_done().is_some() {
             self.reason = None;
         }
     }
@@ -220,8 +225,10 @@ impl Instance {
             self.second = Some(second);
             self.note(app, turn, What::Leftovers { sig });
         }
-        if let Some(why) = failed {
-            self.reload_failed(why, app, turn);
+        match failed {
+            Some(_) if policy::is_final(app, exit.end) => self.was_done(exit.end, app, turn),
+            Some(why) => self.reload_failed(why, app, turn),
+            None => {}
         }
     }
 
@@ -235,8 +242,19 @@ impl Instance {
         } else if second.is_successor() {
             self.admit(app, turn);
         } else if second.life.kill(&app.stop, turn) {
+            if second.life.is_stopping() {
+                second.reason = policy::killed(app, second.reason.clone());
+            }
             self.note(app, turn, What::Killing);
         }
+    }
+
+    /// The new run ended as the file lets it, so nothing has failed; but nor has it shown that it can do the old one's
+    /// work, which goes on.
+    fn was_done(&mut self, end: End, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.record.retry_at = turn.now.after(RETRY);
+        self.note(app, turn, What::NewWasDone { end, pid: self.pid() });
+        self.reason = Some(Box::new(Reason::Done(end)));
     }
 
     /// The old run goes on, as if nothing had been tried.

@@ -244,3 +244,15 @@ fn who_attaches_sees_the_output_and_leaves_the_app_running() {
     assert_eq!(statuses(&world), ["talk online"]);
     world.end();
 }
+
+#[test]
+fn why_says_who_had_to_be_killed() {
+    let mut world = container();
+    write(&world, "deaf.sh", "#!/bin/sh\ntrap '' TERM\necho up > \"$TELL\"\nexec sleep 1000\n");
+    world.pm3("start deaf.sh --kill-timeout 200").ok();
+    world.told("up");
+    world.pm3("stop deaf").ok();
+    world.pm3("why deaf").ok().says("operator, SIGKILL after 200 ms");
+    assert_eq!(&*rows(&world)[0].reason, "operator, SIGKILL after 200 ms");
+    world.end();
+}

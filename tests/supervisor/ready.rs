@@ -108,16 +108,16 @@ fn a_new_run_that_is_not_ready_in_time_does_not_replace_one_that_works() {
     let mut sup = reloading();
     let out = step(&mut sup, 4_000, Event::Tick);
     assert_eq!(stopped(&out), [2]);
-    assert!(lines(&out).contains(&"web: the new process failed, pid 101 goes on: not ready after 1000 ms".into()));
+    assert!(lines(&out).contains(&"web: the new process failed, pid 101 goes on: not ready after 1 s".into()));
     let failed = reply(&out).map(|outcome| outcome.failed.clone()).unwrap_or_default();
-    assert_eq!(failed, ["web: reload failed: not ready after 1000 ms; pid 101 goes on".into()]);
+    assert_eq!(failed, ["web: reload failed: not ready after 1 s; pid 101 goes on".into()]);
     // Too late.
     assert_eq!(step(&mut sup, 4_001, ready(2)), []);
     assert_eq!(step(&mut sup, 4_002, exited(2, End::Signal(Sig::TERM))), []);
     let (_, one) = sup.instances().next().unwrap();
     assert_eq!(
         (one.pid(), one.past.last().map(|past| past.reason.to_string())),
-        (101, Some("not ready after 1000 ms".into()))
+        (101, Some("not ready after 1 s".into()))
     );
 }
 

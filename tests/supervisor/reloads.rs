@@ -2,7 +2,7 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Half, Millis, Mono, Obstacle, Outcome, RunId, Scope, Sig, Verb, Wish,
+    ClientId, Effect, End, Event, Half, Millis, Mono, Obstacle, Oom, Outcome, RunId, Scope, Sig, Verb, Wish,
 };
 use pm3::supervisor::spec::{AppSpec, Kind, Restart, RestartPolicy, Spec, StopPolicy};
 
@@ -234,4 +234,84 @@ fn without_a_trial_the_new_run_takes_over_at_once() {
 fn an_instance_that_is_not_reloaded_pays_little_for_it() {
     let size = size_of::<pm3::supervisor::instance::Instance>();
     assert!(size <= 160, "{size} bytes");
+}
+
+/// A reload of two instances that may end with 3.
+fn reloading_some_that_may_end() -> Supervisor {
+    let restart = RestartPolicy { stop_exit_codes: vec![3], ..RestartPolicy::default() };
+    let mut sup = booted(vec![AppSpec { instances: 2, restart: restart.into(), ..app("web") }]);
+    assert_eq!(spawned(&step(&mut sup, GROWN, reload("web"))), [(3, Half::Second)]);
+    sup
+}
+
+#[test]
+fn a_new_run_that_was_done_has_not_failed_and_the_old_one_goes_on() {
+    let mut sup = reloading_some_that_may_end();
+    let out = step(&mut sup, GROWN + 10, exited(3, End::Code(3)));
+    assert_eq!(lines(&out)[0], "web-0: the new process was done, exit 3; pid 101 goes on");
+    // Nobody is kept from his turn by that.
+    assert_eq!((spawned(&out), stopped(&out)), (vec![(4, Half::Second)], vec![]));
+    let out = step(&mut sup, GROWN + 20, exited(4, End::Code(3)));
+    let outcome = replies(&out)[0];
+    assert_eq!((outcome.done.len(), outcome.failed.len()), (2, 0), "{outcome:?}");
+    assert_eq!(&*outcome.said[0], "web-0: reload: the new process was done, exit 3; pid 101 goes on");
+    let (_, one) = sup.instances().next().unwrap();
+    assert_eq!(
+        one.reason.as_deref().map(ToString::to_string).as_deref(),
+        Some("reload: the new process was done, exit 3")
+    );
+    // Another code is a failure.
+    step(&mut sup, GROWN + 30, reload("web"));
+    let out = step(&mut sup, GROWN + 40, exited(5, End::Code(4)));
+    assert_eq!(&*replies(&out)[0].failed[0], "web-0: reload failed: exit 4; pid 101 goes on");
+}
+
+#[test]
+fn who_is_done_during_a_reload_has_not_failed() {
+    // The old one, before its turn has come; and the new one, after it has taken over.
+    let mut sup = reloading_some_that_may_end();
+    step(&mut sup, GROWN + 10, exited(2, End::Code(3)));
+    step(&mut sup, PROVEN, Event::Tick);
+    let out = step(&mut sup, PROVEN + 10, exited(3, End::Code(3)));
+    let outcome = replies(&out)[0];
+    assert_eq!((outcome.done.len(), outcome.failed.len()), (2, 0), "{outcome:?}");
+    assert_eq!(*outcome.said, ["web-1: finished, exit 3".into(), "web-0: finished, exit 3".into()]);
+}
+
+#[test]
+fn the_history_says_who_had_to_be_killed() {
+    let past = |sup: &Supervisor| {
+        let (_, one) = sup.instances().next().unwrap();
+        one.past.iter().map(|past| past.reason.to_string()).collect::<Vec<_>>()
+    };
+    let last = |sup: &Supervisor| sup.instances().next().unwrap().1.reason.clone().unwrap().to_string();
+    for (verb, sig, ms, expected) in [
+        (Verb::Restart, Sig::TERM, 8_000, "operator, SIGKILL after 8 s"),
+        (Verb::Restart, Sig::INT, 1_500, "operator, SIGKILL after 1.5 s"),
+        (Verb::Stop, Sig::TERM, 150, "operator, SIGKILL after 150 ms"),
+        (Verb::Stop, Sig::TERM, 0, "operator, SIGKILL after 0 ms"),
+        // That is how it is asked.
+        (Verb::Stop, Sig::KILL, 100, "operator"),
+    ] {
+        let stop = StopPolicy { signal: sig, timeout: Millis(ms), ..StopPolicy::default() };
+        let mut sup = booted(vec![AppSpec { stop, ..app("web") }]);
+        step(&mut sup, GROWN, ask(verb, "web"));
+        step(&mut sup, GROWN + u64::from(ms), Event::Tick);
+        step(&mut sup, GROWN + u64::from(ms) + 1, exited(1, End::Signal(Sig::KILL)));
+        assert_eq!((past(&sup), last(&sup)), (vec![expected.to_owned()], expected.to_owned()));
+    }
+    // The old run of a reload; its end is that of the reload, however hard it was.
+    let mut sup = booted(vec![app("web")]);
+    step(&mut sup, GROWN, reload("web"));
+    step(&mut sup, PROVEN, Event::Tick);
+    step(&mut sup, PROVEN + 8_000, Event::Tick);
+    let out = step(&mut sup, PROVEN + 8_001, exited(1, End::Signal(Sig::KILL)));
+    assert_eq!((past(&sup), replies(&out)[0].failed.len()), (vec!["operator, SIGKILL after 8 s".to_owned()], 0));
+    // One that ended in time, and left somebody who did not.
+    let mut sup = booted(vec![app("web")]);
+    step(&mut sup, GROWN, ask(Verb::Stop, "web"));
+    step(&mut sup, GROWN + 1, Event::Exited { run: RunId(1), end: End::Code(0), oom: Oom::No, leftovers: true });
+    step(&mut sup, GROWN + 8_000, Event::Tick);
+    step(&mut sup, GROWN + 8_001, Event::Cleared { run: RunId(1) });
+    assert_eq!(past(&sup), ["operator"]);
 }
