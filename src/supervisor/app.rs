@@ -68,10 +68,14 @@ impl App {
     }
 
     /// An entry for this app as it applies here: the number of instances that an operator chose stays while the entry
-    /// asks for the same as before, and the shell's environment is not the entry's affair.
+    /// asks for the same as before, and the shell's environment is not the entry's affair. What is on its way out for
+    /// good leaves nothing to the one that comes after it.
     pub fn adapted(&self, mut entry: AppSpec) -> (AppSpec, Option<u32>) {
+        if self.gone {
+            return (entry, None);
+        }
         entry.launch.shell = self.spec.launch.shell.clone();
-        let chosen = self.entry_instances.filter(|asked| *asked == entry.instances && !self.gone);
+        let chosen = self.entry_instances.filter(|asked| *asked == entry.instances);
         if chosen.is_some() {
             entry.instances = self.spec.instances;
         }

@@ -38,7 +38,7 @@ impl Supervisor {
             let is_new = app.gone;
             let (mut entry, chosen) = app.adapted(entry);
             app.entry_instances = chosen;
-            if is_new || renew {
+            if renew {
                 entry.launch.shell = brought;
             }
             if is_new {

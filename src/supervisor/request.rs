@@ -240,9 +240,10 @@ impl Instance {
                 let runs = self.is_up_or_coming();
                 self.start();
                 // What has changed comes to be, whatever becomes of the request.
-                let changed = self.roll.as_deref().is_some_and(|roll| roll.reason == Reason::Changed);
-                let reason = if changed { Reason::Changed } else { Reason::Operator };
                 if runs {
+                    let is_change = |reason: &Reason| matches!(reason, Reason::Changed | Reason::Watched(_));
+                    let changed = self.roll.take().map(|roll| roll.reason).filter(is_change);
+                    let reason = changed.unwrap_or(Reason::Operator);
                     self.mark(reason, policy::asked_manner(app, verb), app, turn.now);
                 }
             }

@@ -4,9 +4,11 @@
 
 use super::Supervisor;
 use super::app::App;
-use super::event::{Effect, Mono, Note, Reason, What};
-use super::instance::{Goal, Instance, State};
+use super::event::{Effect, Millis, Mono, Note, Reason, What};
+use super::instance::{Goal, Instance, Next, State};
+use super::life::{Life, Phase};
 use super::policy;
+use super::reload::Manner;
 use super::spec::{AppSpec, Watch};
 
 impl Supervisor {
@@ -61,15 +63,35 @@ impl Instance {
         match &self.state {
             // A run that began after the last change has seen it. So what an app writes while it stops does not restart it.
             State::Alive(life) if life.is_up_or_coming() && newest(life).ordered < at => {
-                let manner = policy::manner(app, &reason);
-                self.mark(reason, manner, app, now);
+                self.want_anew(reason, app, now);
             }
-            State::Alive(_) | State::Waiting { .. } | State::Stopped => {}
-            State::Errored { .. } | State::Finished { .. } | State::Backoff { .. } | State::Settling { .. } => {
+            // Nothing about another app has changed.
+            State::Errored { .. } if self.is_held_by_another() => {}
+            State::Alive(Life { phase: Phase::Clearing { next: Next::Judge { .. }, .. }, .. })
+            | State::Errored { .. }
+            | State::Finished { .. }
+            | State::Backoff { .. }
+            | State::Settling { .. } => {
                 self.start();
-                let what = What::Restarting { reason, after: super::event::Millis::ZERO };
+                let what = What::Restarting { reason, after: Millis::ZERO };
                 out.push(Effect::Note(Note { who: self.who(app), what }));
             }
+            State::Alive(_) | State::Waiting { .. } | State::Stopped => {}
         }
+    }
+
+    /// A new run for changed files. One that is about to come anyway sees the change, and comes in the way that was asked
+    /// for; and a reload that is under way ends nothing that works: another follows it.
+    fn want_anew(&mut self, reason: Reason, app: &AppSpec, now: Mono) {
+        if let Some(roll) = &mut self.roll {
+            // It comes to be, whatever becomes of who asked for it first.
+            if roll.reason != Reason::Changed {
+                roll.reason = reason;
+            }
+            return;
+        }
+        let reloads = self.successor().is_some() && policy::bars_overlap(app).is_none();
+        let manner = if reloads { Manner::NewFirst } else { policy::manner(app, &reason) };
+        self.mark(reason, manner, app, now);
     }
 }

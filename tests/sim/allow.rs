@@ -1,7 +1,9 @@
 //! What the effects may be: the half of the oracle that says whether the supervisor may do this now, and notes that it
 //! was done.
 
-use pm3::supervisor::event::{ClientId, Effect, Event, Half, InstanceId, Millis, Mono, RunId, Scope, Sig, What};
+use pm3::supervisor::event::{
+    ClientId, Effect, Event, Half, InstanceId, Millis, Mono, Reason, RunId, Scope, Sig, What,
+};
 
 use crate::kernel::{OVERSLEPT_MS, millis};
 use crate::model::{Ending, First, Gate, Goal, Mark, Place, Run};
@@ -37,6 +39,12 @@ impl Oracle {
             Effect::Reply { client, outcome } => self.allow_reply(now, event, *client, outcome),
             Effect::Note(note) => match &note.what {
                 What::Fault(why) => Err(format!("a broken invariant: {why}")),
+                What::Restarting { reason: Reason::Watched(_), after } => {
+                    let at = self.revived.iter().position(|who| **who == *note.who);
+                    ensure!(at.is_some() && *after == Millis::ZERO, "{} is not started for changed files", note.who);
+                    self.revived.swap_remove(at.unwrap_or_default());
+                    Ok(())
+                }
                 What::Restarting { after, .. } => self.allow_wait(now, &note.who, *after),
                 _ => Ok(()),
             },
@@ -130,7 +138,7 @@ impl Oracle {
         ensure!(sure || place.mark.is_some_and(is_free), "{who}: a second run for {:?}", place.mark);
         self.model.last_run = run;
         if let Some(place) = self.model.places.iter_mut().find(|other| other.id == place.id) {
-            (place.mark, place.turn) = (None, true);
+            (place.mark, place.turn, place.was_done) = (None, true, false);
             place.second = Some(Run::new(run, now));
         }
         Ok(())
@@ -199,6 +207,7 @@ impl Oracle {
             ensure!(!live.killed || is_over_budget && policy.signal == Sig::KILL, "{who}: killed twice");
             let fits = (scope == Scope::Tree) == policy.tree || is_over_budget && policy.signal == Sig::KILL;
             ensure!(fits, "{who}: killed with scope {scope:?}");
+            live.resisted = live.asked && due && policy.signal != Sig::KILL;
             live.killed = true;
             live.asked = true;
         } else {

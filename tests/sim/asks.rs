@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pm3::supervisor::event::{ClientId, Count, Event, InstanceId, Mono, Outcome, RunId, Sig, Verb, Wish};
-use pm3::supervisor::spec::{AppSpec, Shell};
+use pm3::supervisor::spec::{AppSpec, Shell, Watch};
 
 use crate::model::{Goal, Place, Status, Why};
 use crate::oracle::{Oracle, Verdict, ensure};
@@ -70,6 +70,10 @@ impl Oracle {
             }
         }
         self.model.asks.insert(client, ask);
+        let marks = self.model.places.iter_mut().filter_map(|place| place.mark.as_mut());
+        for mark in marks.filter(|mark| mark.why == Why::Operator && mark.by.is_none()) {
+            mark.by = Some(client);
+        }
     }
 
     /// Whom the targets name, each once. A target counts once, however often it is named; `all` of nothing is no failure.
@@ -108,6 +112,10 @@ impl Oracle {
             let Some(app) = self.model.spec.apps.iter_mut().find(|app| app.name == *name) else { continue };
             if let Some(shell) = shell {
                 app.launch.shell = shell.clone();
+            }
+            if verb == Verb::Watch {
+                let watch = app.watch.take().map(|watch| Watch { off: !watch.off, ..*watch });
+                app.watch = Some(Box::new(watch.unwrap_or_default()));
             }
             let app = app.clone();
             self.model.each_of(&app);
@@ -269,7 +277,11 @@ impl Oracle {
         };
         let called_off: Vec<InstanceId> = ask.waits.iter().filter(failed).map(|wait| wait.id).collect();
         for place in self.model.places.iter_mut().filter(|place| called_off.contains(&place.id)) {
-            if place.mark.is_some_and(|mark| mark.why == Why::Operator) {
+            let Some(mark) = place.mark.as_mut().filter(|mark| mark.why == Why::Operator) else { continue };
+            if mark.by > Some(client) {
+                // It may have failed before that was asked for, or after.
+                mark.doubtful = true;
+            } else {
                 place.mark = None;
                 // That was when it failed, and memory may have been looked at since.
                 let over = place.spec.memory_limit.is_some_and(|limit| place.usage > limit);
@@ -328,6 +340,7 @@ impl Oracle {
                         let alone = place.second.is_none() || place.successor().is_some();
                         let run = place.run.as_ref();
                         status == Status::Finished
+                            || status == Status::Online && place.was_done
                             || status == Status::Online && alone && run.is_some_and(|run| newer(run.id))
                     }
                 };
@@ -351,9 +364,9 @@ fn obey(place: &mut Place, verb: Verb, now: Mono) {
             let runs = place.is_up_or_coming();
             place.start();
             // What has changed comes to be, whatever becomes of the request.
-            let changed = place.mark.is_some_and(|mark| mark.why == Why::Changed);
+            let changed = place.mark.map(|mark| mark.why).filter(|why| matches!(why, Why::Changed | Why::Watched));
             if runs {
-                place.want(if changed { Why::Changed } else { Why::Operator }, Some(verb), now);
+                place.want(changed.unwrap_or(Why::Operator), Some(verb), now);
             }
         }
         Verb::Watch => {}

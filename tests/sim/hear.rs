@@ -4,17 +4,16 @@ use std::rc::Rc;
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{End, Event, InstanceId, Mono, RunId, Sig};
-use pm3::supervisor::spec::{AppSpec, Restart, Spec};
+use pm3::supervisor::spec::{AppSpec, Spec};
 
 use crate::entries::Known;
-use crate::model::{Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, trial};
+use crate::model::{Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, is_final, trial};
 use crate::oracle::{Oracle, Verdict, ensure};
 
 impl Oracle {
     pub(crate) fn hear(&mut self, now: Mono, event: &Event) {
         match event {
-            // No world has a watcher.
-            Event::Boot | Event::Tick | Event::FilesChanged { .. } => {}
+            Event::Boot | Event::Tick => {}
             Event::Spawned { run, pid } => {
                 if let Some(known) = self.model.find(*run).and_then(|place| place.run_mut(*run)) {
                     known.pid = *pid;
@@ -113,6 +112,7 @@ impl Oracle {
                     self.model.cron_at.insert(app.clone(), at);
                 }
             }
+            Event::FilesChanged { app, at, .. } => self.hear_change(now, app, *at),
             Event::ClockChanged => self.model.cron_at.clear(),
             Event::Childless => self.childless = true,
         }
@@ -132,7 +132,7 @@ impl Oracle {
         };
         if let Some(second) = place.second.take_if(|second| second.id == run) {
             if !second.asked {
-                place.reload_failed(now);
+                place.second_ended(end, now);
             }
             place.second = lingers.then(|| linger(second));
             return;
@@ -218,6 +218,16 @@ impl Oracle {
             let entry = self.model.adapt(entry.clone());
             self.take_over(now, entry, true, &errored);
         }
+    }
+
+    /// Files of an app have changed. What an operator stopped is not looked at.
+    fn hear_change(&mut self, now: Mono, app: &str, at: Mono) {
+        let is_watched = |app: &AppSpec| app.watch.as_ref().is_some_and(|watch| !watch.off);
+        if self.model.ending.is_some() || !self.model.app(app).is_some_and(is_watched) {
+            return;
+        }
+        let to_run = self.model.places.iter_mut().filter(|place| *place.spec.name == *app && place.goal == Goal::Run);
+        self.revived = to_run.filter_map(|place| place.see_change(at, now).then(|| place.who())).collect();
     }
 
     /// Who is errored now, be it for want of another.
@@ -441,10 +451,6 @@ fn settles(app: &AppSpec, end: End) -> bool {
     let signals = [Sig::TERM, Sig::INT, Sig::HUP];
     match end {
         End::Signal(sig) => signals.contains(&sig),
-        End::Code(code) => {
-            let is_final =
-                app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always;
-            !is_final && (code == 0 || signals.iter().any(|sig| code == 128 + sig.0))
-        }
+        End::Code(code) => !is_final(app, end) && (code == 0 || signals.iter().any(|sig| code == 128 + sig.0)),
     }
 }

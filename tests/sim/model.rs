@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pm3::supervisor::event::{ClientId, End, Half, InstanceId, Millis, Mono, RunId, Verb};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, Spec};
+use pm3::supervisor::spec::{AppSpec, Kind, Restart, Spec};
 
 use crate::asks::Ask;
 use crate::entries::Known;
@@ -36,6 +36,8 @@ pub(crate) struct Run {
     /// When its grace ends.
     pub(crate) kill_due: Option<Mono>,
     pub(crate) killed: bool,
+    /// That was more than the signal that it is asked with, and is told in its history.
+    pub(crate) resisted: bool,
     /// The main process has been reaped, others are left.
     pub(crate) leftovers: Option<Leftovers>,
     /// It has to live until then beside the one that it follows.
@@ -83,6 +85,7 @@ pub(crate) enum Why {
     Memory,
     Cron,
     Changed,
+    Watched,
     Operator,
 }
 
@@ -97,6 +100,8 @@ pub(crate) enum First {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) why: Why,
+    /// Who asked for it, if an operator did.
+    pub(crate) by: Option<ClientId>,
     pub(crate) first: First,
     /// Nobody is asked before, what the old run listens on.
     pub(crate) from: Option<Mono>,
@@ -132,6 +137,8 @@ pub(crate) struct Place {
     pub(crate) retry_at: Mono,
     /// Its second run failed in this step.
     pub(crate) failed: bool,
+    /// Its second run ended as the file lets it, and nobody has wanted another since.
+    pub(crate) was_done: bool,
     /// Is being restarted, and the other instances wait for it.
     pub(crate) turn: bool,
     pub(crate) last_code: Option<u8>,
@@ -192,6 +199,7 @@ impl Run {
             asked: false,
             kill_due: None,
             killed: false,
+            resisted: false,
             leftovers: None,
             trial_until: None,
             replaced: false,
@@ -220,6 +228,12 @@ fn may_overlap(app: &AppSpec) -> bool {
     app.overlap != Some(false) && app.kind == Kind::Service && app.restart.when != Restart::Never
 }
 
+/// An end after which nothing follows.
+pub(crate) fn is_final(app: &AppSpec, end: End) -> bool {
+    let End::Code(code) = end else { return false };
+    app.restart.stop_exit_codes.contains(&code) || code == 0 && app.restart.when != Restart::Always
+}
+
 impl Place {
     pub(crate) fn new(id: InstanceId, spec: &AppSpec, index: u32) -> Place {
         Place {
@@ -238,6 +252,7 @@ impl Place {
             mark: None,
             retry_at: Mono(0),
             failed: false,
+            was_done: false,
             turn: false,
             last_code: None,
             usage: 0,
@@ -271,12 +286,37 @@ impl Place {
             && match (verb, why) {
                 (Some(verb), _) => verb == Verb::Reload,
                 (None, Why::Changed) => true,
-                (None, Why::Memory | Why::Cron) => self.spec.overlap == Some(true),
+                (None, Why::Memory | Why::Cron | Why::Watched) => self.spec.overlap == Some(true),
                 (None, Why::Operator) => false,
             };
         let first = if new_first { First::New } else { First::Old };
-        self.mark = Some(Mark { why, first, from: None, asked: false, answer: None, doubtful: false });
+        self.was_done = false;
+        self.mark = Some(Mark { why, by: None, first, from: None, asked: false, answer: None, doubtful: false });
         self.wait_for_age(now);
+    }
+
+    /// Its files have changed after its newest run began, or after its last run ended: it gets a new one, now or in its
+    /// turn. True if that is now, unless others of its tree have to go first.
+    pub(crate) fn see_change(&mut self, at: Mono, now: Mono) -> bool {
+        if !self.is_up_or_coming() {
+            let unjudged = self.run.as_ref().and_then(|run| run.leftovers.as_ref()?.unjudged);
+            let starts = unjudged.is_some() || self.run.is_none() && !matches!(self.gate, Gate::Open);
+            if starts {
+                self.start();
+            }
+            return starts;
+        }
+        let successor = self.successor().map(|run| run.spawned_at);
+        let began = successor.or(self.run.as_ref().map(|run| run.spawned_at));
+        match &mut self.mark {
+            _ if began.is_none_or(|began| began >= at) => {}
+            // It is on its way, however that was asked for, and is not called off any more.
+            Some(Mark { why: Why::Changed, .. }) => {}
+            Some(mark) => mark.why = Why::Watched,
+            // A reload that is under way is not broken off.
+            None => self.want(Why::Watched, successor.map(|_| Verb::Reload), now),
+        }
+        false
     }
 
     /// A program that has just begun may not have bound its port yet.
@@ -305,6 +345,14 @@ impl Place {
         old.replaced = true;
         self.wait_for_age(now);
         Some(old)
+    }
+
+    /// The second run has ended, and the first goes on.
+    pub(crate) fn second_ended(&mut self, end: End, now: Mono) {
+        self.reload_failed(now);
+        if is_final(&self.spec, end) {
+            (self.failed, self.was_done) = (false, true);
+        }
     }
 
     /// The second run is no more, and the first goes on.
@@ -466,22 +514,6 @@ impl Model {
         }
     }
 
-    /// With what an app failed those who require it: the code of the first of its instances to fail. Several where the
-    /// model does not know who was first.
-    fn failed_codes(&self, app: &AppSpec) -> Vec<u8> {
-        let places: Vec<&Place> = self.of(&app.name).collect();
-        let own = |one: &&Place| if let Gate::Errored { code, at } = one.gate { Some((at, code)) } else { None };
-        let own: Vec<(Mono, u8)> = places.iter().filter_map(own).collect();
-        if !own.is_empty() && places.iter().all(|one| one.held.is_none()) {
-            return first_codes(&own);
-        }
-        let codes = |one: &&Place| match one.gate {
-            Gate::Finished(code) => vec![code],
-            _ => self.errored_codes(one),
-        };
-        places.iter().flat_map(codes).collect()
-    }
-
     /// Is being restarted in its turn, and not back yet.
     pub(crate) fn has_turn(&self, place: &Place) -> bool {
         let status = self.status(place);
@@ -532,59 +564,6 @@ impl Model {
         self.places.iter().find(|place| place.has_processes() && self.waits_for(&place.spec, app))
     }
 
-    /// With what a place failed for good: its own code, or that of what it requires.
-    pub(crate) fn errored_codes(&self, place: &Place) -> Vec<u8> {
-        match (place.gate, self.status(place)) {
-            (Gate::Errored { code, .. }, Status::Errored) => vec![code],
-            (_, Status::Errored) => place.held.clone().unwrap_or_default(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The codes of the apps that decide now that pm3 ends, if any does. DESIGN §6.
-    pub(crate) fn decided(&self) -> Option<Vec<u8>> {
-        let mut codes = Vec::new();
-        for app in &self.spec.apps {
-            if app.main && app.cron.is_none() && self.of(&app.name).count() > 0 {
-                let ends: Vec<Vec<u8>> = self
-                    .of(&app.name)
-                    .map(|place| match place.gate {
-                        Gate::Finished(code) if place.run.is_none() => vec![code],
-                        _ => self.errored_codes(place),
-                    })
-                    .collect();
-                if ends.iter().all(|codes| !codes.is_empty()) {
-                    // Of several instances one that failed speaks for all.
-                    let ends: Vec<u8> = ends.into_iter().flatten().collect();
-                    let failed: Vec<u8> = ends.iter().copied().filter(|code| *code != 0).collect();
-                    codes.extend(if failed.is_empty() { ends } else { failed });
-                }
-            }
-            if app.exit_on_error {
-                codes.extend(self.of(&app.name).flat_map(|place| self.errored_codes(place)));
-            }
-        }
-        (!codes.is_empty()).then_some(codes)
-    }
-
-    /// The codes to end with if nothing is left that runs or will run again: the first own failure's, else that of who
-    /// could not start for want of another.
-    pub(crate) fn done(&self) -> Option<Vec<u8>> {
-        let over = |place: &Place| place.goal != Goal::Stop && self.is_over(place);
-        // Who deletes the last app may have another in mind.
-        let done = !self.places.is_empty()
-            && self.spec.apps.iter().all(|app| app.cron.is_none())
-            && self.places.iter().all(over);
-        if !done || self.last_run == RunId(0) || self.spec.settings.exit == ExitPolicy::Never {
-            return None;
-        }
-        let own = |place: &Place| if let Gate::Errored { code, at } = place.gate { Some((at, code)) } else { None };
-        let failures: Vec<(Mono, u8)> = self.places.iter().filter_map(own).collect();
-        let held = self.places.iter().flat_map(|place| self.errored_codes(place));
-        let codes = if failures.is_empty() { held.collect() } else { first_codes(&failures) };
-        Some(if codes.is_empty() { vec![0] } else { codes })
-    }
-
     /// The moment at which time itself changes something, as far as it is known here; with or without what may have been
     /// called off.
     pub(crate) fn deadline(&self, doubtful: bool) -> Option<Mono> {
@@ -611,10 +590,4 @@ impl Model {
         let crons = self.cron_at.values().copied().filter(|_| self.ending.is_none());
         self.places.iter().filter_map(of).chain(ending).chain(crons).min()
     }
-}
-
-/// The codes of those that failed first, at the same moment.
-fn first_codes(failures: &[(Mono, u8)]) -> Vec<u8> {
-    let first = failures.iter().map(|(at, _)| *at).min();
-    failures.iter().filter(|(at, _)| Some(*at) == first).map(|(_, code)| *code).collect()
 }

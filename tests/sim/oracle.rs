@@ -2,7 +2,7 @@
 //! be one that the model allows at that moment, and afterwards both must agree on where every instance stands.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, Event, InstanceId, Mono, RunId, Sig, Verb, What, Wish};
+use pm3::supervisor::event::{ClientId, Effect, Event, InstanceId, Mono, Reason, RunId, Sig, Verb, What, Wish};
 use pm3::supervisor::instance::State;
 use pm3::supervisor::life::Phase;
 use pm3::supervisor::spec::Spec;
@@ -35,6 +35,8 @@ pub(crate) struct Oracle {
     pub(crate) applied: Vec<Box<str>>,
     pub(crate) scaled: Vec<Box<str>>,
     pub(crate) to_signal: Vec<(RunId, Sig)>,
+    /// And who starts because its files have changed.
+    pub(crate) revived: Vec<String>,
     /// Somebody was told that pm3 has ended, which is to be true at once.
     pub(crate) says_goodbye: bool,
 }
@@ -67,6 +69,7 @@ impl Oracle {
             return Ok(());
         }
         let before: Vec<(InstanceId, Status)> = self.statuses();
+        self.check_history(event, pm3)?;
         self.hear(now, event);
         let scaled = !self.scaled.is_empty();
         self.meet(pm3, scaled)?;
@@ -80,11 +83,28 @@ impl Oracle {
             ensure!(!self.exited || at + 1 == effects.len(), "Exit is not the last effect");
         }
         ensure!(self.to_signal.is_empty(), "signals are not sent: {:?}", self.to_signal);
+        ensure!(self.revived.is_empty(), "nobody is told that these start anew: {:?}", self.revived);
         ensure!(!self.says_goodbye, "pm3 goes on after it said that it had ended");
         self.settle(now)?;
         self.hear_told(&before, event, effects)?;
         self.agree(pm3)?;
         self.check_deadline(now, deadline)
+    }
+
+    /// The history says which run had to be killed, and of no other that it had to.
+    fn check_history(&self, event: &Event, pm3: &Supervisor) -> Verdict {
+        let Event::Exited { run, .. } = event else { return Ok(()) };
+        let Some(place) = self.model.places.iter().find(|place| place.has_run(*run)) else { return Ok(()) };
+        let ended = place.run.iter().chain(&place.second).find(|known| known.id == *run);
+        let Some((_, one)) = pm3.instance(place.id) else { return Ok(()) };
+        let told = one.past.last().is_some_and(|past| matches!(past.reason, Reason::Killed { .. }));
+        let resisted = ended.is_some_and(|ended| ended.resisted);
+        ensure!(
+            self.model.ending.is_some() || told == resisted,
+            "{}: killed, as its history has it: {told}",
+            place.who()
+        );
+        Ok(())
     }
 
     /// What must not be left so at the end of a step.
@@ -145,7 +165,7 @@ impl Oracle {
         }
         // The new launch of one instance failed for good: the others stay as they are.
         for place in self.model.places.iter_mut().filter(|place| halted.contains(&place.spec.name)) {
-            place.mark = place.mark.filter(|mark| !matches!(mark.why, Why::Changed | Why::Operator));
+            place.mark = place.mark.filter(|mark| !matches!(mark.why, Why::Changed | Why::Watched | Why::Operator));
         }
         Ok(())
     }
@@ -296,7 +316,8 @@ impl Oracle {
             ensure!(place.second.is_none(), "{} has still two runs", place.who());
             let ready = self.model.awaited(&place.spec).is_none();
             // A cron comes again and again; what became of an operator's wish stands in the reply.
-            let overdue = place.mark.filter(|mark| ready && matches!(mark.why, Why::Memory | Why::Changed));
+            let overdue =
+                place.mark.filter(|mark| ready && matches!(mark.why, Why::Memory | Why::Changed | Why::Watched));
             ensure!(
                 overdue.is_none() || status != Status::Online,
                 "{} was never restarted for {overdue:?}",

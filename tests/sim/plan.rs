@@ -3,7 +3,7 @@
 
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    AppSpec, ExitPolicy, Kind, Launch, Rare, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy,
+    AppSpec, ExitPolicy, Kind, Launch, Rare, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy, Watch,
 };
 
 use crate::dice::Dice;
@@ -149,8 +149,8 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         memory_limit: dice.chance(25).then_some(MEMORY_LIMIT),
         cron: dice.chance(15).then(|| "*/5 * * * * *".into()),
         overlap: dice.pick(&[None, None, None, Some(true), Some(false)]),
+        watch: dice.chance(40).then(|| Box::new(Watch { off: dice.chance(20), ..Watch::default() })),
         launch: Launch { script: "script".into(), rare: ready(dice), ..Launch::default() },
-        ..AppSpec::default()
     }
 }
 

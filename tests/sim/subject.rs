@@ -31,6 +31,8 @@ mutants! {
     EndsTheOldAtOnce EndsTheOldWithTheNew IgnoresPorts ForgetsTheSecond SharesAHalf AsksTwice OverlapsUnasked
     // Does not hear who is ready.
     WaitsForNobody HearsNobody
+    // Does not see files change as they do.
+    SeesNoChange SeesOldChanges TogglesNothing
     // Loses time or memory.
     Oversleeps Spins ForgetsTimers MissesExits ForgetsWhenPacked PacksNothing
 }
@@ -103,7 +105,11 @@ impl Subject {
             (Some(mutant), Event::Request { client, wish }) => {
                 Some(Event::Request { client, wish: misunderstood(mutant, wish)? })
             }
-            (Some(Mutant::HearsNobody), Event::Ready { .. }) => None,
+            (Some(Mutant::HearsNobody), Event::Ready { .. })
+            | (Some(Mutant::SeesNoChange), Event::FilesChanged { .. }) => None,
+            (Some(Mutant::SeesOldChanges), Event::FilesChanged { app, path, .. }) => {
+                Some(Event::FilesChanged { app, path, at: Mono(u64::MAX) })
+            }
             (Some(Mutant::IgnoresPorts), Event::Surveyed { run, .. }) => Some(Event::Surveyed { run, obstacle: None }),
             (_, Event::Planned { spec }) => Some(Event::Planned { spec: Box::new(misread(self.mutant, &spec)) }),
             (_, event) => Some(event),
@@ -195,6 +201,9 @@ fn misunderstood(mutant: Mutant, wish: Wish) -> Option<Wish> {
         (Mutant::QuitsNever, Wish::Quit) => return None,
         (Mutant::DeletesNothing, Wish::Operate { verb: Verb::Delete, targets, shell }) => {
             Wish::Operate { verb: Verb::Stop, targets, shell }
+        }
+        (Mutant::TogglesNothing, Wish::Operate { verb: Verb::Watch, targets, shell }) => {
+            Wish::Operate { verb: Verb::Reset, targets, shell }
         }
         (Mutant::ScalesTooFar, Wish::Scale { target, to: Count::Up(more) }) => {
             Wish::Scale { target, to: Count::Up(more + 1) }

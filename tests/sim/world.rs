@@ -66,7 +66,7 @@ impl World {
             phase: Phase::Safety,
             inbox: Vec::new(),
             busy_until: Mono(0),
-            acts_left: dice.between(0, 25),
+            acts_left: dice.between(0, 30),
             ends_early: dice.chance(30),
             packs: dice.chance(15),
             clients: 0,
@@ -259,7 +259,7 @@ impl World {
         }
         self.acts_left -= 1;
         let signal = |sig, by_kernel| Happening::Tell(Event::Signal { sig, by_kernel });
-        match self.dice.below(40) {
+        match self.dice.below(46) {
             0..15 => self.request(),
             15..20 => self.kernel.at(self.now, signal(Sig::HUP, false)),
             20 => self.kernel.at(self.now, signal(Sig::USR1, false)),
@@ -289,10 +289,20 @@ impl World {
             }
             38 if self.ends_early => self.kernel.at(self.now, signal(Sig::HUP, true)),
             39 if self.ends_early => self.term_to_all(),
+            40..46 => self.change_files(),
             _ => {}
         }
         let pause = self.dice.pick(&[0, 0, 1, 50, 300, 1_500, 12_000, 40_000]);
         self.kernel.at(self.now.after(millis(pause)), Happening::Act);
+    }
+
+    /// Somebody edits an app, or it writes below its own directory; the watcher tells so after a while of quiet.
+    fn change_files(&mut self) {
+        let apps: Vec<Box<str>> = self.oracle.model.spec.apps.iter().map(|app| app.name.clone()).collect();
+        let app = if apps.is_empty() { "nobody".into() } else { self.dice.pick(&apps) };
+        let path = self.dice.pick(&["index.js", "src/a b.js"]).into();
+        let told = self.now.after(millis(self.dice.pick(&[0, 150, 1_000])));
+        self.kernel.at(told, Happening::Tell(Event::FilesChanged { app, path, at: self.now }));
     }
 
     /// As Heroku and `kill -1` do it: everybody gets TERM at once, and pm3 may be the last to see it.
@@ -318,10 +328,9 @@ impl World {
     fn wish(&mut self) -> Wish {
         match self.dice.below(20) {
             0..12 => {
-                let verbs =
-                    [Verb::Start, Verb::Stop, Verb::Restart, Verb::Reload, Verb::Reload, Verb::Delete, Verb::Reset];
-                let usual = self.dice.chance(60);
-                let verb = self.dice.pick(&verbs[..if usual { 5 } else { 7 }]);
+                let usual = [Verb::Start, Verb::Stop, Verb::Restart, Verb::Reload, Verb::Reload];
+                let others = [Verb::Start, Verb::Delete, Verb::Reset, Verb::Watch];
+                let verb = if self.dice.chance(60) { self.dice.pick(&usual) } else { self.dice.pick(&others) };
                 let shell = self.dice.chance(10).then(|| plan::shell(&mut self.dice));
                 Wish::Operate { verb, targets: self.targets(), shell }
             }

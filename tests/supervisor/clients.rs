@@ -181,6 +181,10 @@ fn a_shell_is_kept_until_it_is_renewed() {
     step(&mut sup, 7, operate(Verb::Delete, &["web"]));
     step(&mut sup, 8, apply(Verb::Start, &[with("white")]));
     assert_eq!(now(&sup), shell("white"));
+    // Nor has what is deleted, while it still ends.
+    step(&mut sup, 9, operate(Verb::Delete, &["web"]));
+    step(&mut sup, 10, read_again(&[entry("web")]));
+    assert_eq!(now(&sup), Shell::default());
 }
 
 #[test]

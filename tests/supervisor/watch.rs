@@ -151,3 +151,92 @@ fn nobody_is_restarted_when_pm3_ends_and_strangers_are_nobody() {
     step(&mut sup, 2, Event::Signal { sig: Sig::TERM, by_kernel: false });
     assert_eq!(step(&mut sup, 3, changed("a", 3)), []);
 }
+
+/// A reload of `web`, which is old enough, has started a second run.
+fn reloading(web: AppSpec) -> Supervisor {
+    let (mut sup, _) = booted(vec![web]);
+    crate::step_and(&mut sup, 5_000, ask(Verb::Reload), |one| {
+        let Effect::Survey { run } = one else { return None };
+        Some(Event::Surveyed { run: *run, obstacle: None })
+    });
+    assert!(sup.instances().all(|(_, one)| one.successor().is_some()));
+    sup
+}
+
+#[test]
+fn a_change_during_a_reload_ends_nothing_that_works() {
+    let mut sup = reloading(watched("web"));
+    assert_eq!(step(&mut sup, 5_500, changed("a", 5_400)), []);
+    // The one that is on its way has not seen it all; when it has taken over, another follows.
+    let out = step(&mut sup, 6_000, Event::Tick);
+    assert_eq!(lines(&out)[0], "web: online, pid 102");
+    let out = step(&mut sup, 6_001, exited(1, End::Code(0)));
+    assert!(lines(&out).iter().any(|line| line.starts_with("Survey")), "{out:?}");
+}
+
+#[test]
+fn a_change_does_not_make_a_restart_of_a_reload_that_is_to_come() {
+    let (mut sup, _) = booted(vec![watched("web")]);
+    // Too young to be asked what it listens on.
+    assert_eq!(step(&mut sup, 10, ask(Verb::Reload)), []);
+    assert_eq!(step(&mut sup, 500, changed("a", 400)), []);
+    let out = step(&mut sup, 1_000, Event::Tick);
+    assert!(lines(&out)[0].starts_with("Survey"), "{out:?}");
+}
+
+#[test]
+fn a_change_comes_to_be_whatever_becomes_of_a_request() {
+    let (mut sup, _) = booted(vec![app("db"), AppSpec { requires: ["db".into()].into(), ..watched("web") }]);
+    step(
+        &mut sup,
+        1,
+        Event::Request {
+            client: ClientId(2),
+            wish: Wish::Operate { verb: Verb::Stop, targets: vec!["db".into()], shell: None },
+        },
+    );
+    step(&mut sup, 2, exited(1, End::Code(0)));
+    // Neither can begin without db; the request is told so and called off.
+    step(&mut sup, 500, changed("a", 400));
+    step(&mut sup, 501, ask(Verb::Restart));
+    let out = step(
+        &mut sup,
+        600,
+        Event::Request {
+            client: ClientId(3),
+            wish: Wish::Operate { verb: Verb::Start, targets: vec!["db".into()], shell: None },
+        },
+    );
+    assert!(lines(&out).contains(&"web: stopping with SIGTERM: watch: a".into()), "{out:?}");
+}
+
+#[test]
+fn a_change_while_the_tree_of_a_crashed_run_is_cleared_starts_it_anew() {
+    let never = RestartPolicy { when: Restart::Never, ..Default::default() };
+    let (mut sup, _) = booted(vec![AppSpec { restart: never.into(), ..watched("web") }, app("other")]);
+    let crash = Event::Exited {
+        run: pm3::supervisor::event::RunId(1),
+        end: End::Code(1),
+        oom: pm3::supervisor::event::Oom::No,
+        leftovers: true,
+    };
+    step(&mut sup, 500, crash);
+    let out = step(&mut sup, 700, changed("a", 550));
+    assert_eq!(lines(&out), ["web: restarting: watch: a"]);
+    let out = step(&mut sup, 800, Event::Cleared { run: pm3::supervisor::event::RunId(1) });
+    assert!(lines(&out)[0].starts_with("Spawn"), "{out:?}");
+}
+
+#[test]
+fn a_change_tells_nobody_who_is_held_by_another_that_he_starts() {
+    let never = RestartPolicy { when: Restart::Never, ..Default::default() };
+    let db = AppSpec { restart: never.into(), ..app("db") };
+    let slow = RestartPolicy { delay: Millis(10), ..Default::default() };
+    let web = AppSpec { requires: ["db".into()].into(), restart: slow.into(), ..watched("web") };
+    let (mut sup, _) = booted(vec![db, web, app("other")]);
+    step(&mut sup, 10, exited(1, End::Code(1)));
+    step(&mut sup, 20, exited(3, End::Code(1)));
+    step(&mut sup, 30, Event::Tick);
+    assert_eq!(sup.instances().nth(1).map(|(_, one)| one.status()), Some("errored"));
+    assert_eq!(step(&mut sup, 40, changed("a", 35)), []);
+}
