@@ -68,8 +68,8 @@ pub(super) fn exit_of(error: &Error) -> Exit {
         Error::Refused(refusal) => match refusal.problem {
             Problem::Stranger | Problem::NotAllowed => Exit::NotAllowed,
             Problem::Busy => Exit::NoSupervisor,
-            Problem::Full => Exit::Failed,
-            Problem::Garbled | Problem::Version | Problem::TooLong | Problem::Other => Exit::Protocol,
+            Problem::Full | Problem::TooLong => Exit::Failed,
+            Problem::Garbled | Problem::Version | Problem::Other => Exit::Protocol,
         },
     }
 }
@@ -100,6 +100,16 @@ pub(super) fn facts() -> config::Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Refusal;
+
+    #[test]
+    fn a_refusal_is_told_by_its_exit_code() {
+        let exit = |problem| exit_of(&Error::Refused(Refusal { problem, why: "".into(), hint: "".into() }));
+        assert_eq!((exit(Problem::Stranger), exit(Problem::NotAllowed)), (Exit::NotAllowed, Exit::NotAllowed));
+        assert_eq!((exit(Problem::Busy), exit(Problem::Garbled)), (Exit::NoSupervisor, Exit::Protocol));
+        // It was understood, and is too much at once.
+        assert_eq!((exit(Problem::TooLong), exit(Problem::Full)), (Exit::Failed, Exit::Failed));
+    }
 
     #[test]
     fn users_are_called_by_name_where_they_have_one() {

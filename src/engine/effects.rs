@@ -155,6 +155,8 @@ impl Engine {
             warn!("cannot write the reason to termination_log {path}: {}", why(errno::of(&error)));
         }
         self.server.close();
+        // Whoever wanted to know something is not connected any more.
+        self.questions.clear();
         self.finish_roles();
         self.exit = Some(code);
     }

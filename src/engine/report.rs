@@ -38,13 +38,21 @@ impl Engine {
     /// A row for each instance, as of the last `look_around`.
     pub(super) fn rows(&mut self) -> Vec<Row> {
         let now = Now::get();
+        self.looking(|engine, looks| {
+            engine.supervisor.instances().map(|(app, one)| engine.measured(app, one, now, looks).0).collect()
+        })
+    }
+
+    /// Does something with the looks at how busy runs are. Those at runs that have ended are forgotten, whatever is asked
+    /// for and however often.
+    fn looking<T>(&mut self, act: impl FnOnce(&Engine, &mut Looks) -> T) -> T {
         let mut looks = std::mem::take(&mut self.looks);
-        let rows = self.supervisor.instances().map(|(app, one)| self.measured(app, one, now, &mut looks).0).collect();
+        let done = act(self, &mut looks);
         let mut runs: Vec<RunId> = self.supervisor.instances().filter_map(|(_, one)| one.run()).collect();
         runs.sort_unstable();
         looks.keep(&runs);
         self.looks = looks;
-        rows
+        done
     }
 
     /// Memory and processor time are measured now: the last sample may be old, or there is none. Also the processes
@@ -64,17 +72,18 @@ impl Engine {
         let (now, mut outcome) = (Now::get(), Outcome::default());
         let ids = self.supervisor.resolve_all(targets, &mut outcome);
         let is_meant = |one: &&Instance| targets.is_empty() || ids.binary_search(&one.id).is_ok();
-        let (mut looks, mut sockets) = (std::mem::take(&mut self.looks), Sockets::new());
-        let mut detail = |app: &App, one: &Instance| {
-            let (row, tree) = self.measured(&app.spec, one, now, &mut looks);
-            Detail { row, sockets: sockets.of(&tree), ..self.detail(app, one, now) }
-        };
-        let apps = self.supervisor.apps().iter().map(|app| {
-            let instances = app.instances.iter().filter(is_meant).map(|one| detail(app, one)).collect();
-            Described { spec: told(&app.spec, secrets), by_client: app.origin == app::Origin::Client, instances }
+        let apps = self.looking(|engine, looks| {
+            let mut sockets = Sockets::new();
+            let mut detail = |app: &App, one: &Instance| {
+                let (row, tree) = engine.measured(&app.spec, one, now, looks);
+                Detail { row, sockets: sockets.of(&tree), ..engine.detail(app, one, now) }
+            };
+            let apps = engine.supervisor.apps().iter().map(|app| {
+                let instances = app.instances.iter().filter(is_meant).map(|one| detail(app, one)).collect();
+                Described { spec: told(&app.spec, secrets), by_client: app.origin == app::Origin::Client, instances }
+            });
+            apps.filter(|app| !app.instances.is_empty()).collect()
         });
-        let apps = apps.filter(|app| !app.instances.is_empty()).collect();
-        self.looks = looks;
         Reply::Described { apps, failed: outcome.failed }
     }
 
