@@ -10,6 +10,7 @@ module.exports = {
 
       // Side by side. A number, or "max": one for each processor that this machine or container gives to pm3.
       instances: 2,
+      increment_var: 'PORT', // each has a port of its own: 3000 and 3001
 
       // Variables. Those of env_prod come on top with `pm3 start ecosystem.config.js --env prod`.
       env: { NODE_ENV: 'development', PORT: 3000 },
@@ -30,7 +31,7 @@ module.exports = {
     {
       name: 'worker',
       script: './worker.py',
-      // `after` is for order alone; `requires` also starts the other one, and waits until it is online.
+      // `after` is for order alone; `requires` waits until the other one is online, and fails with it.
       after: ['web'],
       // A restart when its files change. .git and node_modules are not looked at.
       watch: false, // or true, or ['lib', 'config']

@@ -216,6 +216,28 @@ fn a_name_that_is_taken_cannot_be_given_to_another() {
 }
 
 #[test]
+fn a_sample_file_is_written_once_and_starts() {
+    let Some(node) = crate::common::needs("node", 1) else { return };
+    let mut world = bare();
+    world.program("node", &node);
+    let tell = "require('fs').appendFileSync(process.env.TELL, `port ${process.env.PORT} ${process.env.NODE_ENV}\\n`)";
+    world.file("server.js", &format!("{tell}\nsetInterval(() => {{}}, 1 << 30)\n"));
+    let file = world.at("ecosystem.config.js");
+    world.pm3("ecosystem").ok().says("ecosystem.config.js");
+    let sample = std::fs::read_to_string(&file).unwrap();
+    world.pm3("check ecosystem.config.js").ok().lacks("warn");
+    // What somebody has made of it is not written over.
+    std::fs::write(&file, sample.clone() + "// mine\n").unwrap();
+    world.pm3("ecosystem").ends(1).says("ecosystem.config.js");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), sample + "// mine\n");
+    world.pm3("start --only web --env prod").ok();
+    // Instances share no port.
+    world.told("port 80 production");
+    world.told("port 81 production");
+    world.end();
+}
+
+#[test]
 fn start_or_restart_starts_a_supervisor_too() {
     let mut world = bare();
     world.file("shop.json", r#"[{"name": "a", "script": "./app.sh"}]"#);
