@@ -172,7 +172,8 @@ impl Oracle {
         for place in self.model.places.iter().filter(|place| names.contains(&place.spec.name)) {
             if place.goal == Goal::Run {
                 let last_run = self.model.last_run;
-                let after = if place.mark.is_some() { last_run } else { place.newest_before(last_run) };
+                let waits = place.mark.is_some_and(|mark| !mark.doubtful);
+                let after = if waits { last_run } else { place.newest_before(last_run) };
                 ask.waits.push(Wait { id: place.id, who: place.who(), aim: Aim::Up { after } });
             }
         }

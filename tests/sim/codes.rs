@@ -45,9 +45,10 @@ impl Model {
                     .collect();
                 if ends.iter().all(|codes| !codes.is_empty()) {
                     // Of several instances one that failed speaks for all.
-                    let ends: Vec<u8> = ends.into_iter().flatten().collect();
-                    let failed: Vec<u8> = ends.iter().copied().filter(|code| *code != 0).collect();
-                    codes.extend(if failed.is_empty() { ends } else { failed });
+                    if ends.iter().all(|codes| codes.contains(&0)) {
+                        codes.push(0);
+                    }
+                    codes.extend(ends.into_iter().flatten().filter(|code| *code != 0));
                 }
             }
             if app.exit_on_error {
