@@ -322,6 +322,8 @@ impl Instance {
         let Some(second) = self.second.take() else { return false };
         self.state = State::Alive(second.life);
         self.half = self.half.other();
+        // It was asked to end for a reason of its own, and that is what the history has of it.
+        self.reason = Some(Box::new(second.reason));
         true
     }
 }

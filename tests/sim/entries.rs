@@ -107,13 +107,13 @@ impl Model {
         [named, spaced, numbered].into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
 
-    /// Waits to start, if only through others, for a one-shot that is online.
+    /// Waits to start, or to be restarted, if only through others, for a one-shot that is online.
     pub(crate) fn waits_for_endless(&self, place: &Place) -> bool {
         let is_endless = |app: &AppSpec| {
             let mut places = self.of(&app.name);
             app.kind == Kind::Oneshot && places.any(|place| self.status(place) == Status::Online)
         };
         let mut apps = self.spec.apps.iter().filter(|app| self.waits_for(&place.spec, &app.name));
-        self.status(place) == Status::Waiting && apps.any(is_endless)
+        (self.status(place) == Status::Waiting || place.mark.is_some()) && apps.any(is_endless)
     }
 }

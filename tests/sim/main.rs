@@ -32,7 +32,14 @@ use world::{Trace, World};
 const FIXED_SEEDS: u64 = 10_000;
 
 /// Further ones that showed a mistake once, of the supervisor or of the model.
-const PINNED: &[u64] = &[1_882_660_313_110_069, 1_882_660_313_143_983];
+const PINNED: &[u64] = &[
+    1_882_660_313_110_069,
+    1_882_660_313_143_983,
+    1_882_661_276_681_767,
+    1_882_661_276_819_789,
+    1_882_661_276_836_686,
+    1_882_661_276_862_776,
+];
 
 /// Worlds that nobody has seen before; their seeds are printed.
 const FRESH_SEEDS: u64 = 500;

@@ -307,6 +307,14 @@ fn the_history_says_who_had_to_be_killed() {
     step(&mut sup, PROVEN + 8_000, Event::Tick);
     let out = step(&mut sup, PROVEN + 8_001, exited(1, End::Signal(Sig::KILL)));
     assert_eq!((past(&sup), replies(&out)[0].failed.len()), (vec!["operator, SIGKILL after 8 s".to_owned()], 0));
+    // The same, which outlives the one that has taken over.
+    let mut sup = booted(vec![app("web")]);
+    step(&mut sup, GROWN, reload("web"));
+    step(&mut sup, PROVEN, Event::Tick);
+    step(&mut sup, PROVEN + 1, Event::Planned { spec: Box::default() });
+    step(&mut sup, PROVEN + 2, exited(2, End::Code(0)));
+    step(&mut sup, PROVEN + 8_000, Event::Tick);
+    assert_eq!((past(&sup), last(&sup)), (vec!["config changed".to_owned()], "operator, SIGKILL after 8 s".to_owned()));
     // One that ended in time, and left somebody who did not.
     let mut sup = booted(vec![app("web")]);
     step(&mut sup, GROWN, ask(Verb::Stop, "web"));
