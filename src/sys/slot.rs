@@ -1,0 +1,258 @@
+//! A listening socket that pm3 owns and lends to the processes of an app (socket(7), tcp(7)). All of one address are a
+//! SO_REUSEPORT group, among whose members the kernel divides new connections; which of them it chooses is told to it
+//! by a small program (`steer`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use libc::{sock_filter, sock_fprog};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
+};
+use nix::sys::stat::fstat;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Slot {
+    fd: OwnedFd,
+    /// Names it on this machine.
+    pub inode: u64,
+}
+
+/// What waits at a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Connections that are made and that nobody has accepted.
+    pub waiting: u32,
+    /// As many may wait.
+    pub most: u32,
+}
+
+impl Slot {
+    /// Opens one at `address`, which it shares with others of ours. One at `::` hears IPv4 too, as the kernel's own
+    /// default is.
+    ///
+    /// # Errors
+    /// From bind(2): EADDRINUSE where it belongs to somebody else, EADDRNOTAVAIL where it is not this machine's, EACCES
+    /// where the port is privileged and we are not.
+    pub fn open(address: &SocketAddr, backlog: u32) -> io::Result<Slot> {
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
+        // As every server does: connections that ended a moment ago do not keep the port.
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        setsockopt(&fd, sockopt::ReusePort, &true)?;
+        if address.is_ipv6() {
+            setsockopt(&fd, sockopt::Ipv6V6Only, &!address.ip().is_unspecified())?;
+        }
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(*address))?;
+        let slot = Slot { inode: fstat(&fd)?.st_ino, fd };
+        slot.listen(backlog)?;
+        Ok(slot)
+    }
+
+    /// Listens, or does so anew where somebody who was lent it has called shutdown(2): the kernel then has it as the
+    /// newest of its group.
+    ///
+    /// # Errors
+    /// From listen(2): EADDRINUSE where somebody else has taken the address meanwhile.
+    pub fn listen(&self, backlog: u32) -> io::Result<()> {
+        let backlog = Backlog::new(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(listen(&self.fd, backlog)?)
+    }
+
+    /// Sets whether accept(2) waits. That is a matter of the socket and not of who holds it, so it is done when a program
+    /// gets it that has its own socket so.
+    pub fn set_nonblocking(&self, on: bool) {
+        let flags = if on { OFlag::O_RDWR | OFlag::O_NONBLOCK } else { OFlag::O_RDWR };
+        // It cannot fail with an open descriptor.
+        let _ = nix::fcntl::fcntl(&self.fd, FcntlArg::F_SETFL(flags));
+    }
+
+    /// Ends it for everybody who has it: a process that was forked and has not executed its program yet has it too, and
+    /// until it does the kernel would go on sending connections there. What waits is reset.
+    pub fn close(self) {
+        // It cannot fail but where somebody else was first.
+        let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
+
+    /// How many connections wait; None where the kernel does not say.
+    pub fn queue(&self) -> Option<Queue> {
+        // SAFETY: zeros are a value of each field.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: `info` is writable for `length` bytes.
+        let done = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        // Of a socket that listens, these two say something else than of a connection (tcp_get_info in net/ipv4/tcp.c).
+        Errno::result(done).ok().map(|_| Queue { waiting: info.tcpi_unacked, most: info.tcpi_sacked })
+    }
+
+    /// Sends new connections to the slots of this group with these numbers, in equal parts at random. A number is a
+    /// slot's place in the order in which those that listen began to; when one goes, the last takes its place.
+    ///
+    /// # Errors
+    /// The kernel refuses it: new connections go to all.
+    pub fn steer(&self, to: &[u32]) -> io::Result<()> {
+        let program = program(to);
+        let filter = program.as_ptr().cast_mut();
+        let program = sock_fprog { len: u16::try_from(program.len()).unwrap_or(u16::MAX), filter };
+        // SAFETY: `program` names an array of that length; the kernel copies it and writes to neither.
+        let done = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_REUSEPORT_CBPF,
+                (&raw const program).cast(),
+                size_of::<sock_fprog>() as libc::socklen_t,
+            )
+        };
+        Ok(Errno::result(done).map(drop)?)
+    }
+}
+
+impl AsFd for Slot {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Slot {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Slots of one group that a program can name: a program has 4096 steps at most (BPF_MAXINSNS).
+pub const GROUP_MAX: usize = 2000;
+
+/// A number at random, and for each remainder the slot that it means.
+fn program(to: &[u32]) -> Vec<sock_filter> {
+    const RANDOM: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const REMAINDER: u16 = (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K) as u16;
+    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let to = to.get(..to.len().min(GROUP_MAX)).unwrap_or_default();
+    let step = |code, k, jf| sock_filter { code, jt: 0, jf, k };
+    let ret = |slot: u32| step(RETURN, slot, 0);
+    let Some((last, others)) = to.split_last() else {
+        // There is no such slot: the kernel chooses among all.
+        return vec![ret(u32::MAX)];
+    };
+    if others.is_empty() {
+        return vec![ret(*last)];
+    }
+    let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
+    let mut program = vec![step(RANDOM, random, 0), step(REMAINDER, to.len() as u32, 0)];
+    for (remainder, slot) in (0..).zip(others) {
+        program.extend([step(IF_EQUAL, remainder, 1), ret(*slot)]);
+    }
+    program.push(ret(*last));
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A port that nobody uses now: one slot of it, opened by number.
+    fn group(count: usize) -> (SocketAddr, Vec<Slot>) {
+        loop {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            if let Ok(first) = Slot::open(&free, 64) {
+                let others = (1..count).map(|_| Slot::open(&free, 64).unwrap());
+                return (free, [first].into_iter().chain(others).collect());
+            }
+        }
+    }
+
+    fn waiting(slots: &[Slot]) -> Vec<u32> {
+        slots.iter().map(|slot| slot.queue().unwrap().waiting).collect()
+    }
+
+    #[test]
+    fn new_connections_go_where_they_are_steered() {
+        let (address, slots) = group(4);
+        let mut open = Vec::new();
+        for to in [&[2][..], &[0], &[3, 1]] {
+            slots[1].steer(to).unwrap();
+            let before = waiting(&slots);
+            open.extend((0..20).map(|_| TcpStream::connect(address).unwrap()));
+            let after = waiting(&slots);
+            let gained: Vec<u32> = before.iter().zip(&after).map(|(before, after)| after - before).collect();
+            for (at, gained) in (0u32..).zip(&gained) {
+                assert!(to.contains(&at) || *gained == 0, "steered to {to:?}: {gained}");
+            }
+            assert_eq!(gained.iter().sum::<u32>(), 20);
+        }
+        assert_eq!(slots[0].queue().unwrap().most, 64);
+    }
+
+    #[test]
+    fn the_last_slot_takes_the_place_of_one_that_goes() {
+        let (address, mut slots) = group(4);
+        let kept = slots.split_off(1);
+        // Somebody else has it still.
+        let _copy = slots[0].as_fd().try_clone_to_owned().unwrap();
+        slots.into_iter().for_each(Slot::close);
+        // Were 1 2 3; the last, 3, is 0 now.
+        kept[0].steer(&[0]).unwrap();
+        let _open: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
+        assert_eq!(waiting(&kept), [0, 0, 10]);
+    }
+
+    #[test]
+    fn one_that_was_shut_down_listens_anew_as_the_newest() {
+        let (address, slots) = group(3);
+        nix::sys::socket::shutdown(slots[0].as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
+        slots[0].listen(64).unwrap();
+        // Were 0 1 2; 2 took the place of 0, which is the last now.
+        slots[1].steer(&[2]).unwrap();
+        let _open: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
+        assert_eq!(waiting(&slots), [10, 0, 0]);
+    }
+
+    #[test]
+    fn two_wildcards_of_one_port_live_together() {
+        let (address, slots) = group(1);
+        drop(slots);
+        let any = |ip: &str| SocketAddr::new(ip.parse().unwrap(), address.port());
+        let (six, four) = (Slot::open(&any("::"), 8).unwrap(), Slot::open(&any("0.0.0.0"), 8).unwrap());
+        let _open = TcpStream::connect(address).unwrap();
+        assert_eq!((six.queue().unwrap().waiting, four.queue().unwrap().waiting), (0, 1));
+        drop(four);
+        let _open = TcpStream::connect(address).unwrap();
+        assert_eq!(six.queue().unwrap().waiting, 1);
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_refused() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = Slot::open(&other.local_addr().unwrap(), 8).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EADDRINUSE));
+        let strange = Slot::open(&"192.0.2.1:4000".parse().unwrap(), 8).unwrap_err();
+        assert_eq!(strange.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+    }
+
+    #[test]
+    fn a_large_group_fits_into_a_program() {
+        let all: Vec<u32> = (0..5000).collect();
+        assert!(program(&all).len() <= 4096);
+        assert_eq!(program(&[]).len(), 1);
+    }
+}
