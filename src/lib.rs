@@ -15,7 +15,8 @@
 //! An **app** is an entry of a file, or what a client has brought. An **instance** is one of its N places, with a stable
 //! id. A **run** is one process lifetime in an instance, which has two during a reload; its id is never reused, and pids
 //! are resolved to runs in one place (`engine::runs`). A **role** is a helper process that init starts of its own
-//! program, for what init must not do; it may die at any time and is replaced. A **client** is a `pm3 VERB`.
+//! program, for what init must not do; it may die at any time and is replaced. A **slot** is a listening socket of init's
+//! that belongs to one half of an instance and is lent to its run. A **client** is a `pm3 VERB`.
 //!
 //! # Reading order
 //!
@@ -51,6 +52,10 @@
 //!   `pm3 run` parses its few flags by hand.
 //! - Two apps of one name. A name is what people type: so the second gets a name of its own, and only when asked for.
 //! - A `start` that restarts. It may be repeated, by people and by scripts, and what runs goes on.
+//! - Two halves that are open for ever. The slot of a half without a run is closed as soon as that changes no other slot's
+//!   number, or somebody comes late to it: whatever waits there would wait for a reload.
+//! - Effects for sockets. Which slots there are and who gets connections follows from the supervisor's state after each
+//!   step (`supervisor::station`), so no transition can forget it.
 //! - A second run on trust. A reload keeps the old run until the new one has lived; where both cannot be at once, as with
 //!   a port, it is a restart and says so.
 //! - Pipes that outlive runs. Each run has its own, and init holds the reading ends: so the end of a pipe is the end of

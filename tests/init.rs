@@ -25,5 +25,6 @@ mod ready;
 mod reload;
 #[path = "init/restarts.rs"]
 mod restarts;
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "init/world.rs"]
 mod world;

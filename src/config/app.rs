@@ -9,7 +9,7 @@ use super::several::{EnvFiles, Names, Watched, Words};
 use super::value::{Dialect, Scalar, Scope, Value};
 use super::words::Dollars;
 use super::{date, world};
-use crate::supervisor::event::{Millis, Sig};
+use crate::supervisor::event::Sig;
 use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Restart, ShellVariable, Watch};
 
 /// The values of an app's keys, as far as they do not have a place in the spec already.
@@ -33,9 +33,6 @@ pub(super) struct Draft {
     pub(super) after: Names,
     pub(super) requires: Names,
     pub(super) restart: Option<Restart>,
-    pub(super) wait_ready: bool,
-    /// Means nothing without `wait_ready`.
-    pub(super) listen_timeout: Option<Millis>,
     pub(super) watch: Watched,
     /// `ignore_watch` and `watch_delay`, which mean nothing without `watch`.
     pub(super) watching: Watch,
@@ -125,7 +122,6 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     spec.namespace = spec.namespace.filter(|namespace| &**namespace != "default");
     spec.launch.shell = scope.shell.clone().into();
     spec.launch.env = env.into_iter().collect();
-    draft.rare.ready_within = draft.wait_ready.then(|| draft.listen_timeout.unwrap_or(Rare::READY_WITHIN));
     draft.rare.instance_var = draft.rare.instance_var.filter(|name| &**name != INSTANCE_VAR);
     spec.launch.rare = (draft.rare != Rare::default()).then(|| Box::new(draft.rare));
     (spec, clashes.0)

@@ -55,13 +55,17 @@ impl Word for Right {
     const WORDS: &'static [(&'static str, Right)] = &[("view", Right::View), ("operate", Right::Operate)];
 }
 
-/// `exec_mode`: read, and without effect until sockets are shared.
+/// `exec_mode`: whether an app keeps its sockets to itself.
 #[derive(Clone, Copy)]
-pub(super) struct ExecMode;
+pub(super) enum ExecMode {
+    Cluster,
+    Fork,
+}
 
 impl Word for ExecMode {
-    const WORDS: &'static [(&'static str, ExecMode)] = &[("fork", ExecMode), ("cluster", ExecMode)];
-    const ALSO: &'static [(&'static str, ExecMode)] = &[("fork_mode", ExecMode), ("cluster_mode", ExecMode)];
+    const WORDS: &'static [(&'static str, ExecMode)] = &[("cluster", ExecMode::Cluster), ("fork", ExecMode::Fork)];
+    const ALSO: &'static [(&'static str, ExecMode)] =
+        &[("cluster_mode", ExecMode::Cluster), ("fork_mode", ExecMode::Fork)];
 }
 
 impl Word for Resource {

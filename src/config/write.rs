@@ -162,9 +162,10 @@ fn restarts(policy: &RestartPolicy, kind: Kind, to: &mut Writer) {
 
 fn stops(policy: &StopPolicy, to: &mut Writer) {
     let usual = StopPolicy::default();
-    let StopPolicy { signal, timeout, tree } = policy;
+    let StopPolicy { signal, timeout, tree, drain } = policy;
     to.unless("kill_signal", *signal == usual.signal, || text(&signal.to_string()));
     to.unless("kill_timeout", *timeout == usual.timeout, || millis(*timeout));
+    to.unless("drain", *drain == usual.drain, || millis(*drain));
     to.unless("treekill", *tree, || Tree::Flag(false));
 }
 
@@ -188,11 +189,13 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         nice,
         oom_score_adj,
         no_new_privs,
+        fork,
         limits,
         filter_env,
         log_date,
         log_memory,
-        ready_within,
+        wait_ready,
+        listen_timeout,
     } = rare;
     to.some("instance_var", instance_var.as_deref().map(text));
     to.some("increment_var", increment_var.as_deref().map(text));
@@ -203,12 +206,13 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.some("nice", nice.map(number));
     to.some("oom_score_adj", oom_score_adj.map(number));
     to.some("no_new_privs", no_new_privs.map(Tree::Flag));
+    to.unless("exec_mode", !fork, || text("fork"));
     let all = filter_env.iter().any(|name| name.is_empty());
     to.unless("filter_env", filter_env.is_empty(), || if all { Tree::Flag(true) } else { texts(filter_env) });
     to.some("log_date_format", log_date.as_deref().map(text));
     to.some("log_memory", log_memory.map(number));
-    to.some("wait_ready", ready_within.map(|_| Tree::Flag(true)));
-    to.some("listen_timeout", ready_within.filter(|span| *span != Rare::READY_WITHIN).map(millis));
+    to.unless("wait_ready", !wait_ready, || Tree::Flag(true));
+    to.some("listen_timeout", listen_timeout.map(millis));
     to.unless("limits", limits.is_empty(), || Tree::Table(limits.iter().map(limit).collect()));
 }
 

@@ -384,6 +384,9 @@ pub struct Detail {
     pub err_file: Option<Box<str>>,
     /// What its processes listen at: `tcp 0.0.0.0:3000`, `unix /run/app.sock`.
     pub sockets: Vec<Box<str>>,
+    /// Whose its ports are, and why: pm3's, which its runs share, or its own.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub ports: Box<str>,
     /// How its last run ended: n, or 128 + n for a signal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,

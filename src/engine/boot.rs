@@ -12,7 +12,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 
 use super::cpu::Looks;
+use super::drain::Drains;
 use super::inputs::Inputs;
+use super::intercept::Intercepted;
 use super::launch::Origin;
 use super::pipes::Pipes;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
@@ -21,6 +23,7 @@ use super::roles::Roles;
 use super::runs::Runs;
 use super::sample::Pace;
 use super::server::{Places, Server};
+use super::slots::Slots;
 use super::{Engine, SERVER, SIGNALS};
 use crate::config;
 use crate::control::place::{self as control, Facts};
@@ -30,7 +33,7 @@ use crate::supervisor::spec::{ExitPolicy, Settings, Spec};
 use crate::sys::proc::Processes;
 use crate::sys::signals::{self, SignalFd};
 use crate::sys::users::Users;
-use crate::sys::{again, cgroup, clock, fds, fork, memory, own_lines, place};
+use crate::sys::{again, cgroup, clock, errno, fds, fork, intercept, memory, own_lines, place};
 
 /// What `pm3 init` was asked.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +113,10 @@ pub fn init(args: Args) -> u8 {
     // A working directory would keep its disk from being unmounted; the apps' own start from `start_dir`.
     let _ = std::env::set_current_dir("/");
     let count = spec.apps.len();
-    let origin = Origin { nofile: inherited.ok(), nonce: nonce(), has_proc: place::has_own_proc(), owner: owner() };
+    let has_proc = place::has_own_proc();
+    // What is held is looked at in /proc.
+    let unable = if has_proc { intercept::probe().err() } else { Some(errno::ABSENT) };
+    let origin = Origin { nofile: inherited.ok(), nonce: nonce(), has_proc, owner: owner(), unable };
     let (engine, places) = match assemble(spec, source, origin, args.socket) {
         Ok(assembled) => assembled,
         Err(why) => {
@@ -233,6 +239,9 @@ fn assemble(
         pipes: Pipes::default(),
         inputs: Inputs::default(),
         channels: Channels::default(),
+        intercepted: Intercepted::default(),
+        slots: Slots::default(),
+        drains: Drains::default(),
         watched: Vec::new(),
         origin,
         source,

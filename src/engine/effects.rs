@@ -10,9 +10,7 @@ use mio::unix::SourceFd;
 use super::runs::{Entry, Order, Stage};
 use super::{Engine, cron, inputs, launch, pipes, ready, report, start_token, survey};
 use crate::control::Reply;
-use crate::supervisor::event::{
-    self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, RunId, Scope, Sig, What,
-};
+use crate::supervisor::event::{self, ClientId, Effect, End, Event, Failure, Note, Oom, RunId, Scope, Sig, What};
 use crate::supervisor::spec::Input;
 use crate::sys::kill::{self, Sent};
 use crate::sys::{clock, errno, say, spawn, why};
@@ -20,10 +18,13 @@ use crate::sys::{clock, errno, say, spawn, why};
 impl Engine {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            // Pipes are each run's own, so nothing here belongs to a half of the pair yet.
-            Effect::Spawn { run, instance, half: _ } => self.runs.order(Order { run, instance }),
+            Effect::Spawn { run, instance, half } => self.runs.order(Order { run, instance, half }),
             Effect::Survey { run } => self.survey(run),
-            Effect::Signal { run, sig, scope } => self.signal(run, sig, scope),
+            Effect::Drain { run } => self.drain(run),
+            Effect::Signal { run, sig, scope } => {
+                self.stop_draining(run);
+                self.signal(run, sig, scope);
+            }
             Effect::Sweep { sig } => self.sweep(sig),
             Effect::Sample { runs } => self.sample(&runs),
             Effect::Schedule { app, cron } => {
@@ -48,8 +49,9 @@ impl Engine {
 
     /// Starts what has been ordered, as far as there is room.
     pub(super) fn start_ordered(&mut self) {
-        while let Some(Order { run, instance }) = self.runs.next_order() {
-            match self.start(run, instance) {
+        while let Some(order) = self.runs.next_order() {
+            let run = order.run;
+            match self.start(order) {
                 Ok((pid, watched)) => {
                     self.happened(Event::Spawned { run, pid });
                     if !watched {
@@ -62,7 +64,8 @@ impl Engine {
     }
 
     /// The pid, and whether the start's result will be seen.
-    fn start(&mut self, run: RunId, instance: InstanceId) -> Result<(u32, bool), Failure> {
+    fn start(&mut self, order: Order) -> Result<(u32, bool), Failure> {
+        let Order { run, instance, half } = order;
         let (app, instance) = self.supervisor.instance(instance).ok_or_else(vanished)?;
         let mut plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
         let piped = app.launch.output.mode.is_collected() && self.can_have_roles();
@@ -95,7 +98,7 @@ impl Engine {
                 Stage::Running
             }
         };
-        self.runs.add(Entry { run, pid: child.pid, stage, killed: false });
+        self.runs.add(Entry { run, instance, half, pid: child.pid, stage, killed: false });
         Ok((child.pid, watched.is_ok()))
     }
 
@@ -124,7 +127,7 @@ impl Engine {
     /// Looks what keeps another run from starting beside this one.
     fn survey(&mut self, run: RunId) {
         self.look_around();
-        let obstacle = survey::obstacle(&self.tree(run));
+        let obstacle = survey::obstacle(&self.tree(run), self.slots.inodes());
         self.happened(Event::Surveyed { run, obstacle });
     }
 
@@ -196,6 +199,7 @@ fn tell(note: &Note) {
         | What::NewWasDone { .. }
         | What::Stopped
         | What::Stopping { .. }
+        | What::Draining { .. }
         | What::Leftovers { .. }
         | What::Pm3(_) => info!("{note}"),
     }

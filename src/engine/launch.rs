@@ -8,9 +8,9 @@ use crate::control::Environ;
 use crate::control::role::{Known, LogFile};
 use crate::supervisor::event::{Failure, RunId};
 use crate::supervisor::instance::Instance;
-use crate::supervisor::spec::{AppSpec, LogMode, Rare, Settings, Shell, ShellVariable};
+use crate::supervisor::spec::{AppSpec, Kind, LogMode, Rare, Settings, Shell, ShellVariable};
 use crate::sys::fds::Range;
-use crate::sys::spawn::{self, Plan, Stream, c_string};
+use crate::sys::spawn::{self, Intercept, Plan, Stream, c_string};
 use crate::sys::users::Users;
 
 /// What every launch needs to know of pm3 itself.
@@ -24,6 +24,8 @@ pub(super) struct Origin {
     pub(super) has_proc: bool,
     /// The name or number of the user that pm3 runs as, and with it each app that names none.
     pub(super) owner: Box<str>,
+    /// Why nobody's calls can be held here, as an errno; None: they can.
+    pub(super) unable: Option<i32>,
 }
 
 impl Origin {
@@ -85,8 +87,21 @@ pub(super) fn plan(
         user: rare.and_then(|rare| rare.user.clone()),
         group: rare.and_then(|rare| rare.group.clone()),
         no_new_privs: rare.and_then(|rare| rare.no_new_privs).unwrap_or(false),
+        intercept: intercept(app, origin),
         ..Plan::default()
     })
+}
+
+/// Whether what the app binds becomes pm3's: of every service that does not keep its sockets to itself.
+fn intercept(app: &AppSpec, origin: &Origin) -> Intercept {
+    let rare = app.launch.rare.as_deref();
+    if origin.unable.is_some() || app.kind == Kind::Oneshot || rare.is_some_and(|rare| rare.fork) {
+        return Intercept::No;
+    }
+    match rare.and_then(|rare| rare.no_new_privs) {
+        Some(false) => Intercept::KeepingPrivileges,
+        Some(true) | None => Intercept::Yes,
+    }
 }
 
 /// The file that an app runs, for people to see: as the app names it, in the directory that it starts in. A program

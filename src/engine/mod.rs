@@ -8,8 +8,10 @@
 pub mod boot;
 mod cpu;
 mod cron;
+mod drain;
 mod effects;
 mod inputs;
+mod intercept;
 mod launch;
 mod pipes;
 pub mod plan;
@@ -20,6 +22,7 @@ pub mod run;
 mod runs;
 mod sample;
 pub mod server;
+mod slots;
 mod survey;
 mod watch;
 
@@ -35,12 +38,14 @@ use crate::control::limits::TARGETS_MAX;
 use crate::control::role::{Ask, Watched};
 use crate::control::{Problem, Refusal, Reply, Request};
 use crate::supervisor::Supervisor;
-use crate::supervisor::event::{ClientId, End, Event, Failure, Oom, Outcome, RunId, Sig, Wish};
+use crate::supervisor::event::{self, ClientId, End, Event, Failure, Oom, Outcome, RunId, Sig, Wish};
 use crate::sys::proc::{Processes, Root};
 use crate::sys::reap::{self, Change, Children};
 use crate::sys::signals::{Received, SignalFd};
 use crate::sys::{cgroup, clock, memory, spawn};
+use drain::Drains;
 use inputs::Inputs;
+use intercept::Intercepted;
 use launch::Origin;
 use pipes::Pipes;
 use plan::{Progress, Reading, Source};
@@ -48,16 +53,21 @@ use ready::Channels;
 use roles::Roles;
 use runs::{Runs, Stage};
 use server::{Incoming, Server};
+use slots::Slots;
 
 const SIGNALS: Token = Token(0);
 const WALL_CLOCK: Token = Token(1);
 const READING: Token = Token(2);
 /// The server numbers its sockets from here.
 const SERVER: usize = 16;
-/// A start's pipe has this number and its run's; far above what the server can use.
+/// A start's socket has this number and its run's; far above what the server can use.
 const STARTS: usize = 1 << 40;
 /// A run's channel has this number and its run's; far above its start's.
-const CHANNELS: usize = 1 << 41;
+const CHANNELS: usize = 2 << 40;
+/// So has the listener of a run that is intercepted.
+const CALLS: usize = 3 << 40;
+/// A slot has this number and its own.
+const SLOTS: usize = 4 << 40;
 
 /// Events taken from the kernel in one wake-up; the rest comes in the next.
 const EVENTS_MAX: usize = 128;
@@ -80,6 +90,9 @@ pub struct Engine {
     pipes: Pipes,
     inputs: Inputs,
     channels: Channels,
+    intercepted: Intercepted,
+    slots: Slots,
+    drains: Drains,
     /// What the watcher has been told, or is to be when it is there.
     watched: Vec<Watched>,
     origin: Origin,
@@ -155,10 +168,11 @@ impl Engine {
         if self.unfinished || !self.questions.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.supervisor.deadline(), self.roles.deadline(), self.reading.as_ref().map(|reading| reading.deadline)];
+        let reading = self.reading.as_ref().map(|reading| reading.deadline);
+        let sockets = [self.drains.deadline(), self.slots.deadline()];
+        let deadlines = [self.supervisor.deadline(), self.roles.deadline(), reading].into_iter().chain(sockets);
         // mio rounds up to the milliseconds that epoll counts in, so the deadline will lie behind us.
-        Some(deadlines.into_iter().flatten().min()?.since(clock::now()))
+        Some(deadlines.flatten().min()?.since(clock::now()))
     }
 
     fn wake(&mut self, ready: &Events) {
@@ -176,12 +190,16 @@ impl Engine {
         if signalled {
             self.take_signals();
         }
-        let of_runs = |from: usize, to: usize| {
-            let tokens = ready.iter().map(|event| event.token().0).filter(move |token| (from..to).contains(token));
-            tokens.map(move |token| RunId(token.saturating_sub(from) as u64))
-        };
-        of_runs(STARTS, CHANNELS).for_each(|run| self.start_advanced(run));
-        of_runs(CHANNELS, usize::MAX).for_each(|run| self.hear(run));
+        for event in ready {
+            let Token(token) = event.token();
+            match token {
+                SLOTS.. => self.slots.stirred(token - SLOTS, event.is_readable(), self.poll.registry()),
+                CALLS.. => self.answer_calls(RunId((token - CALLS) as u64)),
+                CHANNELS.. => self.hear(RunId((token - CHANNELS) as u64)),
+                STARTS.. => self.start_advanced(RunId((token - STARTS) as u64)),
+                _ => {}
+            }
+        }
         if signalled {
             self.reap();
         }
@@ -201,6 +219,20 @@ impl Engine {
 
     /// Tells the supervisor what happened and does what it says, until there is nothing more to tell.
     fn settle(&mut self) {
+        loop {
+            self.tell_supervisor();
+            self.mind_slots();
+            self.mind_drains();
+            if self.events.is_empty() {
+                break;
+            }
+        }
+        self.drop_drained_pipes();
+        self.mind_watched();
+        self.tell_who_is_there();
+    }
+
+    fn tell_supervisor(&mut self) {
         let mut effects = Vec::new();
         while let Some(event) = self.events.pop_front() {
             if !event.is_secret() {
@@ -214,9 +246,6 @@ impl Engine {
             self.start_ordered();
             self.untidy = true;
         }
-        self.drop_drained_pipes();
-        self.mind_watched();
-        self.tell_who_is_there();
     }
 
     fn take_signals(&mut self) {
@@ -337,19 +366,36 @@ impl Engine {
         tree
     }
 
-    /// Reads whether a start's program executes by now.
+    /// Reads what has become of a start by now.
     fn start_advanced(&mut self, run: RunId) {
-        let Some(entry) = self.runs.by_run_mut(run) else { return };
-        let Stage::Starting(status) = &entry.stage else { return };
-        let std::task::Poll::Ready(outcome) = spawn::outcome(status) else { return };
-        let _ = self.poll.registry().deregister(&mut SourceFd(&status.as_raw_fd()));
-        match outcome {
-            Ok(()) => {
-                entry.stage = Stage::Running;
-                self.happened(Event::Executed { run });
+        loop {
+            let Some(entry) = self.runs.by_run_mut(run) else { return };
+            let Stage::Starting(status) = &entry.stage else { return };
+            let std::task::Poll::Ready(progress) = spawn::outcome(status) else { return };
+            if let spawn::Progress::Intercepted(calls) = progress {
+                let (instance, half) = (entry.instance, entry.half);
+                match calls {
+                    Ok(calls) => self.intercept(run, instance, half, calls),
+                    Err(errno) => self.not_intercepted(run, errno),
+                }
+                continue;
             }
-            // Told when the process has been reaped: then nothing of it is left.
-            Err(failure) => entry.stage = Stage::Failed(Box::new(failure)),
+            let _ = self.poll.registry().deregister(&mut SourceFd(&status.as_raw_fd()));
+            match progress {
+                // Told when the process has been reaped: then nothing of it is left.
+                spawn::Progress::Failed(failure) => {
+                    // Nobody could answer its calls: it does not know that it has failed.
+                    if failure.stage == event::Stage::Intercept {
+                        effects::send(entry.pid, Sig::KILL);
+                    }
+                    entry.stage = Stage::Failed(Box::new(failure));
+                }
+                spawn::Progress::Executed | spawn::Progress::Intercepted(_) => {
+                    entry.stage = Stage::Running;
+                    self.happened(Event::Executed { run });
+                }
+            }
+            return;
         }
     }
 

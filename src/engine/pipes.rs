@@ -100,7 +100,8 @@ impl Engine {
     pub(super) fn have_room(&self, output: bool, input: bool, channel: bool) -> Result<(), Failure> {
         let own = 2 * usize::from(output) + usize::from(input) + usize::from(channel);
         let limit = usize::try_from(fds::limit()).unwrap_or(usize::MAX);
-        let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + self.channels.count() + SPARE.min(limit / 4);
+        let sockets = self.channels.count() + self.slots.count() + self.intercepted.count();
+        let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + sockets + SPARE.min(limit / 4);
         if own == 0 || needed <= limit {
             return Ok(());
         }
@@ -133,6 +134,9 @@ impl Engine {
     pub(super) fn run_is_over(&mut self, run: RunId) {
         self.inputs.close(run);
         self.hang_up(run);
+        self.stop_draining(run);
+        self.slots.run_is_over(run);
+        self.intercepted.run_is_over(run);
         if let Some(held) = self.pipes.held.iter_mut().find(|held| held.run == run) {
             held.over = true;
             let known = |(app, instance)| Box::new(launch::known(app, instance, self.supervisor.settings()));

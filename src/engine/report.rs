@@ -60,6 +60,9 @@ impl Engine {
     fn measured(&self, app: &AppSpec, one: &Instance, now: Now, looks: &mut Looks) -> (Row, Vec<u32>) {
         let mut row = row(app, one, &self.origin, now);
         row.script = text(launch::script(app, self.supervisor.settings()));
+        if self.slots.serve(one.id) {
+            row.mode = "cluster".into();
+        }
         let Some(life) = one.life().filter(|life| life.main() > 0) else { return (row, Vec::new()) };
         let tree = self.tree(life.run);
         row.memory_bytes = sample::usage(&tree, app.memory_limit);
@@ -108,6 +111,7 @@ impl Engine {
             cwd: text(launch::directory(&app.spec, self.supervisor.settings())),
             out_file: out_file.map(text),
             err_file: err_file.map(text),
+            ports: self.ports(&app.spec, one),
             exit_code: one.last_end.map(End::exit_code),
             ..Detail::default()
         }

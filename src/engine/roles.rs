@@ -255,8 +255,11 @@ impl Engine {
                 seat.wait = policy::of_role(seat.wait, now.since(since));
                 seat.state = State::Away { until: now.after(seat.wait.span()) };
                 match spawn::outcome(&status) {
-                    std::task::Poll::Ready(Err(failure)) => warn!("the {}: {failure}", seat.role.word()),
-                    std::task::Poll::Ready(Ok(())) | std::task::Poll::Pending => {
+                    std::task::Poll::Ready(spawn::Progress::Failed(failure)) => {
+                        warn!("the {}: {failure}", seat.role.word())
+                    }
+                    std::task::Poll::Ready(spawn::Progress::Executed | spawn::Progress::Intercepted(_))
+                    | std::task::Poll::Pending => {
                         warn!("the {} ended ({end}), replacing it", seat.role.word());
                     }
                 }

@@ -1,11 +1,11 @@
 //! The one place where pids are resolved to runs. Init reaps its children here alone, so a pid in this table cannot
-//! have been given to a stranger. It also bounds how many starts are under way: each holds a pipe until its program
+//! have been given to a stranger. It also bounds how many starts are under way: each holds a socket until its program
 //! executes.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use crate::supervisor::event::{Failure, InstanceId, RunId};
+use crate::supervisor::event::{Failure, Half, InstanceId, RunId};
 
 /// Starts under way at once. More would gain nothing: each waits for a processor or the disk, and each holds a
 /// descriptor meanwhile.
@@ -15,6 +15,8 @@ const LAUNCHES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) run: RunId,
+    pub(super) instance: InstanceId,
+    pub(super) half: Half,
     pub(super) pid: u32,
     pub(super) stage: Stage,
     /// Its tree has been sent SIGKILL: whatever is made meanwhile gets it too.
@@ -23,7 +25,7 @@ pub(super) struct Entry {
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// Forked; the pipe tells whether its program executes.
+    /// Forked; the socket tells whether its program executes.
     Starting(OwnedFd),
     Running,
     /// Its start failed; the process has still to be reaped. Boxed, because each of thousands of runs has room for it.
@@ -37,6 +39,7 @@ pub(super) enum Stage {
 pub(super) struct Order {
     pub(super) run: RunId,
     pub(super) instance: InstanceId,
+    pub(super) half: Half,
 }
 
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
-//! What keeps a second run of a program from starting beside the first: what the first one listens at. Until sockets are
-//! pm3's own, a port can belong to one process alone.
+//! What keeps a second run of a program from starting beside the first: what the first one listens at. A port
+//! that is not pm3's own can belong to one process alone.
 
 use std::net::SocketAddr;
 
@@ -9,11 +9,12 @@ use crate::sys::{place, why};
 
 /// The first thing in the way of another run beside the one with these processes. What cannot be seen is in the way,
 /// too: a new run that fails because of it would look like a mistake in the program.
-pub(super) fn obstacle(tree: &[u32]) -> Option<Obstacle> {
+/// `ours` are the sockets, by inode, that it was lent.
+pub(super) fn obstacle(tree: &[u32], ours: Vec<u64>) -> Option<Obstacle> {
     if !place::has_own_proc() {
         return Some(Obstacle::Unseen("/proc is not there".into()));
     }
-    let mut sockets = Sockets::new();
+    let mut sockets = Sockets::but(ours);
     let ephemeral = proc::ephemeral_ports();
     let owned = sockets.of(tree).iter().find_map(|socket| owned(socket, ephemeral));
     owned.or_else(|| sockets.unseen().map(|errno| Obstacle::Unseen(why(errno))))

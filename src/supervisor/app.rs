@@ -62,7 +62,7 @@ impl App {
             let newest = self.instances.iter_mut().filter(|one| one.goal != Goal::Remove).max_by_key(|one| one.id);
             if let Some(newest) = newest {
                 newest.goal = Goal::Remove;
-                newest.stop(reason.clone(), &self.spec, turn);
+                newest.stop(reason.clone(), self.spec.instances > 0, &self.spec, turn);
             }
         }
     }
@@ -103,7 +103,7 @@ impl App {
         let rescheduled = self.spec.cron != spec.cron;
         let started = spec.autostart && !self.spec.autostart;
         let revived = self.spec.instances == 0 && spec.instances > 0;
-        let manner = policy::manner(&spec, &Reason::Changed);
+        let manner = policy::manner(&spec, &Reason::Changed, false);
         self.spec = spec;
         self.gone = false;
         if rescheduled {

@@ -123,7 +123,7 @@ impl App {
                     let runs = one.is_up_or_coming();
                     left_alone &= runs;
                     if !(runs && verb == Verb::Start) {
-                        one.obey(verb, &self.spec, turn);
+                        one.obey(verb, false, &self.spec, turn);
                     }
                 }
             }

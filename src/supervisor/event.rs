@@ -93,6 +93,7 @@ pub enum Stage {
     Group,
     Ids,
     NoNewPrivs,
+    Intercept,
     Chdir,
     Exec,
 }
@@ -115,6 +116,7 @@ impl fmt::Display for Stage {
             Stage::Group => "group",
             Stage::Ids => "setuid",
             Stage::NoNewPrivs => "no_new_privs",
+            Stage::Intercept => "intercept",
             Stage::Chdir => "chdir",
             Stage::Exec => "exec",
         })
@@ -210,6 +212,10 @@ pub enum Event {
     Executed { run: RunId },
     /// The program says that it is ready; never before `Executed`.
     Ready { run: RunId },
+    /// The program listens wherever it is to be reached, at slots of pm3's: as the run before it did, where there was one.
+    Listening { run: RunId },
+    /// The run has nothing to do any more for clients that it has; answers `Effect::Drain`.
+    Drained { run: RunId },
     /// The start failed and no process of the run is left; ends the run, as `Exited` does.
     SpawnFailed { run: RunId, failure: Failure },
     /// The run's main process has been reaped.
@@ -271,6 +277,11 @@ pub enum Effect {
     },
     /// Look whether another run can start beside this one; answered by `Surveyed`, unless the run is gone.
     Survey {
+        run: RunId,
+    },
+    /// New connections go to others from now on: wait until the run has nothing to do for those that it has. Answered by
+    /// `Drained`, unless the run is gone.
+    Drain {
         run: RunId,
     },
     Signal {
@@ -496,6 +507,11 @@ pub enum What {
         sig: Sig,
         reason: Reason,
     },
+    /// It gets no new connections, and so long to answer those that it has.
+    Draining {
+        reason: Reason,
+        most: Millis,
+    },
     /// The grace is over.
     Killing,
     /// Processes of the tree outlived the main one.
@@ -538,6 +554,9 @@ impl fmt::Display for Note {
             What::NewWasDone { end, pid } => write!(f, "{who}: the new process was done, {end}; pid {pid} goes on"),
             What::Stopped => write!(f, "{who}: stopped"),
             What::Stopping { sig, reason } => write!(f, "{who}: stopping with {sig}: {reason}"),
+            What::Draining { reason, most } => {
+                write!(f, "{who}: gets no new connections, has {} ms for those it has: {reason}", most.0)
+            }
             What::Killing => write!(f, "{who}: still there after its grace, sending SIGKILL"),
             What::Leftovers { sig } => write!(f, "{who}: its main process ended, sending {sig} to those it left"),
             What::Restarting { reason, after: Millis(0) } => write!(f, "{who}: restarting: {reason}"),

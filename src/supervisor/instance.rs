@@ -104,6 +104,9 @@ pub struct Instance {
     /// Bytes at the last sample.
     pub usage: u64,
     pub created: Mono,
+    /// The run before listened and was asked to end: the next one is online when it listens, too.
+    #[serde(default)]
+    pub expected: bool,
     /// The last runs that have ended, the newest last. Exactly as large as it is: there may be thousands.
     pub past: Box<[Past]>,
 }
@@ -138,6 +141,7 @@ impl Instance {
             roll: None,
             usage: 0,
             created: now,
+            expected: false,
             past: Box::default(),
         }
     }
@@ -197,7 +201,7 @@ impl Instance {
             State::Alive(life) => match life.phase {
                 Phase::Launching | Phase::Preparing { .. } => "launching",
                 Phase::Online => "online",
-                Phase::Stopping { .. } | Phase::Clearing { .. } => "stopping",
+                Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } => "stopping",
             },
             State::Settling { .. } | State::Backoff { .. } => "waiting restart",
             State::Stopped => "stopped",
@@ -303,13 +307,14 @@ impl Instance {
         }
     }
 
-    /// End it; what follows is up to the goal, which the caller has set.
-    pub fn stop(&mut self, reason: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
+    /// End it; what follows is up to the goal, which the caller has set. `gently`: another run serves its clients, or will.
+    pub fn stop(&mut self, reason: Reason, gently: bool, app: &AppSpec, turn: &mut Turn<'_>) {
         self.roll = None;
         match &mut self.state {
             State::Alive(life) => {
-                if life.stop(&app.stop, turn) {
-                    self.note(app, turn, What::Stopping { sig: app.stop.signal, reason: reason.clone() });
+                if life.stop(&app.stop, gently, turn) {
+                    let phase = life.phase;
+                    self.tell_leaving(phase, &reason, app, turn);
                     self.reason = Some(Box::new(reason.clone()));
                 }
                 // The processes of a run that has ended are on their way out already; then the goal decides.
@@ -330,7 +335,7 @@ impl Instance {
             }
             State::Stopped => {}
         }
-        self.stop_second(reason, app, turn);
+        self.stop_second(reason, gently, app, turn);
     }
 
     /// End it now, without grace.
@@ -358,7 +363,7 @@ impl Instance {
         if self.second_mut(run).is_some() {
             self.second_executed(app, turn);
         } else if let State::Alive(life) = &mut self.state
-            && life.executed(app.ready_within(), turn.now)
+            && life.executed(app.ready_within().or(self.expected.then(|| app.listens_within())), turn.now)
             && self.is_online()
         {
             self.came_online(app, turn);
@@ -376,7 +381,8 @@ impl Instance {
         }
     }
 
-    fn came_online(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+    pub(super) fn came_online(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.expected = false;
         self.tell_online(app, turn);
         self.mark_anew(app, turn.now);
     }
@@ -486,6 +492,9 @@ impl Instance {
                     life.ready();
                     self.note(app, turn, What::NeverReady { span });
                     self.came_online(app, turn);
+                } else if let Phase::Draining { .. } = life.phase {
+                    let run = life.run;
+                    self.drained(run, app, turn);
                 } else if life.kill(&app.stop, turn) {
                     let why = self.reason.as_deref_mut().filter(|_| life.is_stopping());
                     why.into_iter().for_each(|why| *why = policy::killed(app, why.clone()));
@@ -539,6 +548,10 @@ impl Instance {
         match self.goal {
             Goal::Run => {
                 self.restarts = self.restarts.saturating_add(1);
+                if self.changes_halves() {
+                    self.half = self.half.other();
+                    self.expected = true;
+                }
                 self.state = READY;
             }
             Goal::Idle | Goal::Stop | Goal::Remove => {

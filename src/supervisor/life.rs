@@ -18,6 +18,9 @@ pub struct Life {
     /// When its start was ordered: what is older, the program has seen.
     pub ordered: Mono,
     pub phase: Phase,
+    /// It listens at slots of pm3's.
+    #[serde(default)]
+    pub listens: bool,
 }
 
 /// How far a life has come. Each variant carries exactly what is true in it.
@@ -30,6 +33,10 @@ pub enum Phase {
         until: Mono,
     },
     Online,
+    /// To be signalled when it has nothing to do any more for the clients that it has, or then.
+    Draining {
+        until: Mono,
+    },
     /// Signalled. `kill_at` is the end of its grace; None once SIGKILL has been sent.
     Stopping {
         kill_at: Option<Mono>,
@@ -43,13 +50,21 @@ pub enum Phase {
 
 impl Life {
     pub(super) fn new(run: RunId, now: Mono) -> Life {
-        Life { run, pid: 0, since: now, ordered: now, phase: Phase::Launching }
+        Life { run, pid: 0, since: now, ordered: now, phase: Phase::Launching, listens: false }
     }
 
     /// It executes or is about to, and nobody has asked it to end.
     pub fn is_up_or_coming(&self) -> bool {
         match self.phase {
             Phase::Launching | Phase::Preparing { .. } | Phase::Online => true,
+            Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+        }
+    }
+
+    /// Its main process has not been signalled.
+    pub fn is_unsignalled(&self) -> bool {
+        match self.phase {
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Draining { .. } => true,
             Phase::Stopping { .. } | Phase::Clearing { .. } => false,
         }
     }
@@ -57,7 +72,11 @@ impl Life {
     /// The pid of the main process, 0 without one.
     pub fn main(&self) -> u32 {
         match self.phase {
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Stopping { .. } => self.pid,
+            Phase::Launching
+            | Phase::Preparing { .. }
+            | Phase::Online
+            | Phase::Draining { .. }
+            | Phase::Stopping { .. } => self.pid,
             Phase::Clearing { .. } => 0,
         }
     }
@@ -66,7 +85,7 @@ impl Life {
     pub(super) fn deadline(&self) -> Option<Mono> {
         match self.phase {
             Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
-            Phase::Preparing { until } => Some(until),
+            Phase::Preparing { until } | Phase::Draining { until } => Some(until),
             Phase::Launching | Phase::Online => None,
         }
     }
@@ -85,7 +104,11 @@ impl Life {
                 (self.since, self.phase) = (now, ready_within.map_or(Phase::Online, preparing));
                 true
             }
-            Phase::Preparing { .. } | Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+            Phase::Preparing { .. }
+            | Phase::Online
+            | Phase::Draining { .. }
+            | Phase::Stopping { .. }
+            | Phase::Clearing { .. } => false,
         }
     }
 
@@ -96,7 +119,11 @@ impl Life {
                 self.phase = Phase::Online;
                 true
             }
-            Phase::Launching | Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+            Phase::Launching
+            | Phase::Online
+            | Phase::Draining { .. }
+            | Phase::Stopping { .. }
+            | Phase::Clearing { .. } => false,
         }
     }
 
@@ -104,7 +131,11 @@ impl Life {
     pub(super) fn preparing(&self) -> Option<Millis> {
         match self.phase {
             Phase::Preparing { until } => Some(Millis::between(self.since, until)),
-            Phase::Launching | Phase::Online | Phase::Stopping { .. } | Phase::Clearing { .. } => None,
+            Phase::Launching
+            | Phase::Online
+            | Phase::Draining { .. }
+            | Phase::Stopping { .. }
+            | Phase::Clearing { .. } => None,
         }
     }
 
@@ -112,25 +143,48 @@ impl Life {
     pub(super) fn is_stopping(&self) -> bool {
         match self.phase {
             Phase::Stopping { .. } => true,
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Clearing { .. } => false,
+            Phase::Launching
+            | Phase::Preparing { .. }
+            | Phase::Online
+            | Phase::Draining { .. }
+            | Phase::Clearing { .. } => false,
         }
     }
 
-    /// Asks the main process to end; false if its end is under way already.
-    pub(super) fn stop(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
-        if !self.is_up_or_coming() {
-            return false;
+    /// Asks the main process to end: at once, or when it is drained, where it has clients and somebody else serves for
+    /// it (`gently`). False if its end is under way already.
+    pub(super) fn stop(&mut self, policy: &StopPolicy, gently: bool, turn: &mut Turn<'_>) -> bool {
+        if gently && self.listens && self.phase == Phase::Online && policy.drain > Millis::ZERO {
+            turn.out.push(Effect::Drain { run: self.run });
+            self.phase = Phase::Draining { until: turn.now.after(policy.drain.span()) };
+            return true;
         }
+        let asks = if gently { self.is_up_or_coming() } else { self.is_unsignalled() };
+        if asks {
+            self.signal(policy, turn);
+        }
+        asks
+    }
+
+    /// It has nothing to do any more, or had its time; false if nobody waits for that.
+    pub(super) fn drained(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
+        let drains = matches!(self.phase, Phase::Draining { .. });
+        if drains {
+            self.signal(policy, turn);
+        }
+        drains
+    }
+
+    fn signal(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) {
         turn.out.push(Effect::Signal { run: self.run, sig: policy.signal, scope: Scope::Process });
         self.phase = Phase::Stopping { kill_at: Some(turn.now.after(policy.timeout.span())) };
-        true
     }
 
     /// Ends it without grace; false if that has been done.
     pub(super) fn kill(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
         let mut scope = if policy.tree { Scope::Tree } else { Scope::Process };
         match &mut self.phase {
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online => {
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Draining { .. } => {
                 self.phase = Phase::Stopping { kill_at: None };
             }
             Phase::Stopping { kill_at } if kill_at.is_some() => *kill_at = None,
@@ -149,7 +203,9 @@ impl Life {
     /// got; `next` is what the instance does afterwards.
     pub(super) fn clear(&mut self, next: Next, policy: &StopPolicy, turn: &mut Turn<'_>) -> Sig {
         let kill_at = match self.phase {
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online => Some(turn.now.after(policy.timeout.span())),
+            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Draining { .. } => {
+                Some(turn.now.after(policy.timeout.span()))
+            }
             // After SIGKILL, whoever is left has been sent it with the main process.
             Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
         };

@@ -27,9 +27,11 @@ pub mod rollout;
 mod room;
 pub mod schedule;
 pub mod seldom;
+pub mod serving;
 pub mod shutdown;
 pub mod signal;
 pub mod spec;
+pub mod station;
 pub mod texts;
 pub mod time;
 pub mod watch;
@@ -145,6 +147,8 @@ impl Supervisor {
             Event::Spawned { run, pid } => self.with_run(run, now, out, |one, _, _| one.spawned(run, pid)),
             Event::Executed { run } => self.with_run(run, now, out, |one, app, turn| one.executed(run, app, turn)),
             Event::Ready { run } => self.with_run(run, now, out, |one, app, turn| one.ready(run, app, turn)),
+            Event::Listening { run } => self.with_run(run, now, out, |one, app, turn| one.listening(run, app, turn)),
+            Event::Drained { run } => self.with_run(run, now, out, |one, app, turn| one.drained(run, app, turn)),
             Event::SpawnFailed { run, failure } => {
                 self.with_run(run, now, out, |one, app, turn| one.spawn_failed(run, failure, app, turn));
             }
@@ -206,7 +210,7 @@ impl Supervisor {
             gone += 1;
             for one in &mut app.instances {
                 one.goal = Goal::Remove;
-                one.stop(Reason::Changed, &app.spec, turn);
+                one.stop(Reason::Changed, false, &app.spec, turn);
             }
         });
         for entry in spec.apps {
@@ -251,7 +255,7 @@ impl Supervisor {
             && let Some(why) = why
         {
             out.push(Effect::Note(Note { who: name.clone(), what: What::Pm3(format!("{why} ends first").into()) }));
-            let (id, told) = (one.id, format!("{name}: {why} was ended first; clustering will lift this"));
+            let (id, told) = (one.id, format!("{name}: {why} was ended first"));
             self.say(id, &told);
         }
     }
@@ -264,7 +268,7 @@ impl Supervisor {
                 let may_roll = one.is_up_or_coming() && one.roll.is_none() && one.second.is_none();
                 if let Some(limit) = limit.filter(|limit| bytes > *limit && may_roll && one.may_retry(now)) {
                     let reason = Reason::Memory { used: bytes, limit };
-                    let manner = policy::manner(&app.spec, &reason);
+                    let manner = policy::manner(&app.spec, &reason, one.listens());
                     one.mark(reason, manner, &app.spec, now);
                 }
             }

@@ -148,14 +148,14 @@ pub fn asked_manner(app: &AppSpec, verb: Verb) -> Manner {
 
 /// How an instance gets a new run that no verb asks for.
 ///
-/// A change of the file must not take down what works: there the new run comes first, as for a reload. The others keep
-/// PM2's order for an app without a shared port. Nobody is connected to it, so nothing is lost between two runs, while
-/// two at a time may do the same work twice; and an app above its memory limit is the last to be given a second copy.
-/// With `overlap` the new run comes first for these, too.
-pub fn manner(app: &AppSpec, reason: &Reason) -> Manner {
+/// A change of the file must not take down what works: there the new run comes first, as for a reload. So it does where
+/// the run `listens`, as clients would wait. The others keep PM2's order for an app without a shared port. Nobody is
+/// connected to it, so nothing is lost between two runs, while two at a time may do the same work twice; and an app above
+/// its memory limit is the last to be given a second copy. With `overlap` the new run comes first for these, too.
+pub fn manner(app: &AppSpec, reason: &Reason, listens: bool) -> Manner {
     let new_first = match reason {
         Reason::Changed => true,
-        Reason::Cron | Reason::Watched(_) | Reason::Memory { .. } => app.overlap == Some(true),
+        Reason::Cron | Reason::Watched(_) | Reason::Memory { .. } => app.overlap == Some(true) || listens,
         Reason::Operator
         | Reason::Ended(_)
         | Reason::Oom(_)

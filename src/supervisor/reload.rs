@@ -115,7 +115,7 @@ impl Instance {
     /// Wants a new run for it, in its turn.
     pub(super) fn mark(&mut self, reason: Reason, manner: Manner, app: &AppSpec, now: Mono) {
         let is_asked = manner == Manner::NewFirst && app.overlap != Some(true);
-        let young = self.life().filter(|_| is_asked && self.is_online());
+        let young = self.life().filter(|life| is_asked && self.is_online() && !life.listens);
         let survey = match young.map(|life| life.since.after(policy::trial(app).span())) {
             Some(until) if until > now => Survey::Early { until },
             Some(_) | None => Survey::Due,
@@ -173,9 +173,9 @@ impl Instance {
     }
 
     /// Ends the run on the other half.
-    pub(super) fn stop_second(&mut self, reason: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
+    pub(super) fn stop_second(&mut self, reason: Reason, gently: bool, app: &AppSpec, turn: &mut Turn<'_>) {
         if let Some(second) = &mut self.second
-            && second.life.stop(&app.stop, turn)
+            && second.life.stop(&app.stop, gently, turn)
         {
             second.reason = reason;
         }
@@ -187,8 +187,11 @@ impl Instance {
     }
 
     pub(super) fn second_executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        // Where the first run listens, listening is what the second one has to do.
+        let listens = self.life().is_some_and(|life| life.listens);
+        let within = app.ready_within().or(listens.then(|| app.listens_within()));
         let Some(second) = &mut self.second else { return };
-        if second.life.executed(app.ready_within(), turn.now) {
+        if second.life.executed(within, turn.now) {
             let pid = second.life.pid;
             if let Some(span) = second.life.preparing() {
                 return self.note(app, turn, What::Preparing { pid, span });
@@ -237,10 +240,13 @@ impl Instance {
         let Some(second) = &mut self.second else { return };
         if let Some(span) = second.life.preparing() {
             let why = Reason::NotReady(span);
-            self.stop_second(why.clone(), app, turn);
+            self.stop_second(why.clone(), false, app, turn);
             self.reload_failed(why, app, turn);
         } else if second.is_successor() {
             self.admit(app, turn);
+        } else if let Phase::Draining { .. } = second.life.phase {
+            let run = second.life.run;
+            self.drained(run, app, turn);
         } else if second.life.kill(&app.stop, turn) {
             if second.life.is_stopping() {
                 second.reason = policy::killed(app, second.reason.clone());
@@ -289,8 +295,8 @@ impl Instance {
         let Some(mut old) = self.swap(app, turn.now) else { return };
         self.reason = Some(Box::new(old.reason.clone()));
         self.tell_online(app, turn);
-        if old.life.stop(&app.stop, turn) {
-            self.note(app, turn, What::Stopping { sig: app.stop.signal, reason: old.reason.clone() });
+        if old.life.stop(&app.stop, true, turn) {
+            self.tell_leaving(old.life.phase, &old.reason, app, turn);
         }
         self.second = Some(old);
     }

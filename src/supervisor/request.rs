@@ -83,8 +83,10 @@ impl Supervisor {
                 app.revive();
             }
             app.warn_of_gap(verb, |one| ids.binary_search(&one.id).is_ok(), pending);
+            let serves = |one: &Instance| one.goal == Goal::Run && one.is_online();
+            let others = app.instances.iter().any(|one| serves(one) && ids.binary_search(&one.id).is_err());
             for one in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
-                one.obey(verb, &app.spec, turn);
+                one.obey(verb, others, &app.spec, turn);
             }
             if verb == Verb::Watch {
                 pending.say(app.toggle_watch());
@@ -232,8 +234,8 @@ impl Instance {
         up.map_or(last_run, |run| RunId(run.0.saturating_sub(1)))
     }
 
-    /// Goes where an operator sends it.
-    pub(super) fn obey(&mut self, verb: Verb, app: &AppSpec, turn: &mut Turn<'_>) {
+    /// Goes where an operator sends it. `others` serve for it.
+    pub(super) fn obey(&mut self, verb: Verb, others: bool, app: &AppSpec, turn: &mut Turn<'_>) {
         match verb {
             Verb::Start => self.start(),
             Verb::Restart | Verb::Reload => {
@@ -249,11 +251,11 @@ impl Instance {
             }
             Verb::Stop => {
                 self.goal = Goal::Stop;
-                self.stop(Reason::Operator, app, turn);
+                self.stop(Reason::Operator, others, app, turn);
             }
             Verb::Delete => {
                 self.goal = Goal::Remove;
-                self.stop(Reason::Operator, app, turn);
+                self.stop(Reason::Operator, others, app, turn);
             }
             // Of the app, not of an instance.
             Verb::Watch => {}
@@ -302,12 +304,12 @@ impl App {
                 (Goal::Remove, Some(_)) => Aim::Gone,
                 (Goal::Remove, None) => continue,
                 (Goal::Run | Goal::Idle | Goal::Stop, _) if count == 0 => {
-                    one.obey(Verb::Stop, &self.spec, turn);
+                    one.obey(Verb::Stop, false, &self.spec, turn);
                     Aim::Down
                 }
                 (Goal::Run | Goal::Idle | Goal::Stop, Some(_)) if !was_none => continue,
                 (Goal::Run | Goal::Idle | Goal::Stop, _) => {
-                    one.obey(Verb::Start, &self.spec, turn);
+                    one.obey(Verb::Start, false, &self.spec, turn);
                     Aim::Up { after: last_run }
                 }
             };

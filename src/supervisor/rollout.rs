@@ -98,7 +98,7 @@ fn goes_on(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut T
 
 fn replace(one: &mut Instance, app: &AppSpec, turn: &mut Turn<'_>) {
     let reason = one.roll.take().map_or(Reason::Operator, |roll| roll.reason);
-    one.stop(reason, app, turn);
+    one.stop(reason, true, app, turn);
 }
 
 fn start_second(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) {

@@ -41,7 +41,7 @@ impl Supervisor {
                     // Who is about to get a new run is about to have what a schedule is for.
                     (Goal::Run | Goal::Idle, _) if instance.roll.is_some() || instance.second.is_some() => {}
                     (Goal::Run | Goal::Idle, _) if instance.is_up_or_coming() => {
-                        let manner = policy::manner(&app.spec, &Reason::Cron);
+                        let manner = policy::manner(&app.spec, &Reason::Cron, instance.listens());
                         instance.mark(Reason::Cron, manner, &app.spec, now);
                     }
                     // It is on its way already.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::event::{Effect, End, Mono, Reason, Sig};
 use super::instance::{Goal, Instance, State};
+use super::life::Life;
 use super::spec::ExitPolicy;
 
 /// Grace for processes that no app owns. They have no settings of their own, and the apps are gone already.
@@ -128,7 +129,7 @@ impl Supervisor {
             }
         }
         // Nobody takes over any more; the old runs serve those who need them until their turn comes.
-        self.each(now, out, |one, app, turn| one.stop_second(Reason::Shutdown, app, turn));
+        self.each(now, out, |one, app, turn| one.stop_second(Reason::Shutdown, false, app, turn));
         let budget_end = now.after(self.settings.stop_budget.span());
         let reason = reason.into();
         self.ending = Some(Ending { decided, reason, budget_end, signals: 1, over_budget: false, sweep: None });
@@ -175,8 +176,8 @@ impl Supervisor {
         self.each_app(now, out, |app, turn| {
             let free = !needed.next().unwrap_or(false);
             for one in &mut app.instances {
-                if one.is_between_runs() || free && one.is_up_or_coming() {
-                    one.stop(Reason::Shutdown, &app.spec, turn);
+                if one.is_between_runs() || free && one.life().is_some_and(Life::is_unsignalled) {
+                    one.stop(Reason::Shutdown, false, &app.spec, turn);
                     changed = true;
                 }
             }

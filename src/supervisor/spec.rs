@@ -140,7 +140,13 @@ pub struct AppSpec {
 impl AppSpec {
     /// How long a run has to say that it is ready; None: nobody waits for that.
     pub fn ready_within(&self) -> Option<Millis> {
-        self.launch.rare.as_deref().and_then(|rare| rare.ready_within)
+        let rare = self.launch.rare.as_deref().filter(|rare| rare.wait_ready)?;
+        Some(rare.listen_timeout.unwrap_or(Rare::READY_WITHIN))
+    }
+
+    /// How long a run that follows one which listened has to listen itself.
+    pub fn listens_within(&self) -> Millis {
+        self.launch.rare.as_deref().and_then(|rare| rare.listen_timeout).unwrap_or(Rare::LISTENS_WITHIN)
     }
 }
 
@@ -246,11 +252,13 @@ pub struct StopPolicy {
     pub timeout: Millis,
     /// What outlives the main process gets the same signal, and what is left after the grace is killed with it.
     pub tree: bool,
+    /// How long a run that somebody else serves for may take over what its clients have asked, before it is signalled.
+    pub drain: Millis,
 }
 
 impl Default for StopPolicy {
     fn default() -> StopPolicy {
-        StopPolicy { signal: Sig::TERM, timeout: Millis(8_000), tree: true }
+        StopPolicy { signal: Sig::TERM, timeout: Millis(8_000), tree: true, drain: Millis(5_000) }
     }
 }
 
@@ -323,6 +331,8 @@ pub struct Rare {
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
     pub no_new_privs: Option<bool>,
+    /// It owns its sockets: nothing of what it binds is exchanged for pm3's.
+    pub fork: bool,
     /// In front of each line of output, in this format (`config::date`).
     pub log_date: Option<Box<str>>,
     /// Bytes of recent output that are remembered; None: [`Rare::LOG_MEMORY`].
@@ -331,8 +341,10 @@ pub struct Rare {
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.
     pub filter_env: Box<[Box<str>]>,
-    /// It says itself when it is ready, and has so long to do so; None: it is online when its program executes.
-    pub ready_within: Option<Millis>,
+    /// It says itself when it is ready; otherwise it is online when its program executes.
+    pub wait_ready: bool,
+    /// How long a start may take until it is ready, or listens; None: as the two below.
+    pub listen_timeout: Option<Millis>,
 }
 
 impl Rare {
@@ -341,6 +353,9 @@ impl Rare {
 
     /// As long as PM2 waits (`listen_timeout`).
     pub const READY_WITHIN: Millis = Millis(3_000);
+
+    /// Nothing is lost by waiting for a new run while the old one serves: time for what starts slowly.
+    pub const LISTENS_WITHIN: Millis = Millis(30_000);
 }
 
 /// What an app finds as its stdin.

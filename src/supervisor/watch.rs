@@ -91,7 +91,7 @@ impl Instance {
             return;
         }
         let reloads = self.successor().is_some() && policy::bars_overlap(app).is_none();
-        let manner = if reloads { Manner::NewFirst } else { policy::manner(app, &reason) };
+        let manner = if reloads { Manner::NewFirst } else { policy::manner(app, &reason, self.listens()) };
         self.mark(reason, manner, app, now);
     }
 }

@@ -15,6 +15,12 @@ pub fn why(errno: i32) -> Box<str> {
     }
 }
 
+/// What the kernel says of what is not there (ENOENT).
+pub const ABSENT: i32 = Errno::ENOENT as i32;
+
+/// What it says of an address that somebody has (EADDRINUSE).
+pub const TAKEN: i32 = Errno::EADDRINUSE as i32;
+
 /// Whether the same call may work later: the machine or a quota is short of something.
 pub fn passing(errno: i32) -> bool {
     const PASSING: [Errno; 8] = [

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::ForkResult;
 
 use super::{kill, signals};
@@ -40,6 +41,25 @@ pub fn compute(work: impl FnOnce() -> Vec<u8>) -> nix::Result<Worker> {
             let sent = File::from(sink).write_all(&work());
             exit_now(i32::from(sent.is_err()))
         }
+    }
+}
+
+/// Asks a question in a copy of this process, and waits: for what a process cannot undo that has tried it.
+///
+/// # Errors
+/// From fork(2) or waitpid(2); ECHILD where the copy was killed.
+pub fn ask(question: impl FnOnce() -> u8) -> nix::Result<u8> {
+    // SAFETY: pm3 has one thread, so the copy may do whatever its parent may.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => exit_now(question().into()),
+        ForkResult::Parent { child } => loop {
+            match nix::sys::wait::waitpid(child, None) {
+                Err(Errno::EINTR) => {}
+                Ok(WaitStatus::Exited(_, code)) => return u8::try_from(code).map_err(|_| Errno::ECHILD),
+                Ok(_) => return Err(Errno::ECHILD),
+                Err(errno) => return Err(errno),
+            }
+        },
     }
 }
 

@@ -15,6 +15,7 @@ pub mod errno;
 pub mod fds;
 pub mod fork;
 pub mod inotify;
+pub mod intercept;
 pub mod kill;
 pub mod memory;
 pub mod out;

@@ -4,7 +4,7 @@
 
 mod cpu;
 mod environ;
-mod file;
+pub(super) mod file;
 mod memory;
 mod sockets;
 mod stat;
@@ -18,8 +18,9 @@ use crate::supervisor::event::Mono;
 
 pub use cpu::cpu_ms;
 pub use environ::MARK_MAX;
+pub(super) use environ::as_owner;
 pub use memory::{private, proportional};
-pub use sockets::{Sockets, ephemeral_ports};
+pub use sockets::{Sockets, ephemeral_ports, sockets_of_all};
 
 /// A run, as the kernel sees it.
 #[derive(Clone, Copy, Debug)]

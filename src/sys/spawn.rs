@@ -1,7 +1,7 @@
 //! Starting a process. A fork-like clone(2): the child is a copy of init's single thread, sets itself up step by step
-//! and executes its program; the first step that fails is written to a close-on-exec pipe, so that a message names
+//! and executes its program; the first step that fails is written to a close-on-exec socket, so that a message names
 //! it. Everything that needs memory or a file is prepared before, because the copy may not allocate. Nothing here
-//! waits: whether the program executes is read from the pipe when the loop says that it is readable.
+//! waits: whether the program executes is read from the socket when the loop says that it is readable.
 //!
 //! `clone3` would be newer, but Docker's default seccomp profile answers ENOSYS. A pidfd is not needed: init alone
 //! reaps its children, in one place, so a pid that it has not reaped cannot have been given to someone else.
@@ -11,17 +11,22 @@ mod diagnose;
 pub mod ids;
 mod record;
 
+pub(super) use child::no_new_privs;
+
 use std::ffi::{CString, c_char, c_long};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::task::Poll;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use record::Said;
 
 use super::errno;
 use super::fds::Range;
+use super::intercept::Calls;
 use super::signals::Inherited;
 use crate::supervisor::event::{Failure, Limit, Sig, Stage};
 
@@ -53,6 +58,7 @@ pub struct Plan {
     /// A name of /etc/group or a number; None with a user: that user's.
     pub group: Option<Box<str>>,
     pub no_new_privs: bool,
+    pub intercept: Intercept,
     /// What the child gets when pm3 dies.
     pub pdeathsig: Option<Sig>,
     pub signals: Signals,
@@ -112,6 +118,28 @@ pub enum Signals {
     Inherit(Inherited),
 }
 
+/// Whether `bind` and `listen` of the child's whole tree are held for us (`sys::intercept`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Intercept {
+    #[default]
+    No,
+    /// If that can be, also where it takes no_new_privs.
+    Yes,
+    /// Not where it takes no_new_privs.
+    KeepingPrivileges,
+}
+
+/// What has become of a start.
+#[derive(Debug)]
+pub enum Progress {
+    /// The child is intercepted, or cannot be, for this errno. What was asked for comes first, and once.
+    Intercepted(Result<Calls, i32>),
+    /// The program executes. A child that was killed on the way reads as executed; its end, which comes from `reap`,
+    /// tells the rest.
+    Executed,
+    Failed(Failure),
+}
+
 /// What happens to descriptors from 3 up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepFds {
@@ -136,12 +164,16 @@ pub struct Child {
 /// `Prepare`, `User`, `Group`, `Pipe` or `Fork`: there is no child then.
 pub fn spawn(plan: &Plan) -> Result<Child, Failure> {
     let prepared = Prepared::new(plan)?;
-    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let pipe = || nix::unistd::pipe2(flags).map_err(|error| failure(Stage::Pipe, "", error as i32));
-    let (mut status, mut report) = pipe()?;
+    // Packets, so that what the child has to say keeps its limits; and a socket can carry a descriptor.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let pair = || {
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
+        pair.map_err(|error| failure(Stage::Pipe, "", error as i32))
+    };
+    let (mut status, mut report) = pair()?;
     if plan.channel.is_some() && report.as_raw_fd() == CHANNEL {
         // In the child's way. The next one is another, while this one is open.
-        (status, report) = pipe()?;
+        (status, report) = pair()?;
     }
     let none: c_long = 0;
     // SAFETY: no new stack, no thread-local storage, no pids to write: the child is a copy as after fork(2). It calls
@@ -155,18 +187,29 @@ pub fn spawn(plan: &Plan) -> Result<Child, Failure> {
     }
 }
 
-/// Whether the program executes. Pending: ask again when `status` is readable. A child that was killed on the way
-/// reads as executed; its end, which comes from `reap`, tells the rest.
-pub fn outcome(status: &OwnedFd) -> Poll<Result<(), Failure>> {
+/// What has become of a start since this was asked last. Pending: ask again when `status` is readable. After `Executed`
+/// or `Failed` there is nothing to ask.
+pub fn outcome(status: &OwnedFd) -> Poll<Progress> {
     let mut record = [0; record::MAX];
+    let mut listener = Vec::new();
     loop {
-        return match nix::unistd::read(status.as_fd(), &mut record) {
-            Ok(0) => Poll::Ready(Ok(())),
-            Ok(len) => Poll::Ready(Err(record::decode(record.get(..len).unwrap_or_default()))),
-            Err(Errno::EINTR) => continue,
-            Err(Errno::EAGAIN) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(failure(Stage::Pipe, "", error as i32))),
-        };
+        return Poll::Ready(match super::socket::receive(status, &mut record, &mut listener) {
+            Ok(0) => Progress::Executed,
+            Ok(len) => match record::decode(record.get(..len).unwrap_or_default()) {
+                Said::Failed(failure) => Progress::Failed(failure),
+                // Without the descriptor: ours are used up. Then the child is lost, as nobody answers its calls.
+                Said::Intercepted => match listener.pop() {
+                    Some(listener) => Progress::Intercepted(Ok(Calls::new(listener))),
+                    None => Progress::Failed(failure(Stage::Intercept, "", libc::EMFILE)),
+                },
+                Said::NotIntercepted(errno) => Progress::Intercepted(Err(errno)),
+            },
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN) => return Poll::Pending,
+                errno => Progress::Failed(failure(Stage::Pipe, "", errno.unwrap_or(0))),
+            },
+        });
     }
 }
 
@@ -177,8 +220,11 @@ pub fn outcome(status: &OwnedFd) -> Poll<Result<(), Failure>> {
 /// As [`outcome`]'s. The child has to be reaped.
 pub fn executed(status: OwnedFd) -> Result<(), Failure> {
     loop {
-        if let Poll::Ready(result) = outcome(&status) {
-            return result;
+        match outcome(&status) {
+            Poll::Ready(Progress::Executed) => return Ok(()),
+            Poll::Ready(Progress::Failed(failure)) => return Err(failure),
+            Poll::Ready(Progress::Intercepted(_)) => continue,
+            Poll::Pending => {}
         }
         let mut polled = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut polled, PollTimeout::NONE) {

@@ -30,7 +30,7 @@
 //! | `exec [ PROGRAM … ]` | becomes the program |
 //! | `exit:N`, `die:SIG` | ends |
 //!
-//! [`deeds`](super::deeds) has more, for an app under supervision.
+//! [`deeds`](super::deeds) has more, for an app under supervision, [`server`](super::server) those for one that listens.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -93,6 +93,7 @@ pub fn run(mut words: &[String]) {
             "exit" => exit(number(argument)),
             "die" => die(sig(argument)),
             _ if super::deeds::run_one(verb, argument, &mut words) => {}
+            _ if super::server::run_one(verb, argument) => {}
             _ => broken(&format!("the app does not know the word {word}")),
         }
     }

@@ -26,7 +26,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("filter_env", "['AWS_', 'TOKEN']", "{}"),
     ("shell_env", "{ A = 'x', B = false }", "{ A = 1, '=' = '' }"),
     ("instances", "2", "1025"),
-    ("exec_mode", "'cluster'", "'clustr'"),
+    ("exec_mode", "'fork'", "'clustr'"),
     ("instance_var", "'N'", "'1N'"),
     ("increment_var", "'PORT'", "'NONE'"),
     ("kind", "'oneshot'", "'one-shot'"),
@@ -50,6 +50,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("watch_delay", "100\nwatch = 'src'", "'soon'"),
     ("kill_signal", "'INT'", "'SIGTRM'"),
     ("kill_timeout", "'1s'", "1979-05-27"),
+    ("drain", "'3s'", "'soon'"),
     ("treekill", "false", "0"),
     ("main", "true", "'maybe'"),
     ("exit_on_error", "true", "1"),
@@ -84,7 +85,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
 ];
 
 /// Keys that change nothing yet.
-const WITHOUT_EFFECT: &[&str] = &["env_file", "exec_mode"];
+const WITHOUT_EFFECT: &[&str] = &["env_file"];
 
 pub(super) fn with_key(key: &str, value: &str) -> String {
     let settings = KEYS.iter().position(|(name, ..)| *name == "stop_budget").unwrap();
@@ -147,7 +148,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:15: a: shell_env.A: expected a text, or false
         f:3:22: a: shell_env.=: a variable's name is not empty and has no = in it
         f:3:1: a: instances = 1025: expected a number up to 1024, "max" or 0 (one per processor), or -1 (one less)
-        f:3:1: a: exec_mode = 'clustr': expected fork or cluster, did you mean cluster?
+        f:3:1: a: exec_mode = 'clustr': expected cluster or fork, did you mean cluster?
         f:3:1: a: instance_var = '1N': expected the name of a variable
         f:3:1: a: increment_var = 'NONE': NONE is not set; give it its first value in env
         f:3:1: a: kind = 'one-shot': expected service or oneshot, did you mean oneshot?
@@ -171,6 +172,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: watch_delay = 'soon': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
         f:3:1: a: kill_signal = 'SIGTRM': expected a signal's name or number, as "TERM", "SIGINT", "RTMIN+3" or 15, did you mean TERM?
         f:3:1: a: kill_timeout = 1979-05-27: expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:3:1: a: drain = 'soon': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
         f:3:1: a: treekill = 0: expected true or false
         f:3:1: a: main = 'maybe': expected true or false
         f:3:1: a: exit_on_error = 1: expected true or false

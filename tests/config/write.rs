@@ -92,7 +92,12 @@ impl Maker {
             instances: 1 + self.rng.below(3) as u32,
             autostart: self.chance(),
             restart: self.restart(kind).into(),
-            stop: StopPolicy { signal: Sig(1 + self.rng.below(31) as u8), timeout: self.millis(), tree: self.chance() },
+            stop: StopPolicy {
+                signal: Sig(1 + self.rng.below(31) as u8),
+                timeout: self.millis(),
+                tree: self.chance(),
+                drain: self.millis(),
+            },
             after: others.iter().filter(|_| self.chance()).cloned().collect(),
             requires: others.iter().filter(|_| self.chance()).cloned().collect(),
             main: index == 1,
@@ -174,9 +179,11 @@ impl Maker {
             nice: self.maybe(|maker| maker.one(&[-20, 0, 19])),
             oom_score_adj: self.maybe(|maker| maker.one(&[-1000, 0, 1000])),
             no_new_privs: self.maybe(Maker::chance),
+            fork: self.chance(),
             limits,
             log_date: self.maybe(|_| "HH:mm [$x]".into()),
-            ready_within: self.maybe(|maker| Millis(maker.one(&[100, 3_000, 60_000]))),
+            wait_ready: self.chance(),
+            listen_timeout: self.maybe(|maker| Millis(maker.one(&[100, 3_000, 60_000]))),
             log_memory: self.maybe(|maker| maker.one(&[0, 1 << 20])),
             filter_env: if self.chance() { ["".into()].into() } else { self.texts(0) },
         }
@@ -211,8 +218,7 @@ fn what_is_written_is_read_as_it_was() {
     let keys =
         keys.filter_map(|line| Some(line.strip_prefix("  ")?.split_once(" = ")?.0)).filter(|key| !key.contains(' '));
     let never: Vec<&str> = keys.filter(|key| !seen.contains(*key)).collect();
-    expect!["append_env_to_name env_<profile> env_file port exec_mode disable_logs time log_file"]
-        .assert_eq(&never.join(" "));
+    expect!["append_env_to_name env_<profile> env_file port disable_logs time log_file"].assert_eq(&never.join(" "));
 }
 
 #[test]

@@ -190,7 +190,8 @@ fn a_full_table_of_pids_is_waited_out() {
 #[test]
 fn descriptors_that_run_out_are_waited_out() {
     let world = World::new();
-    let job = app("job", &["say:job", "pause"], "");
+    // So that it leaves no descriptor free when it ends.
+    let job = app("job", &["say:job", "pause"], "exec_mode = \"fork\"");
     world.plan(&(web() + &job));
     let mut init = world.boot(Ns::pid1());
     init.lines(2);

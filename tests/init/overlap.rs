@@ -86,7 +86,7 @@ fn a_program_that_owns_a_port_is_ended_first() {
     assert_eq!(code, 0, "{out:?} {err:?}");
     let told = [out, err].concat();
     has(&told, "web: it owns port ");
-    has(&told, ", so the old process was ended first; clustering will lift this");
+    has(&told, ", so the old process was ended first");
     init.proc.expect("heard SIGTERM");
     init.proc.expect("up");
     init.stop(0);

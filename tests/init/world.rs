@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::fcntl::OFlag;
@@ -163,6 +164,13 @@ impl Init {
     /// A verb, inside, with its code and its lines.
     pub(crate) fn pm3(&self, words: &[&str]) -> (i32, Vec<String>, Vec<String>) {
         self.proc.inside(&[&[&*self.pm3], words].concat(), &[("PM3_HOME", &self.home)])
+    }
+
+    /// A verb that goes on meanwhile.
+    pub(crate) fn begins(&self, words: &[&str]) -> Child {
+        let mut visitor = self.proc.visitor(&[&[&*self.pm3], words].concat());
+        visitor.env("PM3_HOME", &self.home).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        visitor.spawn().unwrap()
     }
 
     /// A verb that must succeed.

@@ -14,6 +14,8 @@ impl Oracle {
     pub(crate) fn hear(&mut self, now: Mono, event: &Event) {
         match event {
             Event::Boot | Event::Tick => {}
+            // No program listens.
+            Event::Listening { .. } | Event::Drained { .. } => {}
             Event::Spawned { run, pid } => {
                 if let Some(known) = self.model.find(*run).and_then(|place| place.run_mut(*run)) {
                     known.pid = *pid;
@@ -22,7 +24,7 @@ impl Oracle {
             Event::Executed { run } => {
                 let Some(place) = self.model.find(*run) else { return };
                 let until = now.after(trial(&place.spec));
-                let within = place.spec.launch.rare.as_ref().and_then(|rare| rare.ready_within);
+                let within = place.spec.ready_within();
                 let is_second = place.second.as_ref().is_some_and(|second| second.id == *run);
                 let Some(known) = place.run_mut(*run).filter(|known| !known.asked) else { return };
                 known.began = Some(now);

@@ -179,7 +179,7 @@ impl Kernel {
             return self.at(executes, Happening::ExecFails(run, failure(Stage::Exec, errno, passing)));
         }
         self.at(executes, Happening::Executes(run));
-        let within = app.launch.rare.as_ref().and_then(|rare| rare.ready_within);
+        let within = app.ready_within();
         if let Some(within) = within.filter(|_| !dice.chance(regime.mute)) {
             let within = u64::from(within.0);
             let pause = dice.pick(&[0, 0, 1, 50, within - 1, within, within + 1]);

@@ -223,7 +223,7 @@ impl Oracle {
                 State::Alive(life) => match life.phase {
                     Phase::Launching | Phase::Preparing { .. } => Status::Launching,
                     Phase::Online => Status::Online,
-                    Phase::Stopping { .. } => Status::Stopping,
+                    Phase::Draining { .. } | Phase::Stopping { .. } => Status::Stopping,
                     Phase::Clearing { .. } => Status::Clearing,
                 },
                 State::Settling { .. } => Status::Settling,

@@ -141,6 +141,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
             signal: dice.pick(&[Sig::TERM, Sig::TERM, Sig::INT, Sig::QUIT, Sig::KILL]),
             timeout: Millis(dice.pick(&[0, 100, 1_000, 8_000])),
             tree: dice.chance(75),
+            ..StopPolicy::default()
         },
         after: earlier(dice, name, others),
         requires: earlier(dice, name, others),
@@ -157,7 +158,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
 /// Whether it says itself when it is ready.
 fn ready(dice: &mut Dice) -> Option<Box<Rare>> {
     let within = dice.pick(&[None, None, Some(Millis(100)), Some(Millis(3_000))])?;
-    Some(Box::new(Rare { ready_within: Some(within), ..Rare::default() }))
+    Some(Box::new(Rare { wait_ready: true, listen_timeout: Some(within), ..Rare::default() }))
 }
 
 /// Some of the apps that come earlier in the alphabet, so that nobody waits in a circle.

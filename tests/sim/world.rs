@@ -248,7 +248,7 @@ impl World {
                     self.kernel.at(later, Happening::Tell(Event::Planned { spec }));
                 }
             }
-            Effect::Reply { .. } | Effect::Note(_) | Effect::Report | Effect::Exit { .. } => {}
+            Effect::Drain { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report | Effect::Exit { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{app, booted, exited, lines, step};
 
 /// Says when it is ready, within a second; two runs of it may be there at once.
 fn speaking(name: &str) -> AppSpec {
-    let rare = Box::new(Rare { ready_within: Some(Millis(1_000)), ..Rare::default() });
+    let rare = Box::new(Rare { wait_ready: true, listen_timeout: Some(Millis(1_000)), ..Rare::default() });
     AppSpec { overlap: Some(true), launch: Launch { rare: Some(rare), ..Launch::default() }, ..app(name) }
 }
 

@@ -101,7 +101,7 @@ fn a_port_has_one_owner() {
     assert_eq!((spawned(&out), stopped(&out)), (vec![], vec![1]));
     step_with(&mut sup, GROWN + 1, exited(1, End::Code(0)), port.clone());
     let out = step_with(&mut sup, GROWN + 2, exited(2, End::Code(0)), port);
-    let told = "web: it owns port 3000, so the old process was ended first; clustering will lift this";
+    let told = "web: it owns port 3000, so the old process was ended first";
     assert_eq!((replies(&out)[0].done.len(), &*replies(&out)[0].said), (2, &[told.into()][..]));
 }
 

@@ -26,8 +26,7 @@ const DB: RunId = RunId(1);
 
 impl Play {
     fn new(autostart: bool, waits_for_word: bool) -> Play {
-        let ready_within = waits_for_word.then_some(Millis(3_000));
-        let rare = Box::new(Rare { ready_within, ..Rare::default() });
+        let rare = Box::new(Rare { wait_ready: waits_for_word, ..Rare::default() });
         let web = AppSpec {
             name: "web".into(),
             launch: Launch { script: "/bin/web".into(), rare: Some(rare), ..Launch::default() },
@@ -323,6 +322,7 @@ fn show_life(life: &Life, now: Mono) -> String {
         Phase::Launching => "launching".into(),
         Phase::Preparing { until } => format!("preparing, taken for ready {}", within(Some(until), now)),
         Phase::Online => "online".into(),
+        Phase::Draining { until } => format!("draining, signalled {}", within(Some(until), now)),
         Phase::Stopping { kill_at: None } => "stopping, killed".into(),
         Phase::Stopping { kill_at } => format!("stopping, killed {}", within(kill_at, now)),
         Phase::Clearing { kill_at, next } => {
@@ -374,6 +374,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::Spawn { half: Half::First, .. } => "spawn".into(),
         Effect::Spawn { half: Half::Second, .. } => "spawn on the other half".into(),
         Effect::Survey { .. } => "survey".into(),
+        Effect::Drain { .. } => "drain".into(),
         Effect::Signal { sig, scope: Scope::Process, run } if *run == DB => format!("{sig} to db"),
         Effect::Signal { sig, scope: Scope::Process, .. } => format!("{sig}"),
         Effect::Signal { sig, scope: Scope::Tree, .. } => format!("{sig} to the tree"),

@@ -17,7 +17,7 @@ use pm3::supervisor::event::{End, Failure, Sig};
 use pm3::sys::proc::Processes;
 use pm3::sys::reap::{self, Change, Children};
 use pm3::sys::signals::{self, SignalFd};
-use pm3::sys::spawn::{self, Child, Plan, Stream};
+use pm3::sys::spawn::{self, Child, Plan, Progress, Stream};
 use pm3::sys::{kill, place};
 
 use crate::alone::SCRATCH;
@@ -132,7 +132,9 @@ impl Run {
 pub fn executed(child: &Child) -> Result<(), Failure> {
     loop {
         match spawn::outcome(&child.status) {
-            Poll::Ready(outcome) => return outcome,
+            Poll::Ready(Progress::Failed(failure)) => return Err(failure),
+            Poll::Ready(Progress::Executed) => return Ok(()),
+            Poll::Ready(Progress::Intercepted(_)) => {}
             Poll::Pending => readable(&child.status),
         }
     }

@@ -46,7 +46,7 @@ pub(in crate::cli) fn entry(app: &Described, one: &Detail) -> Value {
         "max_restarts": spec.restart.max_restarts,
         "min_uptime": spec.restart.min_uptime,
         "wait_ready": spec.ready_within().map(|_| true),
-        "listen_timeout": spec.ready_within(),
+        "listen_timeout": spec.launch.rare.as_deref().and_then(|rare| rare.listen_timeout),
         "kill_timeout": spec.stop.timeout,
         "treekill": spec.stop.tree,
         "username": row.user,

@@ -124,6 +124,9 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     for (at, socket) in one.sockets.iter().enumerate() {
         add(if at == 0 { "sockets" } else { "" }, socket.to_string());
     }
+    if !one.ports.is_empty() {
+        add("ports", one.ports.to_string());
+    }
     if let Some(code) = one.exit_code {
         add("exit code", code.to_string());
     }

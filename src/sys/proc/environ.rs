@@ -100,7 +100,7 @@ pub(super) fn open_as_owner(pid: u32, name: &str) -> nix::Result<OwnedFd> {
 }
 
 /// Looks at what only the owner of a process may look at, as that owner if need be (setfsuid(2)).
-pub(super) fn as_owner<T>(pid: u32, mut look: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+pub(in crate::sys) fn as_owner<T>(pid: u32, mut look: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     match look() {
         Err(Errno::EACCES | Errno::EPERM) => {}
         seen => return seen,

@@ -16,24 +16,24 @@ const PATH_MAX: usize = 64;
 const CHUNK: usize = 4096;
 
 /// Calls `then` with a path written on the stack.
-pub(super) fn with_path<T>(path: Arguments, then: impl FnOnce(&CStr) -> nix::Result<T>) -> nix::Result<T> {
+pub(in crate::sys) fn with_path<T>(path: Arguments, then: impl FnOnce(&CStr) -> nix::Result<T>) -> nix::Result<T> {
     let mut text = [0u8; PATH_MAX];
     let mut room = text.split_last_mut().map_or(&mut [][..], |(_, room)| room);
     room.write_fmt(path).map_err(|_| Errno::ENAMETOOLONG)?;
     then(CStr::from_bytes_until_nul(&text).map_err(|_| Errno::ENAMETOOLONG)?)
 }
 
-pub(super) fn open(path: Arguments) -> nix::Result<OwnedFd> {
+pub(in crate::sys) fn open(path: Arguments) -> nix::Result<OwnedFd> {
     with_path(path, |path| nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()))
 }
 
 /// The file's text, as far as it fits.
-pub(super) fn read<'a>(path: Arguments, text: &'a mut [u8]) -> nix::Result<&'a [u8]> {
+pub(in crate::sys) fn read<'a>(path: Arguments, text: &'a mut [u8]) -> nix::Result<&'a [u8]> {
     fill(&open(path)?, text)
 }
 
 /// Reads until the end, or until `text` is full.
-pub(super) fn fill<'a>(file: &OwnedFd, text: &'a mut [u8]) -> nix::Result<&'a [u8]> {
+pub(in crate::sys) fn fill<'a>(file: &OwnedFd, text: &'a mut [u8]) -> nix::Result<&'a [u8]> {
     let mut len = 0;
     while let Some(room) = text.get_mut(len..).filter(|room| !room.is_empty()) {
         match nix::unistd::read(file, room) {

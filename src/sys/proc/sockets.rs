@@ -32,13 +32,20 @@ pub struct Sockets {
     /// By network namespace: what listens, by inode.
     tables: Vec<(u64, Vec<Listener>)>,
     looks_left: usize,
+    /// Inodes of sockets that are of no interest.
+    passed_over: Vec<u64>,
     /// Why something was left out.
     unseen: Option<Errno>,
 }
 
 impl Sockets {
     pub fn new() -> Sockets {
-        Sockets { tables: Vec::new(), looks_left: LOOKS_MAX, unseen: None }
+        Sockets { tables: Vec::new(), looks_left: LOOKS_MAX, passed_over: Vec::new(), unseen: None }
+    }
+
+    /// As if these, by their inodes, were not there.
+    pub fn but(passed_over: Vec<u64>) -> Sockets {
+        Sockets { passed_over, ..Sockets::new() }
     }
 
     /// What these processes listen at, as `tcp 0.0.0.0:3000`, `udp [::]:53` or `unix /run/app.sock`, sorted.
@@ -49,7 +56,7 @@ impl Sockets {
                 self.unseen = Some(Errno::EMFILE);
                 break;
             }
-            let inodes = match sockets_of(*pid, &mut self.looks_left) {
+            let mut inodes = match sockets_of(*pid, &mut self.looks_left) {
                 Ok(inodes) => inodes,
                 // It has ended, and listens at nothing.
                 Err(Errno::ENOENT | Errno::ESRCH) => continue,
@@ -58,6 +65,7 @@ impl Sockets {
                     continue;
                 }
             };
+            inodes.retain(|inode| !self.passed_over.contains(inode));
             if inodes.is_empty() {
                 continue;
             }
@@ -99,6 +107,20 @@ impl Default for Sockets {
     fn default() -> Sockets {
         Sockets::new()
     }
+}
+
+/// The inodes of all sockets that these processes have; None where not all can be seen.
+pub fn sockets_of_all(pids: &[u32]) -> Option<Vec<u64>> {
+    let (mut all, mut looks_left) = (Vec::new(), LOOKS_MAX);
+    for pid in pids {
+        match sockets_of(*pid, &mut looks_left) {
+            Ok(inodes) => all.extend(inodes),
+            // It has ended.
+            Err(Errno::ENOENT | Errno::ESRCH) => {}
+            Err(_) => return None,
+        }
+    }
+    (looks_left > 0).then_some(all)
 }
 
 /// The inodes of a process's sockets.

@@ -8,7 +8,6 @@ use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag};
@@ -18,11 +17,11 @@ use nix::unistd::Pid;
 
 use super::ids::{Groups, Ids};
 use super::record::{self, Trouble};
-use super::{CHANNEL, KeepFds, Plan, Prepared, Session, Signals, Stdin, Stream, diagnose};
+use super::{CHANNEL, Intercept, KeepFds, Plan, Prepared, Session, Signals, Stdin, Stream, diagnose};
 use crate::supervisor::event::{Limit, Resource, Sig, Stage};
 use crate::sys::fds::{self, Range};
 use crate::sys::signals::Inherited;
-use crate::sys::{signals, tty};
+use crate::sys::{intercept, signals, tty};
 
 type Step<'a> = Result<(), Trouble<'a>>;
 
@@ -63,16 +62,14 @@ fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, parent: u32, status: RawFd) -> Step<
     limits(&plan.limits)?;
     nice(plan.nice)?;
     oom_score_adj(plan.oom_score_adj)?;
+    intercept(plan.intercept, status)?;
     take_ids(plan, ids)?;
     streams(plan)?;
     if let Some(mask) = plan.umask {
         nix::sys::stat::umask(Mode::from_bits_truncate(mask.into()));
     }
     if plan.no_new_privs {
-        let (yes, none): (c_ulong, c_ulong) = (1, 0);
-        // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers.
-        let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, none, none, none) };
-        done_at(Stage::NoNewPrivs, b"", Errno::result(done))?;
+        done_at(Stage::NoNewPrivs, b"", no_new_privs())?;
     }
     if let Some(cwd) = &plan.cwd {
         done_at(Stage::Chdir, cwd.to_bytes(), nix::unistd::chdir(cwd.as_c_str()))?;
@@ -86,6 +83,13 @@ fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, parent: u32, status: RawFd) -> Step<
         Signals::Inherit(inherited) => inherited.mask,
     });
     Ok(())
+}
+
+/// Gives up for good what setuid programs and files with capabilities would give (PR_SET_NO_NEW_PRIVS, prctl(2)).
+pub(in crate::sys) fn no_new_privs() -> nix::Result<()> {
+    let (yes, none): (c_ulong, c_ulong) = (1, 0);
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, none, none, none) }).map(drop)
 }
 
 fn done_at<'a, T>(stage: Stage, object: &'a [u8], done: nix::Result<T>) -> Result<T, Trouble<'a>> {
@@ -239,6 +243,54 @@ fn given(plan: &Plan) -> Step<'_> {
     }
 }
 
+/// Has our calls held, as the ids that pm3 has: who drops them may not do that any more without no_new_privs. Where it
+/// cannot be, the program runs without it, and pm3 is told.
+fn intercept(wanted: Intercept, status: RawFd) -> Step<'static> {
+    let installed = match wanted {
+        Intercept::No => return Ok(()),
+        Intercept::Yes => intercept::install(true),
+        Intercept::KeepingPrivileges => intercept::install(false),
+    };
+    let (fd, refused) = match &installed {
+        Ok(listener) => (Some(listener.as_raw_fd()), None),
+        Err(errno) => (None, Some(*errno as i32)),
+    };
+    done_at(Stage::Intercept, b"", say(status, &record::intercepted(refused), fd))
+}
+
+/// Room for the one descriptor that goes along, as `cmsghdr` wants to be aligned.
+#[repr(C, align(8))]
+struct Rights([u8; 32]);
+
+/// Sends a packet, and a descriptor with it (unix(7)).
+fn say(status: RawFd, packet: &[u8], fd: Option<RawFd>) -> nix::Result<()> {
+    let mut rights = Rights([0; 32]);
+    let mut piece = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
+    // SAFETY: zeros are a value of each field, some of which only some C libraries have.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut piece, 1);
+    if let Some(fd) = fd {
+        let length = size_of::<RawFd>() as u32;
+        // SAFETY: computes a number.
+        let (space, whole) = (unsafe { libc::CMSG_SPACE(length) }, unsafe { libc::CMSG_LEN(length) });
+        (message.msg_control, message.msg_controllen) = (rights.0.as_mut_ptr().cast(), space as _);
+        // SAFETY: `message` has a control buffer with room for one header and one descriptor.
+        let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        // SAFETY: as above.
+        let mut head: libc::cmsghdr = unsafe { std::mem::zeroed() };
+        (head.cmsg_len, head.cmsg_level, head.cmsg_type) = (whole as _, libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        // SAFETY: `header` is the start of that buffer, and aligned.
+        unsafe { header.write(head) };
+        // SAFETY: behind the header is room for one descriptor.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        // SAFETY: as said; the place may not be aligned for a number.
+        unsafe { data.cast::<RawFd>().write_unaligned(fd) };
+    }
+    // SAFETY: all that `message` names lives until here.
+    let sent = unsafe { libc::sendmsg(status, &raw const message, libc::MSG_NOSIGNAL) };
+    Errno::result(sent).map(drop)
+}
+
 fn streams(plan: &Plan) -> Step<'_> {
     match plan.stdin {
         Stdin::Inherit | Stdin::Given(_) => {}
@@ -317,6 +369,6 @@ fn report(plan: &Plan, trouble: &Trouble, status: c_int) {
     let trouble = Trouble { object: diagnosis.object, ..*trouble };
     let mut record = [0; record::MAX];
     let len = record::encode(&trouble, diagnosis.finding, diagnosis.detail, &mut record);
-    // SAFETY: `len` bytes of `record` are initialised. The pipe is empty and takes them at once.
-    unsafe { libc::write(status, ptr::from_ref(&record).cast(), len) };
+    // The socket is empty, or has one small packet in it, and takes this at once.
+    let _ = say(status, record.get(..len).unwrap_or_default(), None);
 }

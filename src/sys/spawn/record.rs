@@ -1,11 +1,11 @@
-//! The record by which a child tells the step that failed: written in one piece to the status pipe, read by
+//! The record by which a child tells the step that failed: one packet on the status socket, read by
 //! `outcome`. It crosses no version and no machine, so its form is private to this file.
 
 use super::explained;
 use crate::supervisor::event::{Failure, Stage};
 use crate::sys::errno;
 
-/// A record fits into a pipe's atomic write (PIPE_BUF, pipe(7)), and into any pipe's least capacity.
+/// A record fits into any socket's buffer.
 pub(super) const MAX: usize = 4096;
 
 /// A name longer than this is cut; a record holds two.
@@ -13,6 +13,25 @@ const NAME_MAX: usize = 2000;
 
 /// stage, finding, errno, length of the object.
 const HEAD: usize = 8;
+
+/// What a child says.
+#[derive(Debug)]
+pub(super) enum Said {
+    Failed(Failure),
+    /// Its listener comes along.
+    Intercepted,
+    NotIntercepted(i32),
+}
+
+/// In the place of a stage: the child's calls are held, or not for the errno that follows.
+const INTERCEPTED: u8 = 0xf0;
+const NOT_INTERCEPTED: u8 = 0xf1;
+
+/// That the child's calls are held, or not for this errno.
+pub(super) fn intercepted(refused: Option<i32>) -> [u8; 5] {
+    let [e0, e1, e2, e3] = refused.unwrap_or(0).to_ne_bytes();
+    [if refused.is_none() { INTERCEPTED } else { NOT_INTERCEPTED }, e0, e1, e2, e3]
+}
 
 /// What the child failed at.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +61,7 @@ pub(super) enum Finding {
     Link,
 }
 
-const STAGES: [Stage; 17] = [
+const STAGES: [Stage; 18] = [
     Stage::Prepare,
     Stage::Pipe,
     Stage::Fork,
@@ -58,6 +77,7 @@ const STAGES: [Stage; 17] = [
     Stage::Group,
     Stage::Ids,
     Stage::NoNewPrivs,
+    Stage::Intercept,
     Stage::Chdir,
     Stage::Exec,
 ];
@@ -90,7 +110,17 @@ pub(super) fn encode(trouble: &Trouble, finding: Finding, detail: &[u8], into: &
 }
 
 /// Reads a record. One that is no record, which cannot come from `encode`, still ends the start.
-pub(super) fn decode(record: &[u8]) -> Failure {
+pub(super) fn decode(record: &[u8]) -> Said {
+    match record {
+        [INTERCEPTED, ..] => Said::Intercepted,
+        [NOT_INTERCEPTED, errno @ ..] => {
+            Said::NotIntercepted(errno.first_chunk().map_or(0, |errno| i32::from_ne_bytes(*errno)))
+        }
+        _ => Said::Failed(failure(record)),
+    }
+}
+
+fn failure(record: &[u8]) -> Failure {
     let parsed = record.split_first_chunk::<HEAD>().and_then(|(head, names)| {
         let [stage, finding, e0, e1, e2, e3, l0, l1] = *head;
         let (object, detail) = names.split_at_checked(usize::from(u16::from_le_bytes([l0, l1])))?;
@@ -121,7 +151,7 @@ mod tests {
     fn pass(stage: Stage, errno: i32, object: &[u8], finding: Finding, detail: &[u8]) -> Failure {
         let mut buffer = [0; MAX];
         let len = encode(&Trouble { stage, errno, object }, finding, detail, &mut buffer);
-        decode(&buffer[..len])
+        failure(&buffer[..len])
     }
 
     #[test]
@@ -156,9 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn interception_is_told() {
+        assert!(matches!(decode(&intercepted(None)), Said::Intercepted));
+        assert!(matches!(decode(&intercepted(Some(libc::EBUSY))), Said::NotIntercepted(libc::EBUSY)));
+        assert!(STAGES.iter().all(|stage| (*stage as u8) < INTERCEPTED));
+    }
+
+    #[test]
     fn garbage_is_a_failure_and_no_panic() {
         for record in [&b""[..], b"\x00", b"\xff\0\0\0\0\0\0\0", b"\x01\xff\0\0\0\0\0\0", b"\x01\0\0\0\0\0\xff\xffx"] {
-            assert_eq!(&*decode(record).why, "the child's report is garbled");
+            assert_eq!(&*failure(record).why, "the child's report is garbled");
         }
     }
 }

@@ -1,0 +1,197 @@
+//! What becomes of a program's `bind` and `listen`: its TCP socket on a fixed port of this machine is exchanged for a slot
+//! of pm3's, everything else goes on as if nobody had looked. A program never gets a port that it could not have bound
+//! by itself, and one whose socket cannot be looked at keeps its own.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use log::warn;
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+
+use super::slots::Owner;
+use super::{CALLS, Engine};
+use crate::supervisor::event::{Event, Half, InstanceId, RunId};
+use crate::supervisor::instance::Instance;
+use crate::supervisor::spec::{AppSpec, Kind};
+use crate::sys::intercept::{Call, Caller, Calls, Manner, Next, Protocol, Wanted, first_unprivileged_port};
+use crate::sys::{errno, why};
+
+/// Calls of one run that are answered in one wake-up: a program that binds without end holds nobody up.
+const CALLS_MAX: usize = 64;
+
+/// The listeners of all runs that are intercepted.
+#[derive(Debug, Default)]
+pub(super) struct Intercepted {
+    trees: Vec<Tree>,
+    /// Runs that could not be, and why, as an errno.
+    refused: Vec<(RunId, i32)>,
+}
+
+/// The processes of one run, whose calls are held.
+#[derive(Debug)]
+struct Tree {
+    run: RunId,
+    instance: InstanceId,
+    half: Half,
+    calls: Calls,
+}
+
+/// What becomes of a `bind`.
+enum Fate {
+    /// It is none of ours.
+    Pass,
+    Swap(SocketAddr, Manner),
+}
+
+impl Intercepted {
+    pub(super) fn count(&self) -> usize {
+        self.trees.len()
+    }
+
+    /// The run is over; what is left of its tree is held still.
+    pub(super) fn run_is_over(&mut self, run: RunId) {
+        self.refused.retain(|(refused, _)| *refused != run);
+    }
+}
+
+impl Engine {
+    /// The child of a run is held at its calls from now on.
+    pub(super) fn intercept(&mut self, run: RunId, instance: InstanceId, half: Half, calls: Calls) {
+        let fd = calls.as_raw_fd();
+        if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), token(run), Interest::READABLE) {
+            warn!("run {} cannot be intercepted: {}", run.0, why(errno::of(&error)));
+        }
+        self.intercepted.trees.push(Tree { run, instance, half, calls });
+    }
+
+    /// The child of a run could not be held: its program opens its own sockets.
+    pub(super) fn not_intercepted(&mut self, run: RunId, errno: i32) {
+        let who = self.runs.by_run(run).and_then(|entry| self.supervisor.instance(entry.instance));
+        if let Some((app, one)) = who {
+            warn!("{}: its ports are its own and not shared: seccomp: {}", one.who(app), why(errno));
+        }
+        self.intercepted.refused.push((run, errno));
+    }
+
+    /// Some process of the run has made a call, or none is left.
+    pub(super) fn answer_calls(&mut self, run: RunId) {
+        // Whoever calls executes, and the supervisor is told so first.
+        self.start_advanced(run);
+        for _ in 0..CALLS_MAX {
+            let Some(tree) = self.intercepted.trees.iter().find(|tree| tree.run == run) else { return };
+            match tree.calls.next() {
+                Next::Call(call) => self.answer_call(run, &call),
+                Next::Nothing => return,
+                Next::Over => {
+                    let _ = self.poll.registry().deregister(&mut SourceFd(&tree.calls.as_raw_fd()));
+                    self.intercepted.trees.retain(|tree| tree.run != run);
+                    return;
+                }
+            }
+        }
+        // What waits already is told anew by this, and by nothing else.
+        if let Some(tree) = self.intercepted.trees.iter().find(|tree| tree.run == run) {
+            let fd = tree.calls.as_raw_fd();
+            let _ = self.poll.registry().reregister(&mut SourceFd(&fd), token(run), Interest::READABLE);
+        }
+    }
+
+    fn answer_call(&mut self, run: RunId, call: &Call) {
+        let Some(at) = self.intercepted.trees.iter().position(|tree| tree.run == run) else { return };
+        let caller = Caller::of(call);
+        match call.wanted {
+            Wanted::Bind { address, length } => {
+                let fate = self.fate(&caller, address, length);
+                let Some(tree) = self.intercepted.trees.get(at) else { return };
+                // What was read may be of another process that has got its number since.
+                if !tree.calls.is_waiting(call) {
+                    return;
+                }
+                match fate {
+                    Fate::Pass => tree.calls.pass(call),
+                    Fate::Swap(address, manner) => self.swap(at, call, address, manner),
+                }
+            }
+            Wanted::Listen => {
+                let inode = caller.inode();
+                let Some(tree) = self.intercepted.trees.get(at) else { return };
+                if !tree.calls.is_waiting(call) {
+                    return;
+                }
+                // Ours listens already, and with the backlog that it is to have.
+                if inode.is_ok_and(|inode| self.slots.listens(run, inode)) {
+                    tree.calls.grant(call);
+                    if self.is_complete(at) {
+                        self.happened(Event::Listening { run });
+                    }
+                } else {
+                    tree.calls.pass(call);
+                }
+            }
+        }
+    }
+
+    /// Whether a run that begins to listen can be reached in all ways: in as many as the one that it is to follow.
+    fn is_complete(&self, at: usize) -> bool {
+        let Some(Tree { run, instance, .. }) = self.intercepted.trees.get(at) else { return false };
+        let first = self.supervisor.instance(*instance).and_then(|(_, one)| one.run());
+        first.is_none_or(|first| first == *run || self.slots.serves_as(*run, first))
+    }
+
+    /// Whose an instance's ports are, and why.
+    pub(super) fn ports(&self, app: &AppSpec, one: &Instance) -> Box<str> {
+        let of_run = self.intercepted.refused.iter().find(|(run, _)| one.run() == Some(*run)).map(|(_, errno)| *errno);
+        let refused = self.origin.unable.or(of_run);
+        let is_fork = app.launch.rare.as_deref().is_some_and(|rare| rare.fork);
+        match (app.kind, refused) {
+            (Kind::Oneshot, _) => Box::default(),
+            _ if is_fork => "its own: exec_mode is fork".into(),
+            (_, Some(errno)) => format!("its own: seccomp: {}", why(errno)).into(),
+            _ if self.slots.serve(one.id) => "pm3's, for all of its processes".into(),
+            _ => Box::default(),
+        }
+    }
+
+    /// What is to become of a `bind`.
+    fn fate(&self, caller: &Caller, at: u64, length: u32) -> Fate {
+        let Ok(Some(protocol)) = caller.protocol() else { return Fate::Pass };
+        let Ok(Some(address)) = caller.address(at, length) else { return Fate::Pass };
+        let fits = match protocol {
+            Protocol::Tcp4 => address.is_ipv4(),
+            Protocol::Tcp6 => address.is_ipv6(),
+        };
+        let may_have = address.port() >= first_unprivileged_port() || caller.may_bind_privileged();
+        if !fits || address.port() == 0 || !may_have || !caller.shares_network() {
+            return Fate::Pass;
+        }
+        match caller.manner() {
+            Ok(manner) => Fate::Swap(address, manner),
+            Err(_) => Fate::Pass,
+        }
+    }
+
+    /// Gives the caller a slot in the place of its own socket.
+    fn swap(&mut self, at: usize, call: &Call, address: SocketAddr, manner: Manner) {
+        let Some(Tree { run, instance, half, calls }) = self.intercepted.trees.get(at) else { return };
+        let Some((app, _)) = self.supervisor.instance(*instance) else { return calls.pass(call) };
+        let owner = Owner { app: &app.name, instance: *instance, half: *half, run: *run };
+        match self.slots.lend(address, owner, self.poll.registry()) {
+            Ok(slot) => {
+                slot.set_nonblocking(manner.nonblocking);
+                match calls.give(call, slot, manner.cloexec) {
+                    Ok(()) => calls.grant(call),
+                    // It was killed, or its table of descriptors is full: then it hears that from the kernel.
+                    Err(_) => calls.pass(call),
+                }
+            }
+            // Another app's, or a stranger's: what the kernel would say, were the slots not ours.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => calls.refuse(call, errno::TAKEN),
+            Err(_) => calls.pass(call),
+        }
+    }
+}
+
+fn token(run: RunId) -> Token {
+    Token(CALLS + usize::try_from(run.0).unwrap_or(usize::MAX >> 2))
+}

@@ -1,0 +1,373 @@
+//! The listening sockets that pm3 owns: which there are, whose they are, and which of them get new connections.
+//!
+//! A slot belongs to one half of an instance and to one address, and is lent to the run that binds that address. It stays
+//! when the run ends, and with it what waits there: the next run of that half serves it. All slots of an address are one
+//! group of the kernel's, and a program tells the kernel to which of them new connections go. What is right follows from
+//! the supervisor's state alone (`Station`), and is made so after every step.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use log::{debug, warn};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::{Engine, SLOTS};
+use crate::supervisor::event::{Half, InstanceId, Mono, RunId};
+use crate::supervisor::instance::Instance;
+use crate::supervisor::station::Station;
+use crate::sys::clock;
+use crate::sys::slot::Slot;
+
+/// All slots.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    groups: Vec<Group>,
+    /// The number of the last one that was opened.
+    last: usize,
+}
+
+/// The slots of one address of one app.
+#[derive(Debug)]
+struct Group {
+    address: SocketAddr,
+    app: Box<str>,
+    /// In the kernel's order: as they began to listen, the last in the place of one that went.
+    places: Vec<Place>,
+    /// The numbers of those that get new connections, as the kernel was told.
+    steered: Vec<u32>,
+}
+
+/// A slot, and whose it is.
+#[derive(Debug)]
+struct Place {
+    number: usize,
+    slot: Slot,
+    instance: InstanceId,
+    half: Half,
+    /// The run that has it. It may hold it still when it has ended: some process of its tree.
+    lent: Option<RunId>,
+    /// That run listens.
+    listens: bool,
+    /// It belongs to nobody, and nothing is to wait there.
+    parked: bool,
+    /// Since when its run listens elsewhere and not here.
+    spurned: Option<Mono>,
+}
+
+/// Whose slot is meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner<'a> {
+    pub(super) app: &'a str,
+    pub(super) instance: InstanceId,
+    pub(super) half: Half,
+    pub(super) run: RunId,
+}
+
+/// A program that listens somewhere and not where the one before it did has so long to do so. Then its settings are
+/// others, and what waits there would wait for ever.
+const SPURNED: Duration = Duration::from_secs(10);
+
+/// What may wait at a slot, as the kernel's own bound allows it (`net.core.somaxconn`, listen(2)).
+pub(super) const BACKLOG: u32 = 4096;
+
+impl Slots {
+    /// The slot of this owner at this address, lent to its run; opened if need be.
+    ///
+    /// # Errors
+    /// As [`Slot::open`]'s; EADDRINUSE also where it would take connections from another app's.
+    pub(super) fn lend(&mut self, address: SocketAddr, owner: Owner<'_>, registry: &Registry) -> io::Result<&Slot> {
+        let known = self.groups.iter().position(|group| group.address == address && *group.app == *owner.app);
+        let at = match known {
+            Some(at) => at,
+            None if self.groups.iter().any(|group| group.is_in_the_way(&address, owner.app)) => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            None => {
+                let group = Group { address, app: owner.app.into(), places: Vec::new(), steered: Vec::new() };
+                self.groups.push(group);
+                self.groups.len() - 1
+            }
+        };
+        let lent = match self.groups.get_mut(at) {
+            Some(group) => group.place(owner.instance, owner.half, &mut self.last, registry),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        if lent.is_err() {
+            self.groups.retain(|group| !group.places.is_empty());
+        }
+        let place = lent.and_then(|place| {
+            let group = self.groups.get_mut(at).and_then(|group| group.places.get_mut(place));
+            group.ok_or_else(|| io::ErrorKind::NotFound.into())
+        })?;
+        if place.lent != Some(owner.run) {
+            (place.lent, place.listens) = (Some(owner.run), false);
+        }
+        Ok(&place.slot)
+    }
+
+    /// A run listens at the slot with this inode, if that is one that it was lent. True then.
+    pub(super) fn listens(&mut self, run: RunId, inode: u64) -> bool {
+        let mut places = self.groups.iter_mut().flat_map(|group| &mut group.places);
+        let Some(place) = places.find(|place| place.lent == Some(run) && place.slot.inode == inode) else {
+            return false;
+        };
+        place.listens = true;
+        true
+    }
+
+    /// Whether a run listens at as many addresses as the other one: it can take its place. They need not be the same,
+    /// as its settings may be others.
+    pub(super) fn serves_as(&self, run: RunId, other: RunId) -> bool {
+        let serves = |group: &Group, run| group.places.iter().any(|place| place.lent == Some(run) && place.listens);
+        let count = |run| self.groups.iter().filter(|group| serves(group, run)).count();
+        count(run) >= count(other)
+    }
+
+    /// The run is over. What waits at its slots waits for the next one.
+    pub(super) fn run_is_over(&mut self, run: RunId) {
+        for place in self.groups.iter_mut().flat_map(|group| &mut group.places) {
+            if place.lent == Some(run) {
+                (place.lent, place.listens) = (None, false);
+            }
+        }
+    }
+
+    /// What names them on this machine.
+    pub(super) fn inodes(&self) -> Vec<u64> {
+        self.groups.iter().flat_map(|group| &group.places).map(|place| place.slot.inode).collect()
+    }
+
+    /// An instance has a slot.
+    pub(super) fn serve(&self, instance: InstanceId) -> bool {
+        self.groups.iter().flat_map(|group| &group.places).any(|place| place.instance == instance)
+    }
+
+    /// Where a run is reached.
+    pub(super) fn ports(&self, run: RunId) -> Vec<u16> {
+        let lent = |group: &&Group| group.places.iter().any(|place| place.lent == Some(run));
+        let mut ports: Vec<u16> = self.groups.iter().filter(lent).map(|group| group.address.port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    /// Connections that wait at a run's slots.
+    pub(super) fn waiting(&self, run: RunId) -> u32 {
+        let places = self.groups.iter().flat_map(|group| &group.places).filter(|place| place.lent == Some(run));
+        places.filter_map(|place| place.slot.queue()).map(|queue| queue.waiting).sum()
+    }
+
+    /// How many descriptors they are.
+    pub(super) fn count(&self) -> usize {
+        self.groups.iter().map(|group| group.places.len()).sum()
+    }
+
+    /// Something has become of a slot. Somebody who was lent it has shut it down, which stops it for all (shutdown(2)):
+    /// it listens again at once, as the newest of its group. Or it is parked, and somebody has come late.
+    pub(super) fn stirred(&mut self, number: usize, late: bool, registry: &Registry) {
+        for group in &mut self.groups {
+            let Some(at) = group.places.iter().position(|place| place.number == number) else { continue };
+            if late && group.places.get(at).is_some_and(|place| place.parked) {
+                group.remove(at, true, registry);
+                group.steered.clear();
+                continue;
+            }
+            let place = group.places.swap_remove(at);
+            match place.slot.listen(BACKLOG) {
+                Ok(()) => group.places.push(place),
+                Err(error) => warn!("{}: {} was shut down and cannot listen again: {error}", group.app, group.address),
+            }
+            group.steered.clear();
+        }
+    }
+
+    /// When a slot is given up that its run does not want.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        let places = self.groups.iter().flat_map(|group| &group.places);
+        places.filter_map(|place| place.spurned).min().map(|since| since.after(SPURNED))
+    }
+
+    /// Notes which slots their runs do not want, though they listen at others.
+    fn see_spurned(&mut self, station: &impl Fn(InstanceId, Half) -> Station, now: Mono) {
+        let places = self.groups.iter().flat_map(|group| &group.places);
+        let busy: Vec<_> = places.filter(|place| place.listens).map(|place| (place.instance, place.half)).collect();
+        for place in self.groups.iter_mut().flat_map(|group| &mut group.places) {
+            let (owner, serves) = ((place.instance, place.half), station(place.instance, place.half));
+            let spurned = place.lent.is_none() && serves == Station::Serving && busy.contains(&owner);
+            place.spurned = spurned.then(|| place.spurned.unwrap_or(now));
+        }
+    }
+
+    /// Makes what the kernel does agree with what is right by now.
+    fn settle(&mut self, station: impl Fn(InstanceId, Half) -> Station, now: Mono, registry: &Registry) {
+        self.see_spurned(&station, now);
+        for group in &mut self.groups {
+            group.settle(&station, now, &mut self.last, registry);
+        }
+        self.groups.retain(|group| !group.places.is_empty());
+    }
+}
+
+impl Group {
+    /// An app that has this address would take connections which are this group's, or lose its own to it.
+    fn is_in_the_way(&self, address: &SocketAddr, app: &str) -> bool {
+        let (ours, theirs) = (self.address.ip(), address.ip());
+        // At `::`, IPv4 is heard too.
+        let is_any = |ip: IpAddr, other: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4());
+        *self.app != *app
+            && self.address.port() == address.port()
+            && (ours == theirs || is_any(ours, theirs) || is_any(theirs, ours))
+    }
+
+    /// The place of this half, opened if need be.
+    fn place(&mut self, instance: InstanceId, half: Half, last: &mut usize, registry: &Registry) -> io::Result<usize> {
+        let known = self.places.iter().position(|place| (place.instance, place.half) == (instance, half));
+        if let Some(known) = known {
+            self.take_back(known, registry);
+            return Ok(known);
+        }
+        let slot = Slot::open(&self.address, BACKLOG)?;
+        *last = last.saturating_add(1);
+        // Silent on connections: only a slot that somebody shuts down has anything to say.
+        registry.register(&mut SourceFd(&slot.as_raw_fd()), Token(SLOTS + *last), Interest::PRIORITY)?;
+        self.places.push(Place {
+            number: *last,
+            slot,
+            instance,
+            half,
+            lent: None,
+            listens: false,
+            parked: false,
+            spurned: None,
+        });
+        // The kernel hears of it by the program; until then, of a group of several, it is told of all.
+        self.steered.clear();
+        Ok(self.places.len() - 1)
+    }
+
+    fn settle(
+        &mut self,
+        station: &impl Fn(InstanceId, Half) -> Station,
+        now: Mono,
+        last: &mut usize,
+        registry: &Registry,
+    ) {
+        self.open_others(station, last, registry);
+        let is_gone = |place: &Place| {
+            let is_spurned = place.spurned.is_some_and(|since| since.after(SPURNED) <= now);
+            is_spurned || station(place.instance, place.half) == Station::Gone
+        };
+        if self.places.iter().all(is_gone) {
+            while let Some(place) = self.places.pop() {
+                self.close(place, registry);
+            }
+            return;
+        }
+        self.steer(self.wanted(station));
+        // From the last on: that one leaves no gap.
+        for at in (0..self.places.len()).rev() {
+            if self.places.get(at).is_some_and(is_gone) {
+                self.remove(at, false, registry);
+                self.steer(self.wanted(station));
+            }
+        }
+    }
+
+    /// The numbers of those that are to get new connections: who serves, else who is to come, else all.
+    fn wanted(&self, station: &impl Fn(InstanceId, Half) -> Station) -> Vec<u32> {
+        let of = |place: &Place| station(place.instance, place.half);
+        let serving = self.those(|place| place.listens && of(place) == Station::Serving);
+        if !serving.is_empty() {
+            return serving;
+        }
+        let next = self.those(|place| matches!(of(place), Station::Coming | Station::Serving));
+        if next.is_empty() { self.those(|_| true) } else { next }
+    }
+
+    fn steer(&mut self, wanted: Vec<u32>) {
+        let Some(place) = self.places.first().filter(|_| wanted != self.steered) else { return };
+        debug!("{}: {} goes to {wanted:?} of {}", self.app, self.address, self.places.len());
+        if let Err(error) = place.slot.steer(&wanted) {
+            warn!("{}: new connections to {} go to all of its slots: {error}", self.app, self.address);
+        }
+        self.steered = wanted;
+    }
+
+    /// Takes a slot out of the group. The last one takes its number at that moment, so neither may get new connections
+    /// then: if nobody else could, it is parked instead, until it is needed again or is the last itself. What comes late
+    /// to one that is parked would wait for ever, so then it goes all the same (`hurry`).
+    fn remove(&mut self, at: usize, hurry: bool, registry: &Registry) {
+        let last = self.places.len().saturating_sub(1);
+        if at != last {
+            let numbers = [at, last].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+            let others: Vec<u32> = self.steered.iter().copied().filter(|to| !numbers.contains(to)).collect();
+            if !others.is_empty() {
+                self.steer(others);
+            } else if !hurry {
+                return self.park(at, registry);
+            }
+        }
+        let place = self.places.swap_remove(at);
+        self.close(place, registry);
+    }
+
+    /// It is somebody's again.
+    fn take_back(&mut self, at: usize, registry: &Registry) {
+        let Some(place) = self.places.get_mut(at).filter(|place| place.parked) else { return };
+        place.parked = false;
+        let token = Token(SLOTS + place.number);
+        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, Interest::PRIORITY);
+    }
+
+    fn park(&mut self, at: usize, registry: &Registry) {
+        let Some(place) = self.places.get_mut(at).filter(|place| !place.parked) else { return };
+        place.parked = true;
+        let interest = Interest::PRIORITY | Interest::READABLE;
+        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), Token(SLOTS + place.number), interest);
+    }
+
+    fn close(&self, place: Place, registry: &Registry) {
+        let _ = registry.deregister(&mut SourceFd(&place.slot.as_raw_fd()));
+        let waiting = place.slot.queue().map_or(0, |queue| queue.waiting);
+        if waiting > 0 {
+            let connections = if waiting == 1 { "connection" } else { "connections" };
+            warn!("{}: {waiting} {connections} that waited at {} are reset", self.app, self.address);
+        }
+        place.slot.close();
+    }
+
+    /// Who changes halves is expected at the same address, at a slot of the other half: what comes meanwhile can wait there.
+    fn open_others(&mut self, station: &impl Fn(InstanceId, Half) -> Station, last: &mut usize, registry: &Registry) {
+        for at in 0..self.places.len() {
+            let Some((instance, half)) = self.places.get(at).map(|place| (place.instance, place.half)) else { return };
+            let (leaves, other) = (station(instance, half), half.other());
+            if matches!(leaves, Station::Aside | Station::Gone)
+                && station(instance, other) == Station::Coming
+                && let Err(error) = self.place(instance, other, last, registry)
+            {
+                warn!("{}: no slot for the next run at {}: {error}", self.app, self.address);
+            }
+        }
+    }
+
+    fn those(&self, are: impl Fn(&Place) -> bool) -> Vec<u32> {
+        (0..).zip(&self.places).filter(|(_, place)| are(place)).map(|(at, _)| at).collect()
+    }
+}
+
+impl Engine {
+    /// Opens, closes and steers as the supervisor's state wants it.
+    pub(super) fn mind_slots(&mut self) {
+        if self.slots.groups.is_empty() {
+            return;
+        }
+        let mut all: Vec<&Instance> = self.supervisor.instances().map(|(_, one)| one).collect();
+        all.sort_unstable_by_key(|one| one.id);
+        let known = |id: InstanceId| all.binary_search_by_key(&id, |one| one.id).ok().and_then(|at| all.get(at));
+        let station = |id: InstanceId, half: Half| known(id).map_or(Station::Gone, |one| one.station(half));
+        self.slots.settle(station, clock::now(), self.poll.registry());
+    }
+}

@@ -1,0 +1,58 @@
+//! Runs that have clients: one that listens where others can reach it is enough to follow another, and is drained before it
+//! is signalled, where somebody else serves for it. A run that does not listen has none of this.
+
+use super::event::{Reason, RunId, What};
+use super::instance::{Instance, State, Turn};
+use super::life::Phase;
+use super::spec::AppSpec;
+
+impl Instance {
+    /// It listens at slots of pm3's.
+    pub fn listens(&self) -> bool {
+        self.life().is_some_and(|life| life.listens)
+    }
+
+    /// It listens wherever it is to be reached, which is enough of an app that does not say itself when it is ready.
+    pub fn listening(&mut self, run: RunId, app: &AppSpec, turn: &mut Turn<'_>) {
+        if let Some(second) = self.second_mut(run) {
+            second.life.listens = true;
+            if app.ready_within().is_none() {
+                self.second_ready(app, turn);
+            }
+        } else if let State::Alive(life) = &mut self.state {
+            life.listens = true;
+            if app.ready_within().is_none() && life.ready() {
+                self.came_online(app, turn);
+            }
+            // There is nothing more to wait for before it is known what it owns.
+            self.mark_anew(app, turn.now);
+        }
+    }
+
+    /// A run that is to end has nothing to do any more.
+    pub fn drained(&mut self, run: RunId, app: &AppSpec, turn: &mut Turn<'_>) {
+        let (life, reason) = match (self.second.as_deref_mut(), &mut self.state) {
+            (Some(second), _) if second.life.run == run => (&mut second.life, Some(second.reason.clone())),
+            (_, State::Alive(life)) => (life, self.reason.as_deref().cloned()),
+            _ => return,
+        };
+        if life.drained(&app.stop, turn) {
+            let reason = reason.unwrap_or(Reason::Operator);
+            self.note(app, turn, What::Stopping { sig: app.stop.signal, reason });
+        }
+    }
+
+    /// Somebody has asked a run to end.
+    pub(super) fn tell_leaving(&self, phase: Phase, reason: &Reason, app: &AppSpec, turn: &mut Turn<'_>) {
+        let (reason, policy) = (reason.clone(), &app.stop);
+        let what = match phase {
+            Phase::Draining { .. } => What::Draining { reason, most: policy.drain },
+            Phase::Launching
+            | Phase::Preparing { .. }
+            | Phase::Online
+            | Phase::Stopping { .. }
+            | Phase::Clearing { .. } => What::Stopping { sig: policy.signal, reason },
+        };
+        self.note(app, turn, what);
+    }
+}

@@ -1,0 +1,61 @@
+//! What each half of an instance's pair is good for: who gets new connections, whose wait for a run that is to come, and
+//! what is to be closed. All of it follows from the state, so it cannot be forgotten at a transition.
+
+use super::event::Half;
+use super::instance::{Goal, Instance, Next, State};
+use super::life::Phase;
+
+/// What one half is good for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Station {
+    /// Its run is online: it gets new connections, if it listens.
+    Serving,
+    /// Its next run is on the way, or is to come: new connections wait here while nobody serves.
+    Coming,
+    /// It has a run that is on trial, or on its way out: it keeps what it has and gets nothing new.
+    Aside,
+    /// There is none, nor will be.
+    Gone,
+}
+
+impl Instance {
+    /// What this half is good for.
+    pub fn station(&self, half: Half) -> Station {
+        if half == self.half {
+            return self.own_station();
+        }
+        match &self.second {
+            Some(_) => Station::Aside,
+            None if self.changes_halves() => Station::Coming,
+            None => Station::Gone,
+        }
+    }
+
+    fn own_station(&self) -> Station {
+        match self.state {
+            State::Alive(life) => match life.phase {
+                Phase::Launching | Phase::Preparing { .. } => Station::Coming,
+                Phase::Online => Station::Serving,
+                Phase::Draining { .. } | Phase::Stopping { .. } => Station::Aside,
+                // Nobody has asked it to end: what waits there waits for the next run.
+                Phase::Clearing { next: Next::Judge { .. }, .. } => Station::Coming,
+                Phase::Clearing { next: Next::Goal, .. } => Station::Aside,
+            },
+            State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => Station::Coming,
+            State::Stopped | State::Errored { .. } | State::Finished { .. } => Station::Gone,
+        }
+    }
+
+    /// Its run listens and is on its way out by request, and the next one comes on the other half: so what the old one has still to do
+    /// and what is new are apart.
+    pub(super) fn changes_halves(&self) -> bool {
+        let leaves = self.life().filter(|life| life.listens).is_some_and(|life| match life.phase {
+            Phase::Launching
+            | Phase::Preparing { .. }
+            | Phase::Online
+            | Phase::Clearing { next: Next::Judge { .. }, .. } => false,
+            Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { next: Next::Goal, .. } => true,
+        });
+        leaves && self.second.is_none() && self.goal == Goal::Run
+    }
+}

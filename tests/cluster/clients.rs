@@ -1,0 +1,116 @@
+//! Clients of the tests' server (`serve`): one question, or many at once while pm3 is at work.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::common::PATIENCE;
+
+pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A port that nobody uses now, below those that the kernel gives out by itself.
+pub(crate) fn free_port() -> u16 {
+    let any: IpAddr = Ipv4Addr::UNSPECIFIED.into();
+    loop {
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let port = 10_000 + (random % 20_000) as u16;
+        if TcpListener::bind((any, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Asks the server once: who answers, as `PID INSTANCE`.
+pub(crate) fn ask(at: impl Into<SocketAddr>) -> std::io::Result<String> {
+    let mut server = TcpStream::connect_timeout(&at.into(), PATIENCE)?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    server.write_all(b"who\n")?;
+    let mut answer = String::new();
+    server.read_to_string(&mut answer)?;
+    if answer.ends_with('\n') { Ok(answer.trim().to_owned()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Asks until so many different ones have answered; their instances' numbers, sorted.
+pub(crate) fn all_who_answer(at: impl Into<SocketAddr>, count: usize) -> Vec<String> {
+    let at = at.into();
+    let mut found = Vec::new();
+    for _ in 0..10_000 {
+        let answer = ask(at).unwrap();
+        let (_, instance) = answer.split_once(' ').unwrap();
+        if !found.contains(&instance.to_owned()) {
+            found.push(instance.to_owned());
+        }
+        if found.len() == count {
+            break;
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Clients that ask one question after the other, each with a connection of its own, until they are told to stop.
+pub(crate) struct Load {
+    over: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<(usize, Vec<String>)>>,
+}
+
+impl Load {
+    pub(crate) fn on(port: u16, clients: usize) -> Load {
+        let over = Arc::new(AtomicBool::new(false));
+        let client = |_| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                let (mut answered, mut failed) = (0, Vec::new());
+                while !over.load(Ordering::Relaxed) {
+                    match ask((HOME, port)) {
+                        Ok(_) => answered += 1,
+                        Err(error) => failed.push(error.to_string()),
+                    }
+                }
+                (answered, failed)
+            })
+        };
+        let clients = (0..clients).map(client).collect();
+        Load { over, clients }
+    }
+
+    /// How many were answered, and why others were not.
+    pub(crate) fn end(self) -> (usize, Vec<String>) {
+        self.over.store(true, Ordering::Relaxed);
+        let mut all = (0, Vec::new());
+        for client in self.clients {
+            let (answered, failed) = client.join().unwrap();
+            all.0 += answered;
+            all.1.extend(failed);
+        }
+        all
+    }
+}
+
+/// A client that keeps its connection.
+pub(crate) struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    pub(crate) fn to(port: u16) -> Kept {
+        let server = TcpStream::connect((HOME, port)).unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        Kept(BufReader::new(server))
+    }
+
+    pub(crate) fn send(&mut self, line: &str) {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// The next line; None: the server has closed, or has reset the connection.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(line.trim_end().to_owned()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! One port and several processes: whoever asks is answered by one of them, and who wants its own port has it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::clients::{HOME, all_who_answer, ask, free_port};
+use crate::world::{World, app, both};
+
+#[test]
+fn instances_share_the_port_that_their_program_opens() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        world.plan(&app("web", &[&format!("serve:0.0.0.0:{port}")], "instances = 3"));
+        let mut init = world.boot(ns);
+        init.lines(3);
+        assert_eq!(all_who_answer((HOME, port), 3), ["0", "1", "2"]);
+        init.does(&["scale", "web", "4"]);
+        init.proc.line();
+        assert_eq!(all_who_answer((HOME, port), 4), ["0", "1", "2", "3"]);
+        // Nobody listens any more, at once.
+        init.does(&["stop", "web"]);
+        assert!(ask((HOME, port)).is_err());
+        init.does(&["start", "web"]);
+        init.lines(4);
+        assert_eq!(all_who_answer((HOME, port), 4), ["0", "1", "2", "3"]);
+        init.stop(0);
+    }
+}
+
+#[test]
+fn both_families_are_heard_at_the_address_of_both() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        world.plan(&app("web", &[&format!("serve:[::]:{port}")], "instances = 2"));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        assert_eq!(all_who_answer((Ipv4Addr::LOCALHOST, port), 2), ["0", "1"]);
+        assert_eq!(all_who_answer((Ipv6Addr::LOCALHOST, port), 2), ["0", "1"]);
+        init.stop(0);
+    }
+}
+
+#[test]
+fn a_child_of_the_main_process_may_be_the_server() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let words = ["child", "[", &format!("serve:127.0.0.1:{port}"), "]", "reap"];
+        world.plan(&app("web", &words, "instances = 2"));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
+        init.stop(0);
+    }
+}
+
+#[test]
+fn who_wants_its_own_port_has_it() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        world.plan(&app("web", &[&format!("serve:127.0.0.1:{port}")], "exec_mode = \"fork\"\nmax_restarts = 1"));
+        let mut init = world.boot(ns);
+        init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+        let (_, out, _) = init.pm3(&["reload", "web"]);
+        assert!(out.iter().any(|line| line.contains(&format!("it owns port {port}"))), "{out:#?}");
+        init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+        init.stop(0);
+    }
+}

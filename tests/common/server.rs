@@ -1,0 +1,88 @@
+//! The words of the app that have to do with sockets.
+//!
+//! | word | does |
+//! |---|---|
+//! | `serve:ADDRESS` | listens there, prints `serves ADDRESS`, and answers one client after the other: see [`serve`] |
+//! | `try:ADDRESS` | listens there for as long as it lives, and prints `ADDRESS ok`, or why not |
+//! | `backlog:ADDRESS:N` | listens there, with so many who may wait, and accepts nobody; prints `listens` |
+//! | `udp:PORT`, `unix:PATH` | binds such a socket for as long as it lives, and prints `udp PORT ok`, `unix ok`, or why not |
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+
+use super::app::say;
+
+/// Does the word, if it is one of these.
+pub fn run_one(verb: &str, argument: &str) -> bool {
+    match verb {
+        "serve" => serve(argument),
+        "try" => tell(argument, TcpListener::bind(argument)),
+        "backlog" => backlog(argument),
+        "udp" => tell(&format!("udp {argument}"), UdpSocket::bind(format!("127.0.0.1:{argument}"))),
+        "unix" => tell("unix", UnixListener::bind(argument)),
+        _ => return false,
+    }
+    true
+}
+
+/// One line for what came of it. What was made stays.
+fn tell<T>(what: &str, made: std::io::Result<T>) {
+    match made {
+        Ok(made) => {
+            std::mem::forget(made);
+            say(&format!("{what} ok"));
+        }
+        Err(error) => {
+            let why = pm3::sys::why(error.raw_os_error().unwrap_or(0));
+            say(&format!("{what} {why}"));
+        }
+    }
+}
+
+/// One client after the other; each line that it sends is a question:
+///
+/// - `who`: answered with the pid and the instance's number, and the connection is closed
+/// - `keep`: the same, and the connection is kept
+/// - `gate PATH`: the same as `who`, when the gate there is open
+/// - `shutdown`: shuts the listening socket down, then the same as `who`
+fn serve(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    say(&format!("serves {address}"));
+    let who = format!("{} {}\n", std::process::id(), std::env::var("NODE_APP_INSTANCE").unwrap_or_default());
+    loop {
+        // One that was shut down has nobody for a moment.
+        let Ok((client, _)) = listener.accept() else { continue };
+        answer(client, &who, listener.as_raw_fd());
+    }
+}
+
+fn answer(client: TcpStream, who: &str, listener: i32) {
+    let Ok(mut writer) = client.try_clone() else { return };
+    for question in BufReader::new(client).lines().map_while(Result::ok) {
+        match question.split_once(' ').unwrap_or((&question, "")) {
+            ("gate", path) => drop(File::open(path).map(|mut gate| gate.read_exact(&mut [0]))),
+            ("shutdown", _) => {
+                // SAFETY: shutdown takes numbers.
+                unsafe { libc::shutdown(listener, libc::SHUT_RDWR) };
+            }
+            _ => {}
+        }
+        let _ = writer.write_all(who.as_bytes());
+        if question != "keep" {
+            let _ = writer.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+fn backlog(argument: &str) {
+    let (address, most) = argument.rsplit_once(':').unwrap();
+    let listener = TcpListener::bind(address).unwrap();
+    // SAFETY: listen takes numbers.
+    let done = unsafe { libc::listen(listener.as_raw_fd(), super::app::number(most)) };
+    std::mem::forget(listener);
+    say(if done == 0 { "listens" } else { "does not listen" });
+}
