@@ -113,20 +113,21 @@ impl Engine {
                     Fate::Swap(address, manner) => self.swap(at, call, address, manner),
                 }
             }
-            Wanted::Listen => {
+            Wanted::Listen | Wanted::Listens => {
                 let inode = caller.inode();
                 let Some(tree) = self.intercepted.trees.get(at) else { return };
                 if !tree.calls.is_waiting(call) {
                     return;
                 }
-                // Ours listens already, and with the backlog that it is to have.
-                if inode.is_ok_and(|inode| self.slots.listens(run, inode)) {
+                let is_ours = inode.is_ok_and(|inode| self.slots.listens(run, inode));
+                // Ours listens already, and with the backlog that it is to have; who asks is told so by the kernel.
+                if is_ours && call.wanted == Wanted::Listen {
                     tree.calls.grant(call);
-                    if self.is_complete(at) {
-                        self.happened(Event::Listening { run });
-                    }
                 } else {
                     tree.calls.pass(call);
+                }
+                if is_ours && self.is_complete(at) {
+                    self.happened(Event::Listening { run });
                 }
             }
         }

@@ -53,6 +53,20 @@ fn a_child_of_the_main_process_may_be_the_server() {
 }
 
 #[test]
+fn a_program_that_asks_whether_its_socket_listens_is_seen_to() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        world.plan(&app("web", &[&format!("wary:127.0.0.1:{port}")], "instances = 2\nlisten_timeout = \"20s\""));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
+        init.does(&["reload", "web"]);
+        assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
+        init.stop(0);
+    }
+}
+
+#[test]
 fn who_wants_its_own_port_has_it() {
     for ns in both() {
         let (world, port) = (World::new(), free_port());

@@ -3,6 +3,7 @@
 //! | word | does |
 //! |---|---|
 //! | `serve:ADDRESS` | listens there, prints `serves ADDRESS`, and answers one client after the other: see [`serve`] |
+//! | `wary:ADDRESS` | the same, but calls `listen` only if its socket does not listen yet (SO_ACCEPTCONN) |
 //! | `try:ADDRESS` | listens there for as long as it lives, and prints `ADDRESS ok`, or why not |
 //! | `backlog:ADDRESS:N` | listens there, with so many who may wait, and accepts nobody; prints `listens` |
 //! | `udp:PORT`, `unix:PATH` | binds such a socket for as long as it lives, and prints `udp PORT ok`, `unix ok`, or why not |
@@ -13,12 +14,17 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockopt, listen, socket, sockopt,
+};
+
 use super::app::say;
 
 /// Does the word, if it is one of these.
 pub fn run_one(verb: &str, argument: &str) -> bool {
     match verb {
-        "serve" => serve(argument),
+        "serve" => serve(argument, TcpListener::bind(argument).unwrap()),
+        "wary" => serve(argument, wary(argument)),
         "try" => tell(argument, TcpListener::bind(argument)),
         "backlog" => backlog(argument),
         "udp" => tell(&format!("udp {argument}"), UdpSocket::bind(format!("127.0.0.1:{argument}"))),
@@ -48,8 +54,7 @@ fn tell<T>(what: &str, made: std::io::Result<T>) {
 /// - `keep`: the same, and the connection is kept
 /// - `gate PATH`: the same as `who`, when the gate there is open
 /// - `shutdown`: shuts the listening socket down, then the same as `who`
-fn serve(address: &str) {
-    let listener = TcpListener::bind(address).unwrap();
+fn serve(address: &str, listener: TcpListener) {
     say(&format!("serves {address}"));
     let who = format!("{} {}\n", std::process::id(), std::env::var("NODE_APP_INSTANCE").unwrap_or_default());
     loop {
@@ -57,6 +62,17 @@ fn serve(address: &str) {
         let Ok((client, _)) = listener.accept() else { continue };
         answer(client, &who, listener.as_raw_fd());
     }
+}
+
+/// As gunicorn does.
+fn wary(address: &str) -> TcpListener {
+    let address: SockaddrIn = address.parse().unwrap();
+    let made = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(made.as_raw_fd(), &address).unwrap();
+    if !getsockopt(&made, sockopt::AcceptConn).unwrap() {
+        listen(&made, Backlog::MAXCONN).unwrap();
+    }
+    made.into()
 }
 
 fn answer(client: TcpStream, who: &str, listener: i32) {

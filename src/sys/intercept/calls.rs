@@ -32,6 +32,8 @@ pub enum Wanted {
         length: u32,
     },
     Listen,
+    /// `getsockopt` of SO_ACCEPTCONN: whether the socket listens already. Who hears that it does never calls `listen`.
+    Listens,
 }
 
 /// What [`Calls::next`] found.
@@ -142,6 +144,7 @@ fn read(notification: &libc::seccomp_notif) -> Option<Call> {
     let wanted = match i64::from(notification.data.nr) {
         libc::SYS_bind => Wanted::Bind { address, length: length as u32 },
         libc::SYS_listen => Wanted::Listen,
+        libc::SYS_getsockopt => Wanted::Listens,
         _ => return None,
     };
     Some(Call { id: notification.id, thread: notification.pid, fd: fd as u32 as RawFd, wanted })
@@ -188,6 +191,8 @@ mod tests {
         assert_eq!(read(&notification), Some(Call { id: 7, thread: 42, fd: -1, wanted }));
         notification.data.nr = libc::SYS_listen as i32;
         assert_eq!(read(&notification).map(|call| call.wanted), Some(Wanted::Listen));
+        notification.data.nr = libc::SYS_getsockopt as i32;
+        assert_eq!(read(&notification).map(|call| call.wanted), Some(Wanted::Listens));
         notification.data.nr = libc::SYS_connect as i32;
         assert_eq!(read(&notification), None);
     }

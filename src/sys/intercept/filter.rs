@@ -36,15 +36,23 @@ const fn at(offset: usize) -> u32 {
     (offset + if cfg!(target_endian = "big") { 4 } else { 0 }) as u32
 }
 
-const ADDRESS_LENGTH_AT: u32 = at(offset_of!(seccomp_data, args) + 2 * size_of::<u64>());
+/// And of one of its arguments.
+const fn argument(number: usize) -> u32 {
+    at(offset_of!(seccomp_data, args) + number * size_of::<u64>())
+}
 
-/// Holds `bind` of what may be an internet address, and `listen`. The call's number is looked at first: most calls are
-/// neither, and each pays for what it goes through.
-static FILTER: [sock_filter; 9] = [
+/// Holds `bind` of what may be an internet address, `listen`, and the question whether a socket listens. The call's
+/// number is looked at first: most calls are none of these, and each pays for what it goes through.
+static FILTER: [sock_filter; 14] = [
     step(LOAD, offset_of!(seccomp_data, nr) as u32, 0, 0),
-    step(IF_EQUAL, libc::SYS_listen as u32, 3, 0),
-    step(IF_EQUAL, libc::SYS_bind as u32, 0, 5),
-    step(LOAD, ADDRESS_LENGTH_AT, 0, 0),
+    step(IF_EQUAL, libc::SYS_listen as u32, 8, 0),
+    step(IF_EQUAL, libc::SYS_bind as u32, 5, 0),
+    step(IF_EQUAL, libc::SYS_getsockopt as u32, 0, 9),
+    step(LOAD, argument(1), 0, 0),
+    step(IF_EQUAL, libc::SOL_SOCKET as u32, 0, 7),
+    step(LOAD, argument(2), 0, 0),
+    step(IF_EQUAL, libc::SO_ACCEPTCONN as u32, 2, 5),
+    step(LOAD, argument(2), 0, 0),
     step(IF_AT_LEAST, ADDRESS_MIN, 0, 3),
     step(LOAD, offset_of!(seccomp_data, arch) as u32, 0, 0),
     step(IF_EQUAL, ARCH, 0, 1),
