@@ -52,10 +52,13 @@ impl App {
         let kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove).count();
         // Exactly: most apps have one instance for life, and there may be thousands of apps.
         self.instances.reserve_exact(wanted.saturating_sub(kept));
+        // One more of those that listen is online when it listens, too.
+        let expected = self.instances.iter().any(|one| one.life().is_some_and(|life| life.listens));
         for _ in kept..wanted {
             let index =
                 (0..).find(|index| self.instances.iter().all(|other| other.index != *index)).unwrap_or(u32::MAX);
-            self.instances.push(Instance::new(InstanceId(*next_id), index, goal, turn.now));
+            let one = Instance::new(InstanceId(*next_id), index, goal, turn.now);
+            self.instances.push(Instance { expected, ..one });
             *next_id = next_id.saturating_add(1);
         }
         for _ in wanted..kept {

@@ -104,7 +104,7 @@ pub struct Instance {
     /// Bytes at the last sample.
     pub usage: u64,
     pub created: Mono,
-    /// The run before listened and was asked to end: the next one is online when it listens, too.
+    /// The run before, or another instance's, listens: the next one is online when it listens, too.
     #[serde(default)]
     pub expected: bool,
     /// The last runs that have ended, the newest last. Exactly as large as it is: there may be thousands.

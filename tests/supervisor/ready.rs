@@ -1,7 +1,9 @@
 //! Apps that say themselves when they are ready, told step by step: who waits for the word, and what if it never comes.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, Wish};
+use pm3::supervisor::event::{
+    ClientId, Count, Effect, End, Event, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, Wish,
+};
 use pm3::supervisor::spec::{AppSpec, Launch, Rare, RestartPolicy};
 
 use crate::{app, booted, exited, lines, step};
@@ -70,6 +72,17 @@ fn a_restart_goes_on_with_the_next_instance_when_the_first_is_ready() {
     assert_eq!(stopped(&step(&mut sup, 5, ready(3))), [2]);
     assert!(reply(&step(&mut sup, 6, exited(2, End::Code(0)))).is_none());
     assert_eq!(reply(&step(&mut sup, 7, ready(4))).map(|outcome| outcome.done.len()), Some(2));
+}
+
+#[test]
+fn one_more_of_those_that_listen_is_online_when_it_listens() {
+    let (mut sup, _) = booted(vec![app("web")]);
+    step(&mut sup, 1, Event::Listening { run: RunId(1) });
+    let scale = |to| Event::Request { client: ClientId(1), wish: Wish::Scale { target: "web".into(), to } };
+    let out = step(&mut sup, 2, scale(Count::Exactly(2)));
+    assert!(reply(&out).is_none() && !lines(&out).iter().any(|line| line.contains("online")), "{out:?}");
+    let out = step(&mut sup, 3, Event::Listening { run: RunId(2) });
+    assert_eq!(reply(&out).map(|outcome| outcome.done.len()), Some(1), "{out:?}");
 }
 
 #[test]
