@@ -58,13 +58,18 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn on(port: u16, clients: usize) -> Load {
+        Load::asking(clients, move || ask((HOME, port)))
+    }
+
+    /// The same with questions of another kind.
+    pub(crate) fn asking(clients: usize, ask: impl Fn() -> std::io::Result<String> + Clone + Send + 'static) -> Load {
         let over = Arc::new(AtomicBool::new(false));
         let client = |_| {
-            let over = Arc::clone(&over);
+            let (over, ask) = (Arc::clone(&over), ask.clone());
             std::thread::spawn(move || {
                 let (mut answered, mut failed) = (0, Vec::new());
                 while !over.load(Ordering::Relaxed) {
-                    match ask((HOME, port)) {
+                    match ask() {
                         Ok(_) => answered += 1,
                         Err(error) => failed.push(error.to_string()),
                     }

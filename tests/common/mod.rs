@@ -63,12 +63,17 @@ pub fn app(words: &[&str]) -> Vec<String> {
 /// `tests` is how many cases the caller leaves out.
 pub fn needs(program: &str, tests: usize) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    if let Some(found) = env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file()) {
-        return Some(found);
+    needs_one_of(program, env::split_paths(&path).map(|dir| dir.join(program)), tests)
+}
+
+/// The same of anything that is in one of these places: a package.
+pub fn needs_one_of(what: &str, places: impl IntoIterator<Item = PathBuf>, tests: usize) -> Option<PathBuf> {
+    let found = places.into_iter().find(|place| place.exists());
+    if found.is_none() {
+        assert!(env::var_os("PM3_CI").is_none_or(|set| set != "1"), "{what} is missing, and PM3_CI=1 wants it");
+        lacking(what, tests);
     }
-    assert!(env::var_os("PM3_CI").is_none_or(|set| set != "1"), "{program} is missing, and PM3_CI=1 wants it");
-    lacking(program, tests);
-    None
+    found
 }
 
 /// So many tests cannot run here, and nothing can be installed that would change it: an old kernel. They are told as
