@@ -39,6 +39,7 @@ const PINNED: &[u64] = &[
     1_882_661_276_819_789,
     1_882_661_276_836_686,
     1_882_661_276_862_776,
+    1_882_662_186_813_681,
 ];
 
 /// Worlds that nobody has seen before; their seeds are printed.
