@@ -141,3 +141,80 @@ fn a_new_process_may_listen_elsewhere() {
         init.stop(0);
     }
 }
+
+#[test]
+fn a_new_process_that_ends_at_once_leaves_the_old_one() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let first = format!("first:{}", world.path("first"));
+        let words = [&*first, "[", &format!("serve:0.0.0.0:{port}"), "]", "exit:7"];
+        world.plan(&app("web", &words, "instances = 2"));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        let load = Load::on(port, 2);
+        let (code, _, err) = init.pm3(&["reload", "web"]);
+        assert_eq!(code, 1);
+        has(&err, "exit 7");
+        let (answered, failed) = load.end();
+        assert_eq!((answered > 0, failed), (true, vec![]));
+        assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
+        init.stop(0);
+    }
+}
+
+#[test]
+fn two_reloads_at_a_time_are_one_after_the_other() {
+    for ns in both() {
+        let (_world, init, port) = served(ns, 2, "");
+        let load = Load::on(port, 2);
+        let verbs: Vec<_> = (0..3).map(|_| init.begins(&["reload", "web"])).collect();
+        for verb in verbs {
+            assert!(verb.wait_with_output().unwrap().status.success());
+        }
+        let (answered, failed) = load.end();
+        assert_eq!((answered > 0, failed), (true, vec![]));
+        // Each instance has one process.
+        let rows = init.does(&["list", "--json"]).concat();
+        assert_eq!(rows.matches("\"online\"").count(), 2, "{rows}");
+        init.stop(0);
+    }
+}
+
+#[test]
+fn a_handshake_that_was_half_open_is_not_left_hanging() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        world.plan(&app("web", &[&format!("defer:127.0.0.1:{port}")], "drain = 300"));
+        let mut init = world.boot(ns);
+        init.lines(1);
+        // It has shaken hands as far as it knows, and the server waits for its first word.
+        let (mut early, mut late) = (Kept::to(port), Kept::to(port));
+        let reload = init.begins(&["reload", "web"]);
+        init.told("web: gets no new connections");
+        early.send("who");
+        assert!(early.line().is_some());
+        assert!(reload.wait_with_output().unwrap().status.success());
+        // What it waited for is gone.
+        late.send("who");
+        assert_eq!(late.line(), None);
+        init.told("1 connection that waited at");
+        init.stop(0);
+    }
+}
+
+#[test]
+fn pm3_may_be_stopped_in_the_midst_of_a_reload() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let first = format!("first:{}", world.path("first"));
+        let words = [&*first, "[", &format!("serve:0.0.0.0:{port}"), "]", "pause"];
+        world.plan(&app("web", &words, "instances = 2"));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        let mut reload = init.begins(&["reload", "web"]);
+        init.told("takes over if it is ready");
+        init.stop(0);
+        assert!(!reload.wait().unwrap().success());
+        assert!(ask((HOME, port)).is_err());
+    }
+}

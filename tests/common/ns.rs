@@ -57,7 +57,7 @@ impl Ns {
     /// One more setting: `hide:/proc`, `hide:/dev` (an empty directory instead), `readonly` (every mount of the root),
     /// `rooted` (no user namespace; for root), `poor:UID` (root's rights end before it), `nofile:SOFT:HARD`, `uid:1000`,
     /// `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`, `refuse:kill` (EPERM), `refuse:clone`
-    /// (EAGAIN).
+    /// (EAGAIN), `refuse:seccomp` (ENOSYS), `docker` (only the capabilities that Docker gives; with `rooted`).
     pub fn with(mut self, word: &str) -> Ns {
         self.words.push(word.to_owned());
         self
@@ -296,6 +296,8 @@ enum Setting {
     /// A system call answers this errno, here and in all descendants.
     Refuse(libc::c_long, u16),
     Terminal,
+    /// With the capabilities that Docker gives.
+    Docker,
 }
 
 impl Setting {
@@ -318,8 +320,10 @@ impl Setting {
             ("ignore", sig) => Setting::Ignore(Sig::parse(sig)?),
             ("block", sig) => Setting::Block(Sig::parse(sig)?),
             ("refuse", "kill") => Setting::Refuse(libc::SYS_kill, libc::EPERM as u16),
+            ("refuse", "seccomp") => Setting::Refuse(libc::SYS_seccomp, libc::ENOSYS as u16),
             ("refuse", "clone") => Setting::Refuse(libc::SYS_clone, libc::EAGAIN as u16),
             ("terminal", "") => Setting::Terminal,
+            ("docker", "") => Setting::Docker,
             _ => return None,
         })
     }
@@ -496,6 +500,7 @@ fn become_program(settings: &[Setting], argv: &[String], tell: &dyn Fn()) -> ! {
                 // SAFETY: the set is a kernel's one, and the old one is not asked for.
                 unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, none, size) };
             }
+            Setting::Docker => keep_dockers_capabilities(),
             Setting::Refuse(call, errno) => refuse(*call, *errno),
             Setting::Terminal => {
                 check("setsid", nix::unistd::setsid());
@@ -508,6 +513,17 @@ fn become_program(settings: &[Setting], argv: &[String], tell: &dyn Fn()) -> ! {
     }
     tell();
     app::exec(argv)
+}
+
+/// What remains after the next exec (capabilities(7), the bounding set).
+fn keep_dockers_capabilities() {
+    // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE
+    // SETFCAP
+    const KEPT: [libc::c_ulong; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
+    for capability in (0..64).filter(|capability| !KEPT.contains(capability)) {
+        // SAFETY: PR_CAPBSET_DROP takes a number; one that the kernel does not know is an error and no more.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    }
 }
 
 /// A seccomp filter that lets everything through but one system call.

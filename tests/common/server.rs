@@ -6,6 +6,8 @@
 //! | `wary:ADDRESS` | the same, but calls `listen` only if its socket does not listen yet (SO_ACCEPTCONN) |
 //! | `try:ADDRESS` | listens there for as long as it lives, and prints `ADDRESS ok`, or why not |
 //! | `backlog:ADDRESS:N` | listens there, with so many who may wait, and accepts nobody; prints `listens` |
+//! | `defer:ADDRESS` | as `serve`, but a client counts as connected when it has asked its first question |
+//! | `dies:ADDRESS:N` | makes N children that die while they begin to listen there, then prints `died` |
 //! | `udp:PORT`, `unix:PATH` | binds such a socket for as long as it lives, and prints `udp PORT ok`, `unix ok`, or why not |
 
 use std::fs::File;
@@ -25,6 +27,8 @@ pub fn run_one(verb: &str, argument: &str) -> bool {
     match verb {
         "serve" => serve(argument, TcpListener::bind(argument).unwrap()),
         "wary" => serve(argument, wary(argument)),
+        "defer" => serve(argument, deferred(argument)),
+        "dies" => dies(argument),
         "try" => tell(argument, TcpListener::bind(argument)),
         "backlog" => backlog(argument),
         "udp" => tell(&format!("udp {argument}"), UdpSocket::bind(format!("127.0.0.1:{argument}"))),
@@ -92,6 +96,34 @@ fn answer(client: TcpStream, who: &str, listener: i32) {
             return;
         }
     }
+}
+
+/// A client counts as connected when it has said something (TCP_DEFER_ACCEPT, tcp(7)).
+fn deferred(address: &str) -> TcpListener {
+    let listener = TcpListener::bind(address).unwrap();
+    let seconds: libc::c_int = 60;
+    let (value, length) = ((&raw const seconds).cast(), size_of_val(&seconds) as libc::socklen_t);
+    // SAFETY: the option takes a number.
+    let done =
+        unsafe { libc::setsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, value, length) };
+    assert_eq!(done, 0);
+    listener
+}
+
+/// Each is killed a bit later than the one before it, so that some are in the midst of their call.
+fn dies(argument: &str) {
+    let (address, count) = argument.rsplit_once(':').unwrap();
+    for pause in 0..super::app::number::<u32>(count) {
+        let child = super::app::fork(|| {
+            loop {
+                drop(TcpListener::bind(address));
+            }
+        });
+        (0..pause * 50).for_each(|_| std::hint::spin_loop());
+        nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::wait::waitpid(child, None).unwrap();
+    }
+    say("died");
 }
 
 fn backlog(argument: &str) {
