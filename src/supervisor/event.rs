@@ -547,7 +547,7 @@ impl fmt::Display for Note {
                 write!(f, "{who}: the new process, pid {pid}, takes over if it is ready within {} ms", span.0)
             }
             What::NeverReady { span } => {
-                write!(f, "{who}: not ready after {} ms, taken for online; see wait_ready, listen_timeout", span.0)
+                write!(f, "{who}: not ready after {} ms, taken for online; see listen_timeout", span.0)
             }
             What::Succeeded { reason } => write!(f, "{who}: {reason}, its new process takes over at once"),
             What::ReloadFailed { why, pid } => write!(f, "{who}: the new process failed, pid {pid} goes on: {why}"),

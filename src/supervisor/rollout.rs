@@ -63,10 +63,16 @@ impl App {
 fn can_roll(one: &Instance) -> bool {
     let is_free = |roll: &Roll| match roll.manner {
         // Whatever is on the other half ends with it.
-        Manner::OldFirst => true,
+        Manner::OldFirst => is_replaceable(one),
         Manner::NewFirst => one.second.is_none() && roll.survey == Survey::Due,
     };
     one.goal == Goal::Run && one.is_online() && one.roll.as_deref().is_some_and(is_free)
+}
+
+/// Its run may be asked to end. While an old one still serves its last clients on the other half, new ones could be kept
+/// from neither.
+fn is_replaceable(one: &Instance) -> bool {
+    !(one.listens() && one.has_leaver() && one.second.as_deref().is_some_and(|second| second.life.listens))
 }
 
 /// Its turn begins.
@@ -88,7 +94,8 @@ fn goes_on(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut T
     }
     match one.roll.as_deref() {
         // A restart that was asked for in the middle of a reload ends both runs.
-        Some(Roll { manner: Manner::OldFirst, .. }) => replace(one, app, turn),
+        Some(Roll { manner: Manner::OldFirst, .. }) if is_replaceable(one) => replace(one, app, turn),
+        Some(Roll { manner: Manner::OldFirst, .. }) => return false,
         Some(Roll { survey: Survey::Known(Some(_)), .. }) => replace(one, app, turn),
         Some(Roll { survey: Survey::Known(None), .. }) => start_second(one, app, last_run, turn),
         Some(Roll { survey: Survey::Early { .. } | Survey::Due | Survey::Asked, .. }) | None => return false,

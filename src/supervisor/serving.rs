@@ -4,6 +4,7 @@
 use super::event::{Reason, RunId, What};
 use super::instance::{Instance, State, Turn};
 use super::life::Phase;
+use super::reload::{Roll, Survey};
 use super::spec::AppSpec;
 
 impl Instance {
@@ -25,7 +26,9 @@ impl Instance {
                 self.came_online(app, turn);
             }
             // There is nothing more to wait for before it is known what it owns.
-            self.mark_anew(app, turn.now);
+            if let Some(Roll { survey: survey @ Survey::Early { .. }, .. }) = self.roll.as_deref_mut() {
+                *survey = Survey::Due;
+            }
         }
     }
 

@@ -25,8 +25,10 @@ impl Instance {
             return self.own_station();
         }
         match &self.second {
+            // Both leave, and the next run comes on the half of the one that has no clients, whichever ends first.
+            Some(second) if self.leaves_clients() && !second.life.listens => Station::Coming,
             Some(_) => Station::Aside,
-            None if self.changes_halves() => Station::Coming,
+            None if self.leaves_clients() => Station::Coming,
             None => Station::Gone,
         }
     }
@@ -36,19 +38,25 @@ impl Instance {
             State::Alive(life) => match life.phase {
                 Phase::Launching | Phase::Preparing { .. } => Station::Coming,
                 Phase::Online => Station::Serving,
-                Phase::Draining { .. } | Phase::Stopping { .. } => Station::Aside,
                 // Nobody has asked it to end: what waits there waits for the next run.
                 Phase::Clearing { next: Next::Judge { .. }, .. } => Station::Coming,
-                Phase::Clearing { next: Next::Goal, .. } => Station::Aside,
+                Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { next: Next::Goal, .. } => {
+                    // The next run comes here where this one has no clients.
+                    if self.goal == Goal::Run && !life.listens { Station::Coming } else { Station::Aside }
+                }
             },
             State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => Station::Coming,
             State::Stopped | State::Errored { .. } | State::Finished { .. } => Station::Gone,
         }
     }
 
-    /// Its run listens and is on its way out by request, and the next one comes on the other half: so what the old one has still to do
-    /// and what is new are apart.
+    /// The next run comes on the other half, so that what the old one has still to do and what is new are apart.
     pub(super) fn changes_halves(&self) -> bool {
+        self.leaves_clients() && self.second.is_none()
+    }
+
+    /// Its run listens and is on its way out by request, and another is to follow.
+    fn leaves_clients(&self) -> bool {
         let leaves = self.life().filter(|life| life.listens).is_some_and(|life| match life.phase {
             Phase::Launching
             | Phase::Preparing { .. }
@@ -56,6 +64,6 @@ impl Instance {
             | Phase::Clearing { next: Next::Judge { .. }, .. } => false,
             Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { next: Next::Goal, .. } => true,
         });
-        leaves && self.second.is_none() && self.goal == Goal::Run
+        leaves && self.goal == Goal::Run
     }
 }

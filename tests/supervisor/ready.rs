@@ -91,7 +91,7 @@ fn one_that_never_says_it_is_taken_for_online_in_the_end() {
     let out = step(&mut sup, 1_000, Event::Tick);
     assert_eq!(
         lines(&out),
-        ["web: not ready after 1000 ms, taken for online; see wait_ready, listen_timeout", "web: online, pid 101"]
+        ["web: not ready after 1000 ms, taken for online; see listen_timeout", "web: online, pid 101"]
     );
     assert_eq!(step(&mut sup, 1_001, ready(1)), []);
 }

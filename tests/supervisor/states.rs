@@ -109,6 +109,9 @@ impl Play {
             }
             return play;
         }
+        let next = RunId(run.0 + 1);
+        let (listening, free) = (Event::Listening { run }, Event::Surveyed { run, obstacle: None });
+        let follows = [Event::Spawned { run: next, pid: 30 }, Event::Executed { run: next }];
         let path: Vec<Event> = match name {
             "never started" | "waiting" | "held" | "start ordered" | "launching" | "preparing" | "online" => vec![],
             "errored" => vec![refused(run, false)],
@@ -121,6 +124,17 @@ impl Play {
             "backing off" => vec![exited(run, End::Code(1), false)],
             "stopped" => vec![ask(Verb::Stop), exited(run, End::Code(0), false)],
             "finished" => vec![exited(run, End::Code(3), false)],
+            "listening" => vec![listening],
+            "draining to restart" => vec![listening, ask(Verb::Restart)],
+            "preparing to listen" => {
+                let ends = [listening, ask(Verb::Restart), Event::Drained { run }, exited(run, End::Code(0), false)];
+                ends.into_iter().chain(follows).collect()
+            }
+            "reload, new run to listen" => [listening, ask(Verb::Reload), free].into_iter().chain(follows).collect(),
+            "reload, old run draining" => {
+                let listens = [Event::Listening { run: next }];
+                [listening, ask(Verb::Reload), free].into_iter().chain(follows).chain(listens).collect()
+            }
             other => panic!("nobody knows the way to {other}"),
         };
         for event in path {
@@ -142,6 +156,8 @@ impl Play {
             "spawned" => of_run(|run| Event::Spawned { run, pid: 20 }),
             "executed" => of_run(|run| Event::Executed { run }),
             "says it is ready" => of_run(|run| Event::Ready { run }),
+            "listening" => of_run(|run| Event::Listening { run }),
+            "drained" => of_run(|run| Event::Drained { run }),
             "start refused for now" => of_run(|run| refused(run, true)),
             "start failed" => of_run(|run| refused(run, false)),
             "exit 0" => of_run(|run| exited(run, End::Code(0), false)),
@@ -200,6 +216,9 @@ const STATES: &[&str] = &[
     "launching",
     "preparing",
     "online",
+    "listening",
+    "draining to restart",
+    "preparing to listen",
     "stopping",
     "stopping to restart",
     "stopping, killed",
@@ -215,6 +234,8 @@ const STATES: &[&str] = &[
     "reload, new run on trial",
     "reload, new run preparing",
     "reload, old run leaving",
+    "reload, new run to listen",
+    "reload, old run draining",
 ];
 
 /// The stages of a reload, each an event further than the last.
@@ -225,6 +246,8 @@ const EVENTS: &[&str] = &[
     "spawned",
     "executed",
     "says it is ready",
+    "listening",
+    "drained",
     "start refused for now",
     "start failed",
     "exit 0",
@@ -236,6 +259,8 @@ const EVENTS: &[&str] = &[
     "other run: spawned",
     "other run: executed",
     "other run: says it is ready",
+    "other run: listening",
+    "other run: drained",
     "other run: start failed",
     "other run: exit 1",
     "other run: exit 1 with leftovers",
@@ -265,7 +290,8 @@ const EVENTS: &[&str] = &[
 ];
 
 /// Can these two meet? What was executed is not executed again, and who has not ended leaves nothing.
-fn may_happen(web: &Instance, event: &str) -> bool {
+fn may_happen(play: &Play, event: &str) -> bool {
+    let (web, waits_for_word) = (play.web(), play.spec.apps[0].ready_within().is_some());
     let (event, life) = match event.strip_prefix("other run: ") {
         Some(event) => (event, web.second.as_ref().map(|second| &second.life)),
         None => (event, web.life()),
@@ -278,7 +304,9 @@ fn may_happen(web: &Instance, event: &str) -> bool {
         "survey: free" | "survey: port" => web.roll.as_ref().is_some_and(|roll| roll.survey == Survey::Asked),
         "spawned" | "start refused for now" => launching && !forked,
         "executed" => launching && forked,
-        "says it is ready" => matches!(phase, Some(Phase::Preparing { .. })),
+        "says it is ready" => waits_for_word && matches!(phase, Some(Phase::Preparing { .. })),
+        "listening" => forked && !launching && life.is_some_and(|life| !life.listens),
+        "drained" => matches!(phase, Some(Phase::Draining { .. })),
         "start failed" => launching,
         "leftovers gone" => clearing,
         "exit 0" | "exit 3, a stop code" | "exit 1" | "exit 1 with leftovers" | "TERM from outside" => forked,
@@ -321,6 +349,7 @@ fn show_life(life: &Life, now: Mono) -> String {
     match life.phase {
         Phase::Launching => "launching".into(),
         Phase::Preparing { until } => format!("preparing, taken for ready {}", within(Some(until), now)),
+        Phase::Online if life.listens => "online, listens".into(),
         Phase::Online => "online".into(),
         Phase::Draining { until } => format!("draining, signalled {}", within(Some(until), now)),
         Phase::Stopping { kill_at: None } => "stopping, killed".into(),
@@ -403,7 +432,7 @@ fn every_state_and_every_event() {
     for state in STATES {
         let before = Play::reach(state);
         writeln!(table, "{state}: {}", show(before.web(), before.now)).unwrap();
-        for name in EVENTS.iter().filter(|event| may_happen(before.web(), event)) {
+        for name in EVENTS.iter().filter(|event| may_happen(&before, event)) {
             let mut play = Play::reach(state);
             let Some(event) = play.event(name) else { continue };
             if event == Event::Tick {
