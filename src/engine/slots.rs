@@ -70,6 +70,11 @@ pub(super) struct Owner<'a> {
 /// others, and what waits there would wait for ever.
 const SPURNED: Duration = Duration::from_secs(10);
 
+/// Of a slot, only that somebody has shut it down is of interest, and that is told whatever is asked for. Nothing else is:
+/// nobody can write to a listening socket. EPOLLPRI would not do: the kernel wakes whoever waits for that at each connection,
+/// to find that there is none (`sock_def_readable`).
+const SILENT: Interest = Interest::WRITABLE;
+
 /// What may wait at a slot, as the kernel's own bound allows it (`net.core.somaxconn`, listen(2)).
 pub(super) const BACKLOG: u32 = 4096;
 
@@ -231,8 +236,7 @@ impl Group {
         }
         let slot = Slot::open(&self.address, BACKLOG)?;
         *last = last.saturating_add(1);
-        // Silent on connections: only a slot that somebody shuts down has anything to say.
-        registry.register(&mut SourceFd(&slot.as_raw_fd()), Token(SLOTS + *last), Interest::PRIORITY)?;
+        registry.register(&mut SourceFd(&slot.as_raw_fd()), Token(SLOTS + *last), SILENT)?;
         self.places.push(Place {
             number: *last,
             slot,
@@ -319,14 +323,14 @@ impl Group {
         let Some(place) = self.places.get_mut(at).filter(|place| place.parked) else { return };
         place.parked = false;
         let token = Token(SLOTS + place.number);
-        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, Interest::PRIORITY);
+        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, SILENT);
     }
 
     fn park(&mut self, at: usize, registry: &Registry) {
         let Some(place) = self.places.get_mut(at).filter(|place| !place.parked) else { return };
         place.parked = true;
-        let interest = Interest::PRIORITY | Interest::READABLE;
-        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), Token(SLOTS + place.number), interest);
+        let token = Token(SLOTS + place.number);
+        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, Interest::READABLE);
     }
 
     fn close(&self, place: Place, registry: &Registry) {

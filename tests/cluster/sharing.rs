@@ -27,6 +27,28 @@ fn instances_share_the_port_that_their_program_opens() {
 }
 
 #[test]
+fn a_connection_does_not_wake_pm3() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        world.plan(&app("web", &[&format!("serve:127.0.0.1:{port}")], "instances = 2"));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        let status = format!("/proc/{}/status", init.proc.pid);
+        let woken = || {
+            let text = std::fs::read_to_string(&status).unwrap();
+            let count = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            count.unwrap().trim().parse::<u32>().unwrap()
+        };
+        let before = woken();
+        (0..500).for_each(|_| drop(ask((HOME, port)).unwrap()));
+        // What it does on its own account meanwhile is little.
+        let times = woken() - before;
+        assert!(times < 50, "{times} times for 500 connections");
+        init.stop(0);
+    }
+}
+
+#[test]
 fn both_families_are_heard_at_the_address_of_both() {
     for ns in both() {
         let (world, port) = (World::new(), free_port());
