@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use pm3::cli::{self, InitArgs, Next};
 use pm3::engine::boot::{self, Plan};
 use pm3::engine::run;
-use pm3::roles::{logger, watcher};
+use pm3::roles::{logger, probe, watcher};
 use pm3::sys::{memory, signals};
 
 pm3::program!(program);
@@ -24,6 +24,9 @@ fn program(words: Vec<OsString>) -> u8 {
     }
     if words.next_if(|word| word == "watcher").is_some() {
         return watcher::main();
+    }
+    if words.next_if(|word| word == "probe").is_some() {
+        return probe::main(words);
     }
     // PID 1 loses a signal that comes before it cares, and parsing the words takes a while.
     if may_become_init {

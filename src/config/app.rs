@@ -10,7 +10,7 @@ use super::value::{Dialect, Scalar, Scope, Value};
 use super::words::Dollars;
 use super::{date, world};
 use crate::supervisor::event::Sig;
-use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Restart, ShellVariable, Watch};
+use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Ready, Restart, ShellVariable, Watch};
 
 /// The values of an app's keys, as far as they do not have a place in the spec already.
 #[derive(Default)]
@@ -33,6 +33,7 @@ pub(super) struct Draft {
     pub(super) after: Names,
     pub(super) requires: Names,
     pub(super) restart: Option<Restart>,
+    pub(super) wait_ready: bool,
     pub(super) watch: Watched,
     /// `ignore_watch` and `watch_delay`, which mean nothing without `watch`.
     pub(super) watching: Watch,
@@ -108,6 +109,7 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     draft.spec.instances = draft.instances.or_else(|| web_concurrency(&name, scope, &mut clashes)).unwrap_or(1);
     draft.spec.name = name.into();
     policy(&mut draft, &mut clashes);
+    readiness(&mut draft, &mut clashes);
     watch(&mut draft, scope);
     output(&mut draft, scope, &mut clashes);
     increment(&draft, scope, &mut clashes);
@@ -129,7 +131,7 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
 
 /// Letters of a command line that mean something to a shell alone. Without them none is needed, and the app's process is
 /// the program itself, which gets the signals. PM2 gives every command line to bash.
-const SHELL: &[char] = &['|', '&', ';', '<', '>', '(', ')', '`', '$', '*', '?', '[', '~', '\n'];
+pub(super) const SHELL: &[char] = &['|', '&', ';', '<', '>', '(', ')', '`', '$', '*', '?', '[', '~', '\n'];
 
 /// Where a file was written for PM2, or a command line: a script with blanks is a command line, `command` is another word
 /// for script, and `~` is the home.
@@ -308,6 +310,34 @@ fn policy(draft: &mut Draft, clashes: &mut Clashes) {
     spec.restart.when = draft.restart.unwrap_or(usual);
     if spec.kind == Kind::Oneshot && spec.restart.when == Restart::Always {
         clashes.at("autorestart", "a oneshot that always starts again is never done; expected on-failure or never");
+    }
+}
+
+/// When it is ready, and whether it is well.
+fn readiness(draft: &mut Draft, clashes: &mut Clashes) {
+    let Draft { spec, rare, wait_ready, .. } = draft;
+    match rare.ready {
+        Ready::Executing if *wait_ready => rare.ready = Ready::Message,
+        Ready::Message => {}
+        _ if *wait_ready => clashes.at("wait_ready", "ready is set too; wait_ready is ready = \"message\""),
+        Ready::Listening if rare.fork => {
+            clashes.at(
+                "ready",
+                "with exec_mode = \"fork\" pm3 does not see when it listens; expected health, or another word",
+            );
+        }
+        Ready::Healthy if spec.health.is_none() => {
+            clashes.at("ready", "nothing says what healthy is; add [apps.health]");
+        }
+        Ready::Executing | Ready::Listening | Ready::Notify | Ready::Healthy | Ready::Descriptor(_) => {}
+    }
+    if spec.kind == Kind::Oneshot {
+        if spec.health.is_some() {
+            clashes.at("health", "a oneshot runs to its end, which says whether it went well");
+        }
+        if rare.watchdog.is_some() {
+            clashes.at("watchdog", "a oneshot runs to its end, and is not replaced");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::words;
 use super::{Facts, date, units};
 use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{ExitPolicy, Input, Kind, LogMode, Resource, Restart, Right};
+use crate::supervisor::spec::{ExitPolicy, Input, Kind, LogMode, Ready, Resource, Restart, Right};
 
 /// More instances of one app than this are a slip: each is at least a process.
 pub(super) const INSTANCES_MAX: u32 = 1024;
@@ -111,6 +111,42 @@ impl Scalar for Period {
 
     fn parse(text: &str, _: &Facts) -> Result<Period, Refused> {
         units::millis(text).filter(|span| *span >= Millis(100)).map(Period).ok_or(Refused::Expected)
+    }
+}
+
+/// `ready`: what makes a run ready.
+impl Scalar for Ready {
+    fn expects() -> String {
+        "exec, listen, notify, message, health or fd:N, a descriptor from 3 on".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Ready, Refused> {
+        if let Some(number) = text.strip_prefix("fd:") {
+            let number = number.parse().ok().filter(|number| *number >= 3);
+            return number.map(Ready::Descriptor).ok_or(Refused::Expected);
+        }
+        let known = Ready::WORDS.iter().find(|(word, _)| *word == text);
+        let meant = || nearest(text, Ready::WORDS.iter().map(|(word, _)| *word));
+        known.map(|(_, ready)| *ready).ok_or_else(|| meant().map_or(Refused::Expected, Refused::Meant))
+    }
+}
+
+impl Ready {
+    const WORDS: [(&str, Ready); 5] = [
+        ("exec", Ready::Executing),
+        ("listen", Ready::Listening),
+        ("notify", Ready::Notify),
+        ("message", Ready::Message),
+        ("health", Ready::Healthy),
+    ];
+
+    /// The word for it in a file.
+    pub(super) fn word(self) -> String {
+        if let Ready::Descriptor(number) = self {
+            return format!("fd:{number}");
+        }
+        let known = Ready::WORDS.iter().find(|(_, known)| *known == self);
+        known.map(|(word, _)| (*word).to_owned()).unwrap_or_default()
     }
 }
 

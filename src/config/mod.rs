@@ -13,6 +13,7 @@ mod app;
 pub mod date;
 mod file;
 mod forms;
+mod health;
 mod kinds;
 mod mistakes;
 mod options;

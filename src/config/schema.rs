@@ -3,6 +3,7 @@
 //! A new key is a new row. What several keys mean together is not here but in `app` and `file`.
 
 use super::app::Draft;
+use super::health;
 use super::kinds::{
     Account, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
     Period, Program, Umask, Variable, Whole,
@@ -11,7 +12,7 @@ use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Names, S
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{ExitPolicy, Input, Kind, LogMode, Restart, Right, Settings};
+use crate::supervisor::spec::{ExitPolicy, Health, Input, Kind, LogMode, Ready, Restart, Right, Settings};
 
 /// A key of a table that becomes a `T`.
 pub(super) struct Key<T: 'static> {
@@ -144,11 +145,17 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("overlap", [], Rule("for `reload` and a changed entry, unless a port is owned"), bool,
         |app, v| app.spec.overlap = Some(v),
         "whether a new process may start before the old one ends: true is always, false is never"),
-    key!("wait_ready", [], Is("false"), bool, |app, v| app.rare.wait_ready = v,
-        "online only when the app says so, by Node's process.send('ready') or a line \"ready\" to $NODE_CHANNEL_FD"),
+    key!("ready", [], Rule("exec; after a run that listened: listen"), Ready, |app, v| app.rare.ready = v,
+        "what makes it online, and lets a new process take over: its program executes; it listens; sd_notify's READY=1; wait_ready's word; its first good probe; a newline on a descriptor, as s6 has it"),
+    key!("wait_ready", [], Is("false"), bool, |app, v| app.wait_ready = v,
+        "PM2's way to say ready = \"message\": online only when the app says so, by Node's process.send('ready') or a line \"ready\" to $NODE_CHANNEL_FD"),
     key!("listen_timeout", [], Rule("\"3s\" with wait_ready, else \"30s\""), Period,
         |app, v| app.rare.listen_timeout = Some(v.0),
         "how long a process may take until it is ready, or listens where the one before it did: then a start counts as online, and a reload has failed"),
+    key!("watchdog", [], Unset, Period, |app, v| app.rare.watchdog = Some(v.0),
+        "how often the app says that it is alive (WATCHDOG=1 to $NOTIFY_SOCKET, sd_notify(3)); when it has not for so long, it is replaced"),
+    key!("health", [], Unset, Health, |app, v| app.spec.health = Some(Box::new(v)),
+        "how to see whether it is well: when it is not, it is replaced; the keys are below, with Docker's words"),
     key!("watch", [], Is("false"), Watched, |app, v| app.watch = v,
         "restart when files change: true is all below cwd; or paths, relative to cwd"),
     key!("ignore_watch", [], Is("[]"), Globs, |app, v| app.watching.ignore = v.0,
@@ -208,6 +215,29 @@ pub(super) static APP: &[Key<Draft>] = &[
         "resource limits as in setrlimit(2): one number for both, or \"soft:hard\""),
     key!("no_new_privs", [], Rule("false"), bool, |app, v| app.rare.no_new_privs = Some(v),
         "setuid programs give the app no more rights"),
+];
+
+/// `[apps.health]`
+#[rustfmt::skip]
+pub(super) static HEALTH: &[Key<health::Draft>] = &[
+    key!("http", [], Unset, health::Http, |draft, v| draft.http = Some(v),
+        "ask for this path, where it listens or at port; an answer with a status from 200 to 399 is a good one"),
+    key!("tcp", [], Unset, health::Tcp, |draft, v| draft.tcp = Some(v),
+        "connect"),
+    key!("exec", [], Unset, health::Command, |draft, v| draft.exec = Some(v),
+        "run a command as the app's user, in its cwd, with its environment; exit 0 is good"),
+    key!("port", [], Rule("the first that it opens, else $PORT"), Whole<1, 65535>, |draft, v| draft.port = Some(v.0 as u16),
+        "the port of http and tcp"),
+    key!("interval", [], Is("\"30s\""), Period, |draft, v| draft.health.interval = v.0,
+        "from the start to the first probe, and from one to the next"),
+    key!("timeout", [], Is("\"30s\""), Period, |draft, v| draft.health.timeout = v.0,
+        "a probe that takes longer has failed"),
+    key!("retries", [], Is("3"), Whole<1, 1000>, |draft, v| draft.health.retries = v.0 as u32,
+        "that many failures in a row, and the process is unhealthy and is replaced"),
+    key!("start_period", [], Is("0"), Millis, |draft, v| draft.health.start_period = v,
+        "failures this soon after the start do not count, unless a probe has succeeded"),
+    key!("start_interval", [], Is("\"5s\""), Period, |draft, v| draft.health.start_interval = v.0,
+        "from one probe to the next within start_period"),
 ];
 
 /// `[pm3]`
@@ -301,15 +331,17 @@ impl<T> Key<T> {
 /// Every key with its kind, default and meaning, to be read by people.
 pub fn keys() -> String {
     format!(
-        "[[apps]]: one such table for each app\n\n{}\n[pm3]: pm3's own settings\n\n{}\n\
+        "[[apps]]: one such table for each app\n\n{}\n[apps.health]: below an app, what its health is\n\n{}\n\
+         [pm3]: pm3's own settings\n\n{}\n\
          In all text, ${{VAR}} and ${{VAR:-default}} stand for variables: of the app where it sets them, else of pm3; \
          $$ is a dollar.\n",
-        reference(APP),
-        reference(SETTINGS)
+        reference(APP, ""),
+        reference(HEALTH, "health."),
+        reference(SETTINGS, "")
     )
 }
 
-fn reference<T>(keys: &[Key<T>]) -> String {
+fn reference<T>(keys: &[Key<T>], within: &str) -> String {
     let row = |key: &Key<T>| {
         let default = match key.default {
             Is(value) => format!("    default: {value}\n"),
@@ -317,7 +349,7 @@ fn reference<T>(keys: &[Key<T>]) -> String {
             Unset => String::new(),
         };
         let also = if key.also.is_empty() { String::new() } else { format!("    also: {}\n", key.also.join(", ")) };
-        format!("  {} = {}\n    {}\n{default}{also}", key.name, (key.expects)(), key.doc)
+        format!("  {within}{} = {}\n    {}\n{default}{also}", key.name, (key.expects)(), key.doc)
     };
     keys.iter().map(row).collect()
 }

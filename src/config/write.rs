@@ -9,8 +9,8 @@ use super::units::{show_bytes, show_millis};
 use super::value::Word;
 use crate::supervisor::event::Millis;
 use crate::supervisor::spec::{
-    AppSpec, Input, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable,
-    StopPolicy, Watch,
+    AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart, RestartPolicy,
+    ShellVariable, StopPolicy, Watch,
 };
 
 /// A file with these apps, in TOML, as `pm3 init` takes it; it is read as the same specs. Where an app's directory is not absolute, the file means the
@@ -72,6 +72,7 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
         cron,
         overlap,
         watch,
+        health,
         launch,
     } = app;
     let mut to = Writer(Vec::new());
@@ -97,6 +98,7 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
         to.unless("ignore_watch", ignore.is_empty(), || texts(ignore));
         to.unless("watch_delay", *delay == Millis::ZERO, || millis(*delay));
     }
+    to.some("health", health.as_deref().map(checks));
     stops(stop, &mut to);
     to.unless("main", !main, || Tree::Flag(true));
     to.unless("exit_on_error", !exit_on_error, || Tree::Flag(true));
@@ -194,7 +196,8 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         filter_env,
         log_date,
         log_memory,
-        wait_ready,
+        ready,
+        watchdog,
         listen_timeout,
     } = rare;
     to.some("instance_var", instance_var.as_deref().map(text));
@@ -211,9 +214,48 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.unless("filter_env", filter_env.is_empty(), || if all { Tree::Flag(true) } else { texts(filter_env) });
     to.some("log_date_format", log_date.as_deref().map(text));
     to.some("log_memory", log_memory.map(number));
-    to.unless("wait_ready", !wait_ready, || Tree::Flag(true));
+    let is_message = *ready == Ready::Message;
+    to.unless("wait_ready", !is_message, || Tree::Flag(true));
+    to.unless("ready", is_message || *ready == Ready::default(), || text(&ready.word()));
+    to.some("watchdog", watchdog.map(millis));
     to.some("listen_timeout", listen_timeout.map(millis));
     to.unless("limits", limits.is_empty(), || Tree::Table(limits.iter().map(limit).collect()));
+}
+
+fn checks(health: &Health) -> Tree {
+    let usual = Health::default();
+    let Health { probe, interval, timeout, retries, start_period, start_interval } = health;
+    let mut to = Writer(Vec::new());
+    // A bare port is a key of its own.
+    let at = match probe {
+        Probe::Http { at, path } if at.is_empty() || at.starts_with(':') => {
+            to.put("http", text(path));
+            &**at
+        }
+        Probe::Http { at, path } => {
+            to.put("http", text(&format!("http://{at}{path}")));
+            ""
+        }
+        Probe::Tcp { at } if at.is_empty() || at.starts_with(':') => {
+            to.put("tcp", Tree::Flag(true));
+            &**at
+        }
+        Probe::Tcp { at } => {
+            to.put("tcp", text(at));
+            ""
+        }
+        Probe::Exec(words) => {
+            to.put("exec", texts(words));
+            ""
+        }
+    };
+    to.some("port", at.strip_prefix(':').map(number));
+    to.unless("interval", *interval == usual.interval, || millis(*interval));
+    to.unless("timeout", *timeout == usual.timeout, || millis(*timeout));
+    to.unless("retries", *retries == usual.retries, || number(*retries));
+    to.unless("start_period", *start_period == usual.start_period, || millis(*start_period));
+    to.unless("start_interval", *start_interval == usual.start_interval, || millis(*start_interval));
+    Tree::Table(to.0.into_iter().map(|(key, tree)| entry(key, tree)).collect())
 }
 
 fn limit(limit: &Limit) -> Entry {

@@ -305,6 +305,12 @@ pub struct Row {
     pub created_ms: u64,
     /// The name or number of the user that it runs as.
     pub user: Box<str>,
+    /// What its probes say, in Docker's words: `starting`, `healthy` or `unhealthy`; empty where there are none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub health: Box<str>,
+    /// What it says of itself, by sd_notify(3).
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub says: Box<str>,
     /// It is restarted when its files change.
     pub watching: bool,
     /// Why its last run ended or did not start; empty where there is nothing to say.
@@ -387,6 +393,9 @@ pub struct Detail {
     /// Whose its ports are, and why: pm3's, which its runs share, or its own.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub ports: Box<str>,
+    /// What its last probe found wrong; empty where it found nothing, or there was none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub ailment: Box<str>,
     /// How its last run ended: n, or 128 + n for a signal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,

@@ -16,8 +16,10 @@ use super::drain::Drains;
 use super::inputs::Inputs;
 use super::intercept::Intercepted;
 use super::launch::Origin;
+use super::notify::Notices;
 use super::pipes::Pipes;
 use super::plan::{self, BAD_CONFIG, Progress, Source};
+use super::probes::Probes;
 use super::ready::Channels;
 use super::roles::Roles;
 use super::runs::Runs;
@@ -239,9 +241,11 @@ fn assemble(
         pipes: Pipes::default(),
         inputs: Inputs::default(),
         channels: Channels::default(),
+        notices: Notices::default(),
         intercepted: Intercepted::default(),
         slots: Slots::default(),
         drains: Drains::default(),
+        probes: Probes::default(),
         watched: Vec::new(),
         origin,
         source,

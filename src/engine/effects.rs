@@ -8,10 +8,10 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::runs::{Entry, Order, Stage};
-use super::{Engine, cron, inputs, launch, pipes, ready, report, start_token, survey};
+use super::{Engine, cron, inputs, launch, notify, pipes, ready, report, start_token, survey};
 use crate::control::Reply;
 use crate::supervisor::event::{self, ClientId, Effect, End, Event, Failure, Note, Oom, RunId, Scope, Sig, What};
-use crate::supervisor::spec::Input;
+use crate::supervisor::spec::{Input, Ready};
 use crate::sys::kill::{self, Sent};
 use crate::sys::{clock, errno, say, spawn, why};
 
@@ -21,6 +21,7 @@ impl Engine {
             Effect::Spawn { run, instance, half } => self.runs.order(Order { run, instance, half }),
             Effect::Survey { run } => self.survey(run),
             Effect::Drain { run } => self.drain(run),
+            Effect::Probe { run } => self.probe(run),
             Effect::Signal { run, sig, scope } => {
                 self.stop_draining(run);
                 self.signal(run, sig, scope);
@@ -70,11 +71,13 @@ impl Engine {
         let mut plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
         let piped = app.launch.output.mode.is_collected() && self.can_have_roles();
         let listens = inputs::wanted(app) == Input::Pipe;
-        let speaks = app.ready_within().is_some();
-        self.have_room(piped, listens, speaks)?;
+        let speaks = matches!(app.ready(), Ready::Message | Ready::Descriptor(_));
+        let notifies = app.notifies();
+        self.have_room(piped, listens, usize::from(speaks) + usize::from(notifies))?;
         let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
         let input = if listens { Some(inputs::lay(&mut plan)?) } else { None };
-        let channel = if speaks { Some(ready::lay(&mut plan)?) } else { None };
+        let channel = if speaks { Some(ready::lay(&mut plan, app.ready())?) } else { None };
+        let notice = if notifies { Some(notify::lay(app, &self.origin.mark(run))?) } else { None };
         let (name, instance) = (app.name.clone(), instance.id);
         let child = spawn::spawn(&plan)?;
         // What it has of its pipes and of its channel is the child's alone from here on.
@@ -87,6 +90,9 @@ impl Engine {
         }
         if let Some(channel) = channel {
             self.listen_to(channel, run);
+        }
+        if let Some(notice) = notice {
+            self.take_notice_of(run, notice);
         }
         let status = child.status;
         let registry = self.poll.registry();
@@ -186,7 +192,11 @@ fn vanished() -> Failure {
 fn tell(note: &Note) {
     match note.what {
         What::Errored { .. } | What::Fault(_) => error!("{note}"),
-        What::Restarting { .. } | What::Killing | What::ReloadFailed { .. } | What::NeverReady { .. } => {
+        What::Restarting { .. }
+        | What::Killing
+        | What::ReloadFailed { .. }
+        | What::NeverReady { .. }
+        | What::Unhealthy { .. } => {
             warn!("{note}")
         }
         What::Waiting { .. }
@@ -201,6 +211,7 @@ fn tell(note: &Note) {
         | What::Stopping { .. }
         | What::Draining { .. }
         | What::Leftovers { .. }
+        | What::Healthy
         | What::Pm3(_) => info!("{note}"),
     }
 }

@@ -4,11 +4,13 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::notify;
 use crate::control::Environ;
 use crate::control::role::{Known, LogFile};
 use crate::supervisor::event::{Failure, RunId};
 use crate::supervisor::instance::Instance;
-use crate::supervisor::spec::{AppSpec, Kind, LogMode, Rare, Settings, Shell, ShellVariable};
+use crate::supervisor::spec::{AppSpec, Kind, LogMode, Rare, Ready, Settings, Shell, ShellVariable};
+use crate::sys::again;
 use crate::sys::fds::Range;
 use crate::sys::spawn::{self, Intercept, Plan, Stream, c_string};
 use crate::sys::users::Users;
@@ -37,12 +39,20 @@ impl Origin {
 
 /// Variables that were meant for pm3 and would mislead an app: socket activation and readiness (sd_listen_fds(3),
 /// sd_notify(3)), and Node's channel to what started pm3.
-const OURS: [&str; 7] =
-    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", CHANNEL_FD, CHANNEL_MODE];
+const OURS: [&str; 8] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", NOTIFY_SOCKET, WATCHDOG, "WATCHDOG_PID", CHANNEL_FD, CHANNEL_MODE];
+
+/// Where an app that notifies does so, and how often it has to say that it is alive, in microseconds (sd_notify(3),
+/// sd_watchdog_enabled(3)).
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+const WATCHDOG: &str = "WATCHDOG_USEC";
 
 /// The descriptor of Node's channel to who started it, and how messages are written there.
 const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
 const CHANNEL_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
+
+/// The variable that a run's processes are known by.
+const MARK: &str = "PM3_RUN";
 
 /// How to start this instance as this run.
 ///
@@ -90,6 +100,38 @@ pub(super) fn plan(
         intercept: intercept(app, origin),
         ..Plan::default()
     })
+}
+
+/// How to start a process of pm3's own beside this run, with the run's ids, directory and environment. It is not of the
+/// run's tree.
+///
+/// # Errors
+/// A text with a NUL in it.
+pub(super) fn visitor(
+    app: &AppSpec,
+    instance: &Instance,
+    run: RunId,
+    settings: &Settings,
+    origin: &Origin,
+) -> Result<Plan, Failure> {
+    let rare = app.launch.rare.as_deref();
+    let mut env = environment(app, instance, run, origin);
+    env.0.retain(|(name, _)| name != MARK && OURS.iter().all(|ours| name != ours));
+    Ok(Plan {
+        candidates: vec![again::SELF.to_owned()],
+        env: env.0.into_iter().map(variable).collect::<Result<Vec<_>, _>>()?,
+        cwd: Some(c_string(directory(app, settings).into_os_string().into_vec())?),
+        nofile: origin.nofile,
+        user: rare.and_then(|rare| rare.user.clone()),
+        group: rare.and_then(|rare| rare.group.clone()),
+        ..Plan::default()
+    })
+}
+
+/// The port that `PORT` names in an environment.
+pub(super) fn port(env: &[CString]) -> Option<u16> {
+    let value = env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PORT="))?;
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|port| *port > 0)
 }
 
 /// Whether what the app binds becomes pm3's: of every service that does not keep its sockets to itself.
@@ -192,12 +234,18 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
         ("name", app.name.to_string()),
         ("pm_id", instance.id.to_string()),
         (number, instance.index.to_string()),
-        ("PM3_RUN", origin.mark(run)),
+        (MARK, origin.mark(run)),
     ];
     own.into_iter().for_each(|(name, value)| env.set(name, value));
-    if app.ready_within().is_some() {
+    if app.ready() == Ready::Message {
         env.set(CHANNEL_FD, spawn::CHANNEL.to_string());
         env.set(CHANNEL_MODE, "json");
+    }
+    if app.notifies() {
+        env.set(NOTIFY_SOCKET, notify::address(&origin.mark(run)));
+    }
+    if let Some(span) = app.watchdog() {
+        env.set(WATCHDOG, span.span().as_micros().to_string());
     }
     env
 }

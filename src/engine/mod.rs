@@ -13,8 +13,10 @@ mod effects;
 mod inputs;
 mod intercept;
 mod launch;
+mod notify;
 mod pipes;
 pub mod plan;
+mod probes;
 mod ready;
 mod report;
 mod roles;
@@ -47,8 +49,10 @@ use drain::Drains;
 use inputs::Inputs;
 use intercept::Intercepted;
 use launch::Origin;
+use notify::Notices;
 use pipes::Pipes;
 use plan::{Progress, Reading, Source};
+use probes::Probes;
 use ready::Channels;
 use roles::Roles;
 use runs::{Runs, Stage};
@@ -68,6 +72,8 @@ const CHANNELS: usize = 2 << 40;
 const CALLS: usize = 3 << 40;
 /// A slot has this number and its own.
 const SLOTS: usize = 4 << 40;
+/// And so has the socket of a run for what it tells.
+const NOTICES: usize = 5 << 40;
 
 /// Events taken from the kernel in one wake-up; the rest comes in the next.
 const EVENTS_MAX: usize = 128;
@@ -90,9 +96,11 @@ pub struct Engine {
     pipes: Pipes,
     inputs: Inputs,
     channels: Channels,
+    notices: Notices,
     intercepted: Intercepted,
     slots: Slots,
     drains: Drains,
+    probes: Probes,
     /// What the watcher has been told, or is to be when it is there.
     watched: Vec<Watched>,
     origin: Origin,
@@ -169,7 +177,7 @@ impl Engine {
             return Some(Duration::ZERO);
         }
         let reading = self.reading.as_ref().map(|reading| reading.deadline);
-        let sockets = [self.drains.deadline(), self.slots.deadline()];
+        let sockets = [self.drains.deadline(), self.slots.deadline(), self.probes.deadline()];
         let deadlines = [self.supervisor.deadline(), self.roles.deadline(), reading].into_iter().chain(sockets);
         // mio rounds up to the milliseconds that epoll counts in, so the deadline will lie behind us.
         Some(deadlines.flatten().min()?.since(clock::now()))
@@ -193,6 +201,7 @@ impl Engine {
         for event in ready {
             let Token(token) = event.token();
             match token {
+                NOTICES.. => self.noticed(RunId((token - NOTICES) as u64)),
                 SLOTS.. => self.slots.stirred(token - SLOTS, event.is_readable(), self.poll.registry()),
                 CALLS.. => self.answer_calls(RunId((token - CALLS) as u64)),
                 CHANNELS.. => self.hear(RunId((token - CHANNELS) as u64)),
@@ -223,6 +232,7 @@ impl Engine {
             self.tell_supervisor();
             self.mind_slots();
             self.mind_drains();
+            self.mind_probes();
             if self.events.is_empty() {
                 break;
             }
@@ -287,7 +297,7 @@ impl Engine {
         self.unfinished |= children == Children::More;
         let mut strangers = false;
         for (pid, end) in ended {
-            strangers |= !self.main_ended(pid, end) && !self.role_ended(pid, end);
+            strangers |= !self.main_ended(pid, end) && !self.role_ended(pid, end) && !self.probe_ended(pid, end);
         }
         if strangers {
             self.look_after_lingering();
@@ -346,8 +356,8 @@ impl Engine {
 
     /// Learns anew which children there are; what `tree` says is as old as this.
     fn look_around(&mut self) {
-        let (runs, roles) = (&self.runs, &self.roles);
-        self.processes.refresh(|pid| runs.by_pid(pid).is_some() || roles.has(pid));
+        let (runs, roles, probes) = (&self.runs, &self.roles, &self.probes);
+        self.processes.refresh(|pid| runs.by_pid(pid).is_some() || roles.has(pid) || probes.has(pid));
     }
 
     /// Whether no process of a run is left, given its tree. Not sure counts as no: who ended while we looked has still to

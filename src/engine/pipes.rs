@@ -93,14 +93,14 @@ impl Pipes {
 }
 
 impl Engine {
-    /// Whether the pipes of one more run, and its channel, leave enough descriptors for all else.
+    /// Whether the pipes of one more run, and what it has for its own `words`, leave enough descriptors for all else.
     ///
     /// # Errors
     /// How many there would be, and what to do.
-    pub(super) fn have_room(&self, output: bool, input: bool, channel: bool) -> Result<(), Failure> {
-        let own = 2 * usize::from(output) + usize::from(input) + usize::from(channel);
+    pub(super) fn have_room(&self, output: bool, input: bool, words: usize) -> Result<(), Failure> {
+        let own = 2 * usize::from(output) + usize::from(input) + words;
         let limit = usize::try_from(fds::limit()).unwrap_or(usize::MAX);
-        let sockets = self.channels.count() + self.slots.count() + self.intercepted.count();
+        let sockets = self.channels.count() + self.notices.count() + self.slots.count() + self.intercepted.count();
         let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + sockets + SPARE.min(limit / 4);
         if own == 0 || needed <= limit {
             return Ok(());
@@ -109,7 +109,7 @@ impl Engine {
             (true, false) => ("collecting its output", "log_mode = \"inherit\""),
             (true, true) => ("its input and output", "log_mode = \"inherit\" and stdin = \"null\""),
             (false, true) => ("its input", "stdin = \"null\""),
-            (false, false) => ("hearing when it is ready", "wait_ready = false"),
+            (false, false) => ("hearing how it is", "ready = \"exec\" and no watchdog"),
         };
         let why = format!(
             "{what} would take {needed} file descriptors, of {limit}; raise the limit (ulimit -n), or set {instead}"
@@ -134,7 +134,9 @@ impl Engine {
     pub(super) fn run_is_over(&mut self, run: RunId) {
         self.inputs.close(run);
         self.hang_up(run);
+        self.take_no_notice_of(run);
         self.stop_draining(run);
+        self.probes.run_is_over(run);
         self.slots.run_is_over(run);
         self.intercepted.run_is_over(run);
         if let Some(held) = self.pipes.held.iter_mut().find(|held| held.run == run) {

@@ -1,4 +1,5 @@
-//! How an app says that it is ready: by Node's channel to who has started it, as PM2 has it (`wait_ready`).
+//! How an app says that it is ready: by Node's channel to who has started it, as PM2 has it (`wait_ready`), or by a newline
+//! on a descriptor that it is told the number of (s6's notification-fd, `ready = "fd:N"`).
 //!
 //! `process.send('ready')` writes the line `"ready"` to the socket that `NODE_CHANNEL_FD` names; a program in any
 //! language can do the same. Init holds the other end for as long as the run lasts, and never writes to it. Nothing is
@@ -15,8 +16,9 @@ use mio::{Interest, Token};
 
 use super::{CHANNELS, Engine};
 use crate::supervisor::event::{Event, Failure, RunId, Stage};
+use crate::supervisor::spec::Ready;
 use crate::sys::errno;
-use crate::sys::spawn::Plan;
+use crate::sys::spawn::{self, Plan};
 
 /// What is read of one channel in one wake-up, in pieces of `PIECE` bytes: an app that never stops talking holds nobody
 /// up.
@@ -50,29 +52,41 @@ impl Channels {
     }
 }
 
+/// Our end of a channel that has just been made, and what is waited for there.
+pub(super) struct Laid {
+    socket: UnixStream,
+    ear: Ear,
+}
+
 /// Makes a run's channel. Ours is the end that is handed out, and does not block.
 ///
 /// # Errors
 /// There is no descriptor left.
-pub(super) fn lay(plan: &mut Plan) -> Result<UnixStream, Failure> {
+pub(super) fn lay(plan: &mut Plan, ready: Ready) -> Result<Laid, Failure> {
     let pair = UnixStream::pair().and_then(|(ours, theirs)| ours.set_nonblocking(true).map(|()| (ours, theirs)));
     let (ours, theirs) = pair.map_err(|error| {
         let errno = errno::of(&error);
         let (object, why, passing) = ("channel".into(), errno::why(errno), errno::passing(errno));
         Failure { stage: Stage::Pipe, object, errno, why, passing }
     })?;
-    plan.channel = Some(theirs.into());
-    Ok(ours)
+    let (number, ear) = match ready {
+        Ready::Descriptor(number) => (number.into(), Ear::Any),
+        Ready::Executing | Ready::Listening | Ready::Message | Ready::Notify | Ready::Healthy => {
+            (spawn::CHANNEL, Ear::default())
+        }
+    };
+    plan.channel = Some((theirs.into(), number));
+    Ok(Laid { socket: ours, ear })
 }
 
 impl Engine {
     /// A run has begun that may say something here.
-    pub(super) fn listen_to(&mut self, socket: UnixStream, run: RunId) {
+    pub(super) fn listen_to(&mut self, Laid { socket, ear }: Laid, run: RunId) {
         let (fd, token) = (socket.as_raw_fd(), token(run));
         if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
             warn!("cannot hear when run {} is ready: {}", run.0, errno::why(errno::of(&error)));
         }
-        self.channels.0.push(Channel { run, socket, ear: Ear::default() });
+        self.channels.0.push(Channel { run, socket, ear });
     }
 
     /// Something has come, or nothing can come any more.
@@ -138,6 +152,8 @@ enum Ear {
     Hopes(usize),
     /// The present line is another one.
     Waits,
+    /// Any line will do.
+    Any,
     /// It has come.
     Ready,
 }
@@ -160,6 +176,8 @@ impl Ear {
         for byte in bytes {
             *self = match self {
                 Ear::Ready => return,
+                Ear::Any if *byte == b'\n' => Ear::Ready,
+                Ear::Any => Ear::Any,
                 Ear::Hopes(at) if Ear::LINE.get(*at) == Some(byte) && *at + 1 == Ear::LINE.len() => Ear::Ready,
                 Ear::Hopes(at) if Ear::LINE.get(*at) == Some(byte) => Ear::Hopes(*at + 1),
                 Ear::Hopes(_) | Ear::Waits if *byte == b'\n' => Ear::Hopes(0),

@@ -11,6 +11,7 @@ use super::{Engine, sample};
 use crate::control::{Described, Detail, MASKED, Past, Reply, Row, is_harmless};
 use crate::supervisor::Supervisor;
 use crate::supervisor::app::{self, App};
+use crate::supervisor::checkup::Checkup;
 use crate::supervisor::event::{End, Mono, Outcome, RunId, Size};
 use crate::supervisor::instance::{self, Goal, Instance, State};
 use crate::supervisor::spec::AppSpec;
@@ -63,11 +64,20 @@ impl Engine {
         if self.slots.serve(one.id) {
             row.mode = "cluster".into();
         }
+        row.says = one.run().map(|run| self.notices.said(run)).unwrap_or_default();
+        if let Some(checkup) = self.checkup(app, one) {
+            row.health = checkup.condition.word().into();
+        }
         let Some(life) = one.life().filter(|life| life.main() > 0) else { return (row, Vec::new()) };
         let tree = self.tree(life.run);
         row.memory_bytes = sample::usage(&tree, app.memory_limit);
         row.cpu = Some(looks.percent(life.run, life.since, now.mono, proc::cpu_ms(&tree)));
         (row, tree)
+    }
+
+    /// What is known of how an instance's run is, where there are probes.
+    fn checkup(&self, app: &AppSpec, one: &Instance) -> Option<&Checkup> {
+        app.health.as_ref().and_then(|_| self.supervisor.checkup(one.run()?))
     }
 
     /// All about the targets' instances, as of the last `look_around`.
@@ -112,6 +122,7 @@ impl Engine {
             out_file: out_file.map(text),
             err_file: err_file.map(text),
             ports: self.ports(&app.spec, one),
+            ailment: self.checkup(&app.spec, one).map(|checkup| checkup.why.clone()).unwrap_or_default(),
             exit_code: one.last_end.map(End::exit_code),
             ..Detail::default()
         }
@@ -167,6 +178,8 @@ fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Now) -> Row {
         memory_bytes: one.usage,
         cpu: None,
         user: launch::user(app, origin).into(),
+        health: Box::default(),
+        says: Box::default(),
         watching: app.is_watched() && one.goal == Goal::Run,
         reason: reason(one),
         limit: app.memory_limit,

@@ -6,7 +6,7 @@
 //! the supervisor's state alone (`Station`), and is made so after every step.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::supervisor::event::{Half, InstanceId, Mono, RunId};
 use crate::supervisor::instance::Instance;
 use crate::supervisor::station::Station;
 use crate::sys::clock;
-use crate::sys::slot::Slot;
+use crate::sys::slot::{self, Slot};
 
 /// All slots.
 #[derive(Debug, Default)]
@@ -74,6 +74,17 @@ const SPURNED: Duration = Duration::from_secs(10);
 /// nobody can write to a listening socket. EPOLLPRI would not do: the kernel wakes whoever waits for that at each connection,
 /// to find that there is none (`sock_def_readable`).
 const SILENT: Interest = Interest::WRITABLE;
+
+/// How a run of an app is reached, and no other of its runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// There, by who comes from here; from wherever, if it is the only one.
+    To(SocketAddr, Option<Ipv4Addr>),
+    /// It does not listen there, though others of its app may.
+    Deaf(u16),
+    /// It has no slot.
+    Unknown,
+}
 
 /// What may wait at a slot, as the kernel's own bound allows it (`net.core.somaxconn`, listen(2)).
 pub(super) const BACKLOG: u32 = 4096;
@@ -157,6 +168,27 @@ impl Slots {
         ports.sort_unstable();
         ports.dedup();
         ports
+    }
+
+    /// How a run of this app is reached, at this port if one is given, else at the first where it listens. What its slot's
+    /// number is may change at any time; then a client may reach another one, once.
+    pub(super) fn way(&self, app: &str, run: RunId, port: Option<u16>) -> Way {
+        let mut way = Way::Unknown;
+        let groups = self.groups.iter().filter(|group| *group.app == *app);
+        for group in groups.filter(|group| port.is_none_or(|port| port == group.address.port())) {
+            let mut address = group.address;
+            let at = group.places.iter().position(|place| place.lent == Some(run) && place.listens);
+            let Some(at) = at else {
+                way = Way::Deaf(address.port());
+                continue;
+            };
+            if address.ip().is_unspecified() {
+                address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            }
+            let source = u32::try_from(at).ok().and_then(slot::source);
+            return Way::To(address, source.filter(|_| address.is_ipv4() && group.places.len() > 1));
+        }
+        way
     }
 
     /// Connections that wait at a run's slots.

@@ -8,6 +8,7 @@
 //! A role ignores the signals that everybody gets: init ends it.
 
 pub mod logger;
+pub mod probe;
 pub mod watcher;
 
 use std::collections::VecDeque;

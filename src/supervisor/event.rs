@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::checkup::Finding;
 pub use super::signal::Sig;
 use super::spec::{AppSpec, Shell, Spec};
 pub use super::spec::{Limit, Resource};
@@ -226,6 +227,10 @@ pub enum Event {
     Surveyed { run: RunId, obstacle: Option<Obstacle> },
     /// Private memory of the run's whole tree, in bytes; answers `Effect::Sample`.
     Usage { run: RunId, bytes: u64 },
+    /// A probe of the run has ended; answers `Effect::Probe`.
+    Probed { run: RunId, finding: Finding },
+    /// The run says that it is alive; never before `Executed`. `well`: or that it is not, and wants to be replaced.
+    Heartbeat { run: RunId, well: bool },
     /// A client asks; answered by exactly one `Effect::Reply`.
     Request { client: ClientId, wish: Wish },
     /// The client is gone; what it asked for goes on, its reply is not wanted.
@@ -288,6 +293,10 @@ pub enum Effect {
         run: RunId,
         sig: Sig,
         scope: Scope,
+    },
+    /// Look whether the run is well, as its app's entry says. Answered by `Probed`, unless the run is gone.
+    Probe {
+        run: RunId,
     },
     /// Signal every process that is left, whoever started it: the end of pm3 is near.
     Sweep {
@@ -383,6 +392,10 @@ pub enum Reason {
         why: Box<Reason>,
         after: Millis,
     },
+    /// Its probes failed, the last one for this.
+    Unhealthy(Box<str>),
+    /// It has not said for so long that it is alive; zero: it said itself that it is not well.
+    Silent(Millis),
 }
 
 impl Reason {
@@ -413,6 +426,9 @@ impl fmt::Display for Reason {
             Reason::NotReady(span) => write!(f, "not ready after {}", Span(*span)),
             Reason::Done(end) => write!(f, "reload: the new process was done, {end}"),
             Reason::Killed { why, after } => write!(f, "{why}, SIGKILL after {}", Span(*after)),
+            Reason::Unhealthy(why) => write!(f, "unhealthy: {why}"),
+            Reason::Silent(Millis(0)) => f.write_str("watchdog: it asked for a restart"),
+            Reason::Silent(span) => write!(f, "watchdog: no heartbeat for {}", Span(*span)),
         }
     }
 }
@@ -488,6 +504,13 @@ pub enum What {
     NeverReady {
         span: Millis,
     },
+    /// So many probes in a row have failed, the last one for this.
+    Unhealthy {
+        failed: u32,
+        why: Box<str>,
+    },
+    /// A probe succeeded again.
+    Healthy,
     /// The run ended while its successor was on its way.
     Succeeded {
         reason: Reason,
@@ -549,6 +572,9 @@ impl fmt::Display for Note {
             What::NeverReady { span } => {
                 write!(f, "{who}: not ready after {} ms, taken for online; see listen_timeout", span.0)
             }
+            What::Unhealthy { failed: 1, why } => write!(f, "{who}: unhealthy: {why}"),
+            What::Unhealthy { failed, why } => write!(f, "{who}: unhealthy after {failed} probes: {why}"),
+            What::Healthy => write!(f, "{who}: healthy again"),
             What::Succeeded { reason } => write!(f, "{who}: {reason}, its new process takes over at once"),
             What::ReloadFailed { why, pid } => write!(f, "{who}: the new process failed, pid {pid} goes on: {why}"),
             What::NewWasDone { end, pid } => write!(f, "{who}: the new process was done, {end}; pid {pid} goes on"),

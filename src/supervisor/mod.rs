@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod app;
 pub mod apply;
+pub mod checkup;
 pub mod event;
 pub mod graph;
 pub mod instance;
@@ -37,6 +38,7 @@ pub mod time;
 pub mod watch;
 
 use app::{App, Origin};
+use checkup::Checkup;
 use event::{Effect, Event, InstanceId, Mono, Note, Obstacle, Reason, RunId, Sig, What};
 use instance::{Exit, Goal, Instance, State, Turn};
 use order::Readiness;
@@ -59,6 +61,8 @@ pub struct Supervisor {
     random: u64,
     pending: Vec<Pending>,
     sample_at: Option<Mono>,
+    /// Sorted by run.
+    checkups: Vec<Checkup>,
     ending: Option<Ending>,
     /// `Exit` is out.
     ended: bool,
@@ -82,6 +86,7 @@ impl Supervisor {
             random: seed | 1,
             pending: Vec::new(),
             sample_at: None,
+            checkups: Vec::new(),
             ending: None,
             ended: false,
         }
@@ -105,8 +110,9 @@ impl Supervisor {
         }
         let instances = self.apps.iter().flat_map(|app| &app.instances).filter_map(Instance::deadline);
         let schedules = self.apps.iter().filter_map(|app| app.cron_at);
+        let checkups = self.checkups.iter().filter_map(Checkup::deadline);
         let own = [self.sample_at, self.ending.as_ref().and_then(Ending::deadline)];
-        instances.chain(schedules).chain(own.into_iter().flatten()).min()
+        instances.chain(schedules).chain(checkups).chain(own.into_iter().flatten()).min()
     }
 
     /// All apps, in the order of the file, then as clients brought them.
@@ -161,6 +167,8 @@ impl Supervisor {
             Event::Cleared { run } => self.with_run(run, now, out, |one, app, turn| one.cleared(run, app, turn)),
             Event::Surveyed { run, obstacle } => self.surveyed(run, obstacle, out),
             Event::Usage { run, bytes } => self.usage(run, bytes, now),
+            Event::Probed { run, finding } => self.probed(run, finding, now, out),
+            Event::Heartbeat { run, well } => self.heartbeat(run, well, now),
             Event::Request { client, wish } => self.request(client, wish, now, out),
             Event::ClientGone { client } => self.forget_client(client),
             Event::Signal { sig, by_kernel } => self.signal(sig, by_kernel, now, out),
@@ -265,11 +273,8 @@ impl Supervisor {
             let limit = app.spec.memory_limit;
             for one in app.instances.iter_mut().filter(|one| one.run() == Some(run)) {
                 one.usage = bytes;
-                let may_roll = one.is_up_or_coming() && one.roll.is_none() && one.second.is_none();
-                if let Some(limit) = limit.filter(|limit| bytes > *limit && may_roll && one.may_retry(now)) {
-                    let reason = Reason::Memory { used: bytes, limit };
-                    let manner = policy::manner(&app.spec, &reason, one.listens());
-                    one.mark(reason, manner, &app.spec, now);
+                if let Some(limit) = limit.filter(|limit| bytes > *limit) {
+                    one.renew_for(run, Reason::Memory { used: bytes, limit }, &app.spec, now);
                 }
             }
         }
@@ -286,7 +291,9 @@ impl Supervisor {
         }
         if !self.ended {
             self.answer(out);
-            if !self.is_ending() {
+            if self.is_ending() {
+                self.checkups.clear();
+            } else {
                 self.order_samples(now, out);
             }
         }
@@ -319,6 +326,7 @@ impl Supervisor {
             return true;
         }
         changed |= self.run_schedules(now, out);
+        changed |= self.mind_checkups(now, out);
         self.pull_in();
         changed |= self.start_ready(now, out);
         // Who could not start may decide that pm3 ends; then nobody is restarted any more.

@@ -155,7 +155,9 @@ pub fn asked_manner(app: &AppSpec, verb: Verb) -> Manner {
 pub fn manner(app: &AppSpec, reason: &Reason, listens: bool) -> Manner {
     let new_first = match reason {
         Reason::Changed => true,
-        Reason::Cron | Reason::Watched(_) | Reason::Memory { .. } => app.overlap == Some(true) || listens,
+        Reason::Cron | Reason::Watched(_) | Reason::Memory { .. } | Reason::Unhealthy(_) | Reason::Silent(_) => {
+            app.overlap == Some(true) || listens
+        }
         Reason::Operator
         | Reason::Ended(_)
         | Reason::Oom(_)

@@ -189,7 +189,7 @@ impl Instance {
     pub(super) fn second_executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         // Where the first run listens, listening is what the second one has to do.
         let listens = self.life().is_some_and(|life| life.listens);
-        let within = app.ready_within().or(listens.then(|| app.listens_within()));
+        let within = app.prepares_within(listens);
         let Some(second) = &mut self.second else { return };
         if second.life.executed(within, turn.now) {
             let pid = second.life.pid;

@@ -134,14 +134,43 @@ pub struct AppSpec {
     pub overlap: Option<bool>,
     /// Restart it when files change; None: nobody looks.
     pub watch: Option<Box<Watch>>,
+    /// How to see whether it is well; None: nobody looks.
+    pub health: Option<Box<Health>>,
     pub launch: Launch,
 }
 
 impl AppSpec {
-    /// How long a run has to say that it is ready; None: nobody waits for that.
+    /// What makes a run ready.
+    pub fn ready(&self) -> Ready {
+        self.launch.rare.as_deref().map_or_else(Ready::default, |rare| rare.ready)
+    }
+
+    /// How long a run has until it is ready; None: nobody waits for a word of its own.
     pub fn ready_within(&self) -> Option<Millis> {
-        let rare = self.launch.rare.as_deref().filter(|rare| rare.wait_ready)?;
-        Some(rare.listen_timeout.unwrap_or(Rare::READY_WITHIN))
+        let rare = self.launch.rare.as_deref()?;
+        let usual = match rare.ready {
+            Ready::Executing | Ready::Listening => return None,
+            Ready::Message => Rare::READY_WITHIN,
+            Ready::Notify | Ready::Healthy | Ready::Descriptor(_) => Rare::LISTENS_WITHIN,
+        };
+        Some(rare.listen_timeout.unwrap_or(usual))
+    }
+
+    /// Its runs have a socket for what they want to tell (sd_notify(3)).
+    pub fn notifies(&self) -> bool {
+        self.ready() == Ready::Notify || self.watchdog().is_some()
+    }
+
+    /// How often a run has to say that it is alive.
+    pub fn watchdog(&self) -> Option<Millis> {
+        self.launch.rare.as_deref().and_then(|rare| rare.watchdog)
+    }
+
+    /// How long a run that has begun may take until it is online; None: it is online at once. `listens`: it follows one
+    /// that did.
+    pub(super) fn prepares_within(&self, listens: bool) -> Option<Millis> {
+        let listens = listens || self.ready() == Ready::Listening;
+        self.ready_within().or_else(|| listens.then(|| self.listens_within()))
     }
 
     /// How long a run that follows one which listened has to listen itself.
@@ -168,8 +197,58 @@ impl Default for AppSpec {
             cron: None,
             overlap: None,
             watch: None,
+            health: None,
             launch: Launch::default(),
         }
+    }
+}
+
+/// How to see whether a run is well, in Docker's words and with its defaults (HEALTHCHECK in its Dockerfile reference).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    pub probe: Probe,
+    /// Between two probes.
+    pub interval: Millis,
+    /// A probe that takes longer has failed.
+    pub timeout: Millis,
+    /// So many failures in a row make a run unhealthy.
+    pub retries: u32,
+    /// Failures this soon after the start do not count, unless a probe has succeeded.
+    pub start_period: Millis,
+    /// Between two probes in that time.
+    pub start_interval: Millis,
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health {
+            probe: Probe::default(),
+            interval: Millis(30_000),
+            timeout: Millis(30_000),
+            retries: 3,
+            start_period: Millis::ZERO,
+            start_interval: Millis(5_000),
+        }
+    }
+}
+
+/// What a probe does. `at` is an address with a port, `:PORT` for one of this machine's own, or empty: where the run
+/// listens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// Asks for this path; an answer with a status from 200 to 399 is a good one.
+    Http { at: Box<str>, path: Box<str> },
+    /// Connects.
+    Tcp { at: Box<str> },
+    /// Runs this command as the app's user, in its directory, with its environment; exit 0 is good.
+    Exec(Texts),
+}
+
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe::Tcp { at: Box::default() }
     }
 }
 
@@ -341,8 +420,9 @@ pub struct Rare {
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.
     pub filter_env: Box<[Box<str>]>,
-    /// It says itself when it is ready; otherwise it is online when its program executes.
-    pub wait_ready: bool,
+    pub ready: Ready,
+    /// It says at least this often that it is alive, and is replaced when it does not.
+    pub watchdog: Option<Millis>,
     /// How long a start may take until it is ready, or listens; None: as the two below.
     pub listen_timeout: Option<Millis>,
 }
@@ -356,6 +436,25 @@ impl Rare {
 
     /// Nothing is lost by waiting for a new run while the old one serves: time for what starts slowly.
     pub const LISTENS_WITHIN: Millis = Millis(30_000);
+}
+
+/// What makes a run ready: then it is online, and takes over from the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ready {
+    /// Its program executes.
+    #[default]
+    Executing,
+    /// It listens at a slot of pm3's.
+    Listening,
+    /// The word of PM2's `wait_ready`, on Node's channel.
+    Message,
+    /// `READY=1` (sd_notify(3)).
+    Notify,
+    /// A newline on this descriptor (s6's notification-fd).
+    Descriptor(u8),
+    /// The first probe that succeeds.
+    Healthy,
 }
 
 /// What an app finds as its stdin.

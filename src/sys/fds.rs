@@ -140,15 +140,16 @@ pub fn set_cloexec(fd: BorrowedFd, on: bool) -> io::Result<()> {
     Ok(nix::fcntl::fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop)?)
 }
 
-/// Closes every descriptor from this one up but one, those of pm3 included: for a child, and for `pm3 run`, which needs
+/// Closes every descriptor from this one up but these, those of pm3 included: for a child, and for `pm3 run`, which needs
 /// no other. Allocates nothing.
-pub fn close_from_but(first: u32, kept: RawFd) {
-    let kept = kept.unsigned_abs();
-    let ranges = [(first, kept.saturating_sub(1)), (kept.saturating_add(1).max(first), u32::MAX)];
-    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        if close_range(first, last).is_err() {
+pub fn close_from_but(mut first: u32, kept: [RawFd; 2]) {
+    let [one, other] = kept.map(RawFd::unsigned_abs);
+    for next in [one.min(other), one.max(other), u32::MAX] {
+        let last = if next == u32::MAX { next } else { next.saturating_sub(1) };
+        if first <= last && close_range(first, last).is_err() {
             close_one_by_one(first, last);
         }
+        first = first.max(next.saturating_add(1));
     }
 }
 

@@ -3,7 +3,7 @@
 //! by a small program (`steer`).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use libc::{sock_filter, sock_fprog};
@@ -137,8 +137,59 @@ impl AsRawFd for Slot {
 /// Slots of one group that a program can name: a program has 4096 steps at most (BPF_MAXINSNS).
 pub const GROUP_MAX: usize = 2000;
 
+/// The first half of the addresses from which a client reaches the slot whose number is the second half, whatever the
+/// group is steered to: `127.51.0.2`. No packet from outside has such a source (RFC 1122 3.2.1.3), so it is for who is on
+/// this machine, and for its own good: probes, and people who want to see one instance of several.
+const WAY: u16 = 0x7f33;
+
+/// Where a client has to come from to reach the slot with this number (`steer`), at an address where IPv4 is heard.
+pub fn source(number: u32) -> Option<Ipv4Addr> {
+    let [low, high] = u16::try_from(number).ok()?.to_le_bytes();
+    let [first, second] = WAY.to_be_bytes();
+    Some(Ipv4Addr::new(first, second, high, low))
+}
+
+/// Connects, from this address of ours if one is given. Waits as long as the kernel does.
+///
+/// # Errors
+/// From bind(2) and connect(2).
+pub fn reach(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)?;
+    if let Some(from) = from {
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    }
+    nix::sys::socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(fd.into())
+}
+
+/// Who comes from `WAY` goes to the slot that the rest of its address says. Of packets of IPv4 alone: in those of IPv6 the
+/// same bytes mean something else.
+fn named() -> [sock_filter; 7] {
+    let step = |code: u32, k, jf| sock_filter { code: code as u16, jt: 0, jf, k };
+    let header = |at: i32| (libc::SKF_NET_OFF + at) as u32;
+    let (load, alu, jump) = (libc::BPF_LD | libc::BPF_ABS, libc::BPF_ALU | libc::BPF_K, libc::BPF_JMP | libc::BPF_K);
+    [
+        // The version: 4.
+        step(load | libc::BPF_B, header(0), 0),
+        step(alu | libc::BPF_RSH, 4, 0),
+        step(jump | libc::BPF_JEQ, 4, 4),
+        // The two halves of the source.
+        step(load | libc::BPF_H, header(12), 0),
+        step(jump | libc::BPF_JEQ, WAY.into(), 2),
+        step(load | libc::BPF_H, header(14), 0),
+        step(libc::BPF_RET | libc::BPF_A, 0, 0),
+    ]
+}
+
 /// A number at random, and for each remainder the slot that it means.
 fn program(to: &[u32]) -> Vec<sock_filter> {
+    let mut program = named().to_vec();
+    program.extend(at_random(to));
+    program
+}
+
+fn at_random(to: &[u32]) -> Vec<sock_filter> {
     const RANDOM: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const REMAINDER: u16 = (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -166,7 +217,7 @@ fn program(to: &[u32]) -> Vec<sock_filter> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::net::{TcpListener, TcpStream};
+    use std::net::TcpListener;
 
     use super::*;
 
@@ -250,9 +301,44 @@ mod tests {
     }
 
     #[test]
+    fn a_client_reaches_the_slot_that_its_address_names() {
+        let (free, slots) = group(1);
+        drop(slots);
+        for ip in ["127.0.0.1", "0.0.0.0", "::"] {
+            let address = SocketAddr::new(ip.parse().unwrap(), free.port());
+            let slots: Vec<Slot> = (0..3).map(|_| Slot::open(&address, 64).unwrap()).collect();
+            slots[0].steer(&[0]).unwrap();
+            let mut open = Vec::new();
+            for (at, expected) in [(2, [0, 0, 1]), (1, [0, 1, 1]), (0, [1, 1, 1]), (1, [1, 2, 1])] {
+                open.push(reach(free, Some(source(at).unwrap().into())).unwrap());
+                assert_eq!(waiting(&slots), expected, "{ip}: {at}");
+            }
+            // One that is not there is no obstacle, and all others go where they did.
+            open.push(reach(free, Some(source(7).unwrap().into())).unwrap());
+            assert_eq!(waiting(&slots).iter().sum::<u32>(), 5);
+            let before = waiting(&slots);
+            open.extend(["127.0.0.1", "127.50.0.1", "127.52.0.1"].map(|from| reach(free, from.parse().ok()).unwrap()));
+            let after = waiting(&slots);
+            assert_eq!([after[0] - before[0], after[1], after[2]], [3, before[1], before[2]], "{ip}");
+        }
+        assert_eq!(source(0x1_0000), None);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_never_taken_for_one_that_names_a_slot() {
+        let (free, slots) = group(1);
+        drop(slots);
+        let address = SocketAddr::new("::1".parse().unwrap(), free.port());
+        let slots: Vec<Slot> = (0..3).map(|_| Slot::open(&address, 64).unwrap()).collect();
+        slots[0].steer(&[1]).unwrap();
+        let _open: Vec<_> = (0..10).map(|_| reach(address, None).unwrap()).collect();
+        assert_eq!(waiting(&slots), [0, 10, 0]);
+    }
+
+    #[test]
     fn a_large_group_fits_into_a_program() {
         let all: Vec<u32> = (0..5000).collect();
         assert!(program(&all).len() <= 4096);
-        assert_eq!(program(&[]).len(), 1);
+        assert_eq!(at_random(&[]).len(), 1);
     }
 }

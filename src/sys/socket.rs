@@ -4,13 +4,13 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::lchown;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt,
-    sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    UnixCredentials, getsockopt, setsockopt, sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
 
@@ -144,6 +144,59 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> i
     Ok(received.bytes)
 }
 
+/// A message, as far as it had room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub count: usize,
+    /// It had room.
+    pub whole: bool,
+    /// Who sent it, as the kernel noted it then.
+    pub from: Option<Peer>,
+}
+
+/// A socket for messages at this abstract name (unix(7)), which says of each who has sent it. It does not block.
+///
+/// # Errors
+/// From socket(2) and bind(2).
+pub fn hearing(name: &str) -> io::Result<UnixDatagram> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    setsockopt(&socket, sockopt::PassCred, &true)?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
+    Ok(socket.into())
+}
+
+/// As many descriptors go with one message at most (unix(7)).
+const SCM_MAX_FD: usize = 253;
+
+/// The next message. Descriptors that come with it are closed.
+///
+/// # Errors
+/// From recvmsg(2): EAGAIN where there is none. ENOBUFS where descriptors came for which there was no room: it is lost.
+pub fn hear(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Heard> {
+    let mut room = nix::cmsg_space!(UnixCredentials, [RawFd; SCM_MAX_FD]);
+    let mut pieces = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let socket = socket.as_fd().as_raw_fd();
+    let received = nix::sys::socket::recvmsg::<UnixAddr>(socket, &mut pieces, Some(&mut room), flags)?;
+    let (count, whole) = (received.bytes, !received.flags.contains(MsgFlags::MSG_TRUNC));
+    let mut sender = None;
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::ScmCredentials(credentials) = message {
+            sender = Some(credentials);
+        } else if let ControlMessageOwned::ScmRights(numbers) = message {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+            numbers.into_iter().for_each(|number| drop(unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    let peer = |sender: UnixCredentials| Peer {
+        pid: u32::try_from(sender.pid()).unwrap_or(0),
+        uid: sender.uid(),
+        gid: sender.gid(),
+    };
+    Ok(Heard { count, whole, from: sender.map(peer) })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -164,6 +217,30 @@ mod tests {
         expected.sort_unstable();
         groups.sort_unstable();
         assert_eq!(groups, expected);
+    }
+
+    #[test]
+    fn a_message_comes_with_its_sender_and_without_descriptors() {
+        use std::os::linux::net::SocketAddrExt;
+        let name = format!("pm3-test/{}", std::process::id());
+        let ears = hearing(&name).unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!(hear(&ears, &mut bytes).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+        let mouth = UnixDatagram::unbound().unwrap();
+        mouth.connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        mouth.send(b"eight ch").unwrap();
+        mouth.send(b"more than eight").unwrap();
+        let pipe = std::io::pipe().unwrap();
+        send(&mouth, b"with it", &[pipe.1.as_fd()]).unwrap();
+        drop(pipe.1);
+        for (count, whole) in [(8, true), (8, false), (7, true)] {
+            let heard = hear(&ears, &mut bytes).unwrap();
+            assert_eq!((heard.count, heard.whole), (count, whole));
+            let from = heard.from.unwrap();
+            assert_eq!((from.pid, from.uid), (std::process::id(), nix::unistd::geteuid().as_raw()));
+        }
+        // Nobody holds the end that was sent.
+        assert_eq!(std::io::Read::read(&mut { pipe.0 }, &mut bytes).unwrap(), 0);
     }
 
     #[test]

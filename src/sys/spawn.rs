@@ -63,8 +63,8 @@ pub struct Plan {
     pub pdeathsig: Option<Sig>,
     pub signals: Signals,
     pub keep_fds: KeepFds,
-    /// Becomes the child's [`CHANNEL`], under this number in `env`; pm3's own copy of it ends with the plan.
-    pub channel: Option<OwnedFd>,
+    /// Becomes the child's descriptor with this number, of 3 or more; pm3's own copy of it ends with the plan.
+    pub channel: Option<(OwnedFd, RawFd)>,
 }
 
 /// Where a child finds its end of a channel to pm3: the first number after the streams, as Node has it. A shell can name
@@ -171,7 +171,7 @@ pub fn spawn(plan: &Plan) -> Result<Child, Failure> {
         pair.map_err(|error| failure(Stage::Pipe, "", error as i32))
     };
     let (mut status, mut report) = pair()?;
-    if plan.channel.is_some() && report.as_raw_fd() == CHANNEL {
+    if plan.channel.as_ref().is_some_and(|(_, number)| report.as_raw_fd() == *number) {
         // In the child's way. The next one is another, while this one is open.
         (status, report) = pair()?;
     }

@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `serve:ADDRESS` | listens there, prints `serves ADDRESS`, and answers one client after the other: see [`serve`] |
 //! | `wary:ADDRESS` | the same, but calls `listen` only if its socket does not listen yet (SO_ACCEPTCONN) |
+//! | `http:ADDRESS:DIR` | listens there, prints `serves ADDRESS`, and answers by HTTP: see [`http`] |
 //! | `try:ADDRESS` | listens there for as long as it lives, and prints `ADDRESS ok`, or why not |
 //! | `backlog:ADDRESS:N` | listens there, with so many who may wait, and accepts nobody; prints `listens` |
 //! | `defer:ADDRESS` | as `serve`, but a client counts as connected when it has asked its first question |
 //! | `dies:ADDRESS:N` | makes N children that die while they begin to listen there, then prints `died` |
+//! | `notify:TEXT` | sends TEXT to `$NOTIFY_SOCKET`, with a newline for each `;` |
+//! | `beats:MS` | sends `WATCHDOG=1` there each MS for ever |
 //! | `udp:PORT`, `unix:PATH` | binds such a socket for as long as it lives, and prints `udp PORT ok`, `unix ok`, or why not |
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockopt, listen, socket, sockopt,
@@ -29,6 +33,9 @@ pub fn run_one(verb: &str, argument: &str) -> bool {
         "wary" => serve(argument, wary(argument)),
         "defer" => serve(argument, deferred(argument)),
         "dies" => dies(argument),
+        "http" => http(argument),
+        "notify" => notify(&argument.replace(';', "\n")),
+        "beats" => beats(argument),
         "try" => tell(argument, TcpListener::bind(argument)),
         "backlog" => backlog(argument),
         "udp" => tell(&format!("udp {argument}"), UdpSocket::bind(format!("127.0.0.1:{argument}"))),
@@ -124,6 +131,49 @@ fn dies(argument: &str) {
         nix::sys::wait::waitpid(child, None).unwrap();
     }
     say("died");
+}
+
+/// As sd_notify(3) does.
+fn notify(text: &str) {
+    let name = std::env::var("NOTIFY_SOCKET").unwrap();
+    let address = SocketAddr::from_abstract_name(name.strip_prefix('@').unwrap()).unwrap();
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.connect_addr(&address).unwrap();
+    socket.send(text.as_bytes()).unwrap();
+}
+
+fn beats(pause: &str) {
+    let pause: u16 = super::app::number(pause);
+    loop {
+        notify("WATCHDOG=1");
+        nix::poll::poll(&mut [], pause).unwrap();
+    }
+}
+
+/// Answers with the status that stands in the directory's file of the instance's number, and prints `healthy N` where that is
+/// a good one, else `asked N`; `hang`: it never answers.
+fn http(argument: &str) {
+    let (address, dir) = argument.rsplit_once(':').unwrap();
+    let index = std::env::var("NODE_APP_INSTANCE").unwrap_or_default();
+    let listener = TcpListener::bind(address).unwrap();
+    say(&format!("serves {address}"));
+    let mut kept = Vec::new();
+    loop {
+        let Ok((mut client, _)) = listener.accept() else { continue };
+        let mut head = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+        // A client that says nothing asks nothing.
+        if head.by_ref().take_while(|line| !line.is_empty()).count() == 0 {
+            continue;
+        }
+        let status = std::fs::read_to_string(format!("{dir}/{index}")).unwrap_or_default();
+        if status == "hang" {
+            kept.push(client);
+            continue;
+        }
+        let good = status.starts_with(['2', '3']);
+        let _ = write!(client, "HTTP/1.1 {status} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        say(&format!("{} {index}", if good { "healthy" } else { "asked" }));
+    }
 }
 
 fn backlog(argument: &str) {

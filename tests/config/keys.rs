@@ -45,6 +45,18 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("overlap", "true", "'yes'"),
     ("wait_ready", "true", "'soon'"),
     ("listen_timeout", "500\nwait_ready = true", "50"),
+    ("ready", "'notify'", "'notfy'"),
+    ("watchdog", "'10s'", "'10ms'"),
+    ("health", "{ http = '/healthz' }", "{ http = '/healthz', tcp = 80, interval = '1ms', inteval = 3 }"),
+    ("health.http", "'http://localhost:80/x'", "'https://localhost/'"),
+    ("health.tcp", "'[::1]:80'", "'db:5432'"),
+    ("health.exec", "'pg_isready -q'", "''"),
+    ("health.port", "3000\nhealth.http = '/'", "0"),
+    ("health.interval", "'5s'\nhealth.tcp = true", "10"),
+    ("health.timeout", "'5s'\nhealth.tcp = true", "'soon'"),
+    ("health.retries", "5\nhealth.tcp = true", "0"),
+    ("health.start_period", "'1m'\nhealth.tcp = true", "-1"),
+    ("health.start_interval", "'1s'\nhealth.tcp = true", "0"),
     ("watch", "true", "[['x']]"),
     ("ignore_watch", "'*.log'\nwatch = true", "5"),
     ("watch_delay", "100\nwatch = 'src'", "'soon'"),
@@ -167,6 +179,19 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: overlap = 'yes': expected true or false
         f:3:1: a: wait_ready = 'soon': expected true or false
         f:3:1: a: listen_timeout = 50: expected a time of at least "100ms"
+        f:3:1: a: ready = 'notfy': expected exec, listen, notify, message, health or fd:N, a descriptor from 3 on, did you mean notify?
+        f:3:1: a: watchdog = '10ms': expected a time of at least "100ms"
+        f:3:41: a: health.interval: expected a time of at least "100ms"
+        f:3:59: a: health.inteval: unknown key, did you mean interval?
+        f:3:8: a: health.http: probes speak plain http; for https set exec, with curl for example
+        f:3:8: a: health.tcp: expected an address, as 127.0.0.1, [::1] or localhost: names are not looked up, not "db"
+        f:3:8: a: health.exec: it is empty; nothing would run
+        f:3:8: a: health.port: expected a whole number from 1 to 65535
+        f:3:8: a: health.interval: expected a time of at least "100ms"
+        f:3:8: a: health.timeout: expected a time of at least "100ms"
+        f:3:8: a: health.retries: expected a whole number from 1 to 1000
+        f:3:8: a: health.start_period: expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"
+        f:3:8: a: health.start_interval: expected a time of at least "100ms"
         f:3:10: a: watch[0]: expected a path
         f:3:1: a: ignore_watch = 5: expected a name or glob, or an array of them
         f:3:1: a: watch_delay = 'soon': expected a time up to 49 days, as 1500 (ms), "200ms", "1.5s", "2m" or "1h"

@@ -6,8 +6,8 @@ use expect_test::expect;
 use pm3::config;
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    AppSpec, Input, Kind, Launch, Limit, LogMode, Output, Rare, Resource, Restart, RestartPolicy, ShellVariable,
-    StopPolicy, Watch,
+    AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart, RestartPolicy,
+    ShellVariable, StopPolicy, Watch,
 };
 use pm3::supervisor::texts::Texts;
 
@@ -112,8 +112,22 @@ impl Maker {
                 let ignore = (0..usize::from(off) + maker.rng.below(2)).map(|_| maker.one(GLOBS).into()).collect();
                 Box::new(Watch { paths, ignore, delay: maker.millis(), off })
             }),
-            launch: self.launch(),
+            health: self.maybe(Maker::health).filter(|_| kind == Kind::Service).map(Box::new),
+            launch: self.launch(kind),
         }
+    }
+
+    fn health(&mut self) -> Health {
+        let at = self.one(&["", ":3000", "127.0.0.1:80", "[::1]:1"]).into();
+        let probe = match self.rng.below(3) {
+            0 => Probe::Http { at, path: self.one(&["/", "/healthz?a=$x&b={y}"]).into() },
+            1 => Probe::Tcp { at },
+            _ => Probe::Exec(self.texts(1).into_iter().collect()),
+        };
+        let mut period = || Millis(self.one(&[100, 5_000, 30_000]));
+        let (interval, timeout, start_interval) = (period(), period(), period());
+        let (retries, start_period) = (self.one(&[1, 3, 1_000]), self.millis());
+        Health { probe, interval, timeout, retries, start_period, start_interval }
     }
 
     fn restart(&mut self, kind: Kind) -> RestartPolicy {
@@ -129,11 +143,11 @@ impl Maker {
         }
     }
 
-    fn launch(&mut self) -> Launch {
+    fn launch(&mut self, kind: Kind) -> Launch {
         let shell = self.variables().into_iter();
         let shell: Vec<ShellVariable> = shell.map(|(name, value)| (name, self.maybe(|_| value))).collect();
         let mut env = self.variables();
-        let rare = self.maybe(Maker::rare).filter(|rare| *rare != Rare::default());
+        let rare = self.maybe(|maker| maker.rare(kind)).filter(|rare| *rare != Rare::default());
         if let Some(counted) = rare.as_ref().and_then(|rare| rare.increment_var.clone()) {
             env.insert(counted, "3000".into());
         }
@@ -161,7 +175,7 @@ impl Maker {
         }
     }
 
-    fn rare(&mut self) -> Rare {
+    fn rare(&mut self, kind: Kind) -> Rare {
         let resources = [(Resource::Core, "core"), (Resource::Nofile, "nofile"), (Resource::Stack, "stack")];
         let limits = resources.iter().filter(|_| self.chance()).map(|(resource, _)| *resource).collect::<Vec<_>>();
         let limit = |resource| {
@@ -182,7 +196,14 @@ impl Maker {
             fork: self.chance(),
             limits,
             log_date: self.maybe(|_| "HH:mm [$x]".into()),
-            wait_ready: self.chance(),
+            ready: self.one(&[
+                Ready::Executing,
+                Ready::Message,
+                Ready::Notify,
+                Ready::Descriptor(3),
+                Ready::Descriptor(255),
+            ]),
+            watchdog: self.maybe(|maker| Millis(maker.one(&[100, 30_000]))).filter(|_| kind == Kind::Service),
             listen_timeout: self.maybe(|maker| Millis(maker.one(&[100, 3_000, 60_000]))),
             log_memory: self.maybe(|maker| maker.one(&[0, 1 << 20])),
             filter_env: if self.chance() { ["".into()].into() } else { self.texts(0) },
@@ -203,9 +224,17 @@ fn what_is_written_is_read_as_it_was() {
         let read = config::parse("saved.toml", &text, None, &facts());
         let read = read.map_err(|mistakes| show(&mistakes)).unwrap_or_else(|why| panic!("seed {seed}: {why}{text}"));
         assert_eq!(read.apps, apps, "seed {seed}: {text}");
-        let table = |line: &str| Some(line.strip_prefix("[apps.")?.strip_suffix(']')?.to_owned());
-        let key = |line: &str| Some(line.split_once(" = ")?.0.to_owned());
-        seen.extend(text.lines().filter_map(|line| table(line).or_else(|| key(line))));
+        let mut within = "";
+        for line in text.lines() {
+            if let Some(table) = line.strip_prefix("[apps.").and_then(|rest| rest.strip_suffix(']')) {
+                within = if table == "health" { "health." } else { "" };
+                seen.insert(table.to_owned());
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                seen.insert(format!("{within}{key}"));
+            } else if line == "[[apps]]" {
+                within = "";
+            }
+        }
 
         // And one by one, as for a changed setting.
         for app in &apps {

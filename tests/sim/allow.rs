@@ -15,6 +15,7 @@ impl Oracle {
             Effect::Spawn { run, instance, half } => self.allow_spawn(now, *run, *instance, *half),
             Effect::Survey { run } => self.allow_survey(now, *run),
             Effect::Drain { run } => Err(format!("{run:?} is drained, and has no clients")),
+            Effect::Probe { run } => Err(format!("{run:?} is probed, and its app has no health")),
             Effect::Signal { run, sig, scope } => self.allow_signal(now, *run, *sig, *scope),
             Effect::Sweep { sig } => self.allow_sweep(now, *sig),
             Effect::Sample { runs } => {

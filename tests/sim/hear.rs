@@ -16,6 +16,8 @@ impl Oracle {
             Event::Boot | Event::Tick => {}
             // No program listens.
             Event::Listening { .. } | Event::Drained { .. } => {}
+            // No app has probes or a watchdog.
+            Event::Probed { .. } | Event::Heartbeat { .. } => {}
             Event::Spawned { run, pid } => {
                 if let Some(known) = self.model.find(*run).and_then(|place| place.run_mut(*run)) {
                     known.pid = *pid;

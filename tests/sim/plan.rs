@@ -3,7 +3,7 @@
 
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    AppSpec, ExitPolicy, Kind, Launch, Rare, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy, Watch,
+    AppSpec, ExitPolicy, Kind, Launch, Rare, Ready, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy, Watch,
 };
 
 use crate::dice::Dice;
@@ -151,6 +151,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         cron: dice.chance(15).then(|| "*/5 * * * * *".into()),
         overlap: dice.pick(&[None, None, None, Some(true), Some(false)]),
         watch: dice.chance(40).then(|| Box::new(Watch { off: dice.chance(20), ..Watch::default() })),
+        health: None,
         launch: Launch { script: "script".into(), rare: ready(dice), ..Launch::default() },
     }
 }
@@ -158,7 +159,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
 /// Whether it says itself when it is ready.
 fn ready(dice: &mut Dice) -> Option<Box<Rare>> {
     let within = dice.pick(&[None, None, Some(Millis(100)), Some(Millis(3_000))])?;
-    Some(Box::new(Rare { wait_ready: true, listen_timeout: Some(within), ..Rare::default() }))
+    Some(Box::new(Rare { ready: Ready::Message, listen_timeout: Some(within), ..Rare::default() }))
 }
 
 /// Some of the apps that come earlier in the alphabet, so that nobody waits in a circle.

@@ -248,7 +248,12 @@ impl World {
                     self.kernel.at(later, Happening::Tell(Event::Planned { spec }));
                 }
             }
-            Effect::Drain { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report | Effect::Exit { .. } => {}
+            Effect::Drain { .. }
+            | Effect::Probe { .. }
+            | Effect::Reply { .. }
+            | Effect::Note(_)
+            | Effect::Report
+            | Effect::Exit { .. } => {}
         }
     }
 

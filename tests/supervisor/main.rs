@@ -5,6 +5,7 @@
 
 mod clients;
 mod corners;
+mod health;
 mod ready;
 mod reloads;
 mod states;

@@ -4,13 +4,13 @@ use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
     ClientId, Count, Effect, End, Event, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, Wish,
 };
-use pm3::supervisor::spec::{AppSpec, Launch, Rare, RestartPolicy};
+use pm3::supervisor::spec::{AppSpec, Launch, Rare, Ready, RestartPolicy};
 
 use crate::{app, booted, exited, lines, step};
 
 /// Says when it is ready, within a second; two runs of it may be there at once.
 fn speaking(name: &str) -> AppSpec {
-    let rare = Box::new(Rare { wait_ready: true, listen_timeout: Some(Millis(1_000)), ..Rare::default() });
+    let rare = Box::new(Rare { ready: Ready::Message, listen_timeout: Some(Millis(1_000)), ..Rare::default() });
     AppSpec { overlap: Some(true), launch: Launch { rare: Some(rare), ..Launch::default() }, ..app(name) }
 }
 

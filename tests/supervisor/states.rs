@@ -13,7 +13,7 @@ use pm3::supervisor::event::{
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::{Life, Phase};
 use pm3::supervisor::reload::{Manner, Survey};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, Launch, Rare, RestartPolicy, Settings, Spec, StopPolicy};
+use pm3::supervisor::spec::{AppSpec, ExitPolicy, Launch, Rare, Ready, RestartPolicy, Settings, Spec, StopPolicy};
 
 /// `web`, whose states the table is about, and `db`, which it requires.
 struct Play {
@@ -26,7 +26,8 @@ const DB: RunId = RunId(1);
 
 impl Play {
     fn new(autostart: bool, waits_for_word: bool) -> Play {
-        let rare = Box::new(Rare { wait_ready: waits_for_word, ..Rare::default() });
+        let rare =
+            Box::new(Rare { ready: if waits_for_word { Ready::Message } else { Ready::Executing }, ..Rare::default() });
         let web = AppSpec {
             name: "web".into(),
             launch: Launch { script: "/bin/web".into(), rare: Some(rare), ..Launch::default() },
@@ -404,6 +405,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::Spawn { half: Half::Second, .. } => "spawn on the other half".into(),
         Effect::Survey { .. } => "survey".into(),
         Effect::Drain { .. } => "drain".into(),
+        Effect::Probe { .. } => "probe".into(),
         Effect::Signal { sig, scope: Scope::Process, run } if *run == DB => format!("{sig} to db"),
         Effect::Signal { sig, scope: Scope::Process, .. } => format!("{sig}"),
         Effect::Signal { sig, scope: Scope::Tree, .. } => format!("{sig} to the tree"),

@@ -7,6 +7,7 @@ mod completion;
 mod ecosystem;
 mod env;
 mod flush;
+mod health;
 mod jlist;
 mod kill;
 mod later;
@@ -53,6 +54,7 @@ pub(super) enum Verb {
     #[command(visible_aliases = ["describe", "desc", "info"])]
     Show(show::Args),
     Why(why::Args),
+    Health(health::Args),
     Env(env::Args),
     Pid(pid::Pid),
     Id(pid::Id),
@@ -149,6 +151,7 @@ pub(super) fn perform(verb: Verb, context: &Context) -> Performed {
         Verb::List(args) => list::run(&args, context),
         Verb::Show(args) => show::run(&args, context),
         Verb::Why(args) => why::run(&args, context),
+        Verb::Health(args) => health::run(&args, context),
         Verb::Env(args) => env::run(&args, context),
         Verb::Pid(args) => pid::pids(&args, context),
         Verb::Id(args) => pid::ids(&args, context),

@@ -111,6 +111,11 @@ pub(super) fn output(client: &Client, app: &Described, one: &Detail) -> Option<V
 }
 
 impl Answer {
+    #[cfg(test)]
+    pub(super) fn of(apps: Vec<Described>) -> Answer {
+        Answer { apps, ..Answer::default() }
+    }
+
     /// More of the same.
     fn take(&mut self, (apps, failed): (Vec<Described>, Vec<Box<str>>)) {
         for app in apps {

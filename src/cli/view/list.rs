@@ -115,6 +115,7 @@ impl Column {
             Column::Pid => Cell::plain(row.pid.to_string()),
             Column::Uptime => Cell::plain(text::uptime(row)),
             Column::Restarts => Cell::plain(row.restarts.to_string()),
+            Column::Status if is_unwell(row) => Cell::new(&*row.health, Paint::of_status(&row.health)),
             Column::Status => Cell::new(&*row.status, Paint::of_status(&row.status)),
             Column::Cpu => Cell::plain(text::percent(row.cpu.unwrap_or(0.0))),
             Column::Memory => Cell::plain(text::memory(row.memory_bytes)),
@@ -124,6 +125,11 @@ impl Column {
             Column::Reason => Cell::plain(&*row.reason),
         }
     }
+}
+
+/// What its probes say is worth more than that its program executes.
+fn is_unwell(row: &Row) -> bool {
+    &*row.status == "online" && &*row.health == "unhealthy"
 }
 
 /// What PM2 says where it knows no version.
@@ -220,7 +226,7 @@ pub(in crate::cli) fn mini(rows: &[&Row], style: Style) -> String {
             ("version", or_unknown(&row.version).to_owned()),
             ("pid", row.pid.to_string()),
             ("pm3 id", row.id.to_string()),
-            ("status", row.status.to_string()),
+            ("status", if is_unwell(row) { &row.health } else { &row.status }.to_string()),
             ("mode", row.mode.to_string()),
             ("restarted", row.restarts.to_string()),
             ("uptime", text::uptime(row)),

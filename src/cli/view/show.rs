@@ -7,7 +7,7 @@ use super::{Paint, Style, why};
 use crate::control::logs::Line;
 use crate::control::{Described, Detail};
 use crate::supervisor::event::{Millis, Size};
-use crate::supervisor::spec::{AppSpec, Input, Kind, Limit, LogMode, Rare, RestartPolicy};
+use crate::supervisor::spec::{AppSpec, Health, Input, Kind, Limit, LogMode, Probe, Rare, Ready, RestartPolicy};
 
 /// What the supervisor does not know, and the client has found beside the script.
 #[derive(Clone, Debug, Default)]
@@ -127,12 +127,24 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     if !one.ports.is_empty() {
         add("ports", one.ports.to_string());
     }
+    if !row.says.is_empty() {
+        add("says", row.says.to_string());
+    }
+    if !row.health.is_empty() {
+        add("health", why::health(one));
+    }
     if let Some(code) = one.exit_code {
         add("exit code", code.to_string());
     }
     add("restarts when", when(&spec.restart, spec.kind));
     if let Some(span) = spec.ready_within() {
-        add("ready when", format!("it says so; that may take {}", span_in_words(span.0.into())));
+        add("ready when", format!("{}; that may take {}", ready(spec.ready()), span_in_words(span.0.into())));
+    }
+    if let Some(span) = spec.watchdog() {
+        add("watchdog", format!("a heartbeat within {}", span_in_words(span.0.into())));
+    }
+    if let Some(health) = &spec.health {
+        add("probe", probe(health));
     }
     add("stops with", stop(spec));
     if !spec.after.is_empty() {
@@ -162,6 +174,41 @@ pub(in crate::cli) fn variables(spec: &AppSpec) -> Vec<(&str, Option<&str>)> {
 
 fn variable<'a>(spec: &'a AppSpec, name: &str) -> Option<&'a str> {
     variables(spec).into_iter().find(|(known, _)| *known == name).and_then(|(_, value)| value)
+}
+
+/// What makes it ready, of those that are waited for.
+fn ready(ready: Ready) -> String {
+    match ready {
+        Ready::Executing => "its program executes",
+        Ready::Listening => "it listens",
+        Ready::Message => "it says so",
+        Ready::Notify => "it says READY=1",
+        Ready::Descriptor(number) => return format!("it writes a newline to descriptor {number}"),
+        Ready::Healthy => "a probe succeeds",
+    }
+    .to_owned()
+}
+
+/// What is asked of it, and how often.
+fn probe(health: &Health) -> String {
+    let at = |at: &str| if at.is_empty() { " where it listens".to_owned() } else { format!(" {at}") };
+    let what = match &health.probe {
+        Probe::Http { at: place, path } => format!("http{}, {path}", at(place)),
+        Probe::Tcp { at: place } => format!("tcp{}", at(place)),
+        Probe::Exec(words) => words.join(" "),
+    };
+    let span = |span: Millis| span_in_words(span.0.into());
+    let (interval, timeout) = (span(health.interval), span(health.timeout));
+    let many = match health.retries {
+        1 => "one failure is too many".to_owned(),
+        retries => format!("{retries} failures in a row are too many"),
+    };
+    let mut text = format!("{what}; every {interval}, within {timeout}; {many}");
+    if health.start_period > Millis::ZERO {
+        let (period, pause) = (span(health.start_period), span(health.start_interval));
+        text += &format!("; none counts in the first {period}, when it is asked every {pause}");
+    }
+    text
 }
 
 /// When an ended run is followed by another, in one line.

@@ -15,6 +15,16 @@ pub(in crate::cli) fn who(app: &Described, one: &Detail) -> String {
     if app.spec.instances > 1 { format!("{name}-{}", one.row.index) } else { name.into_owned() }
 }
 
+/// An app's name, to be looked at.
+pub(in crate::cli) fn name(app: &Described) -> String {
+    printable(&app.spec.name).into_owned()
+}
+
+/// A word for a state, and the reason for it.
+pub(in crate::cli) fn stated(status: &str, reason: &str) -> String {
+    format!("{}: {}", printable(status), printable(reason))
+}
+
 /// The page of one instance. `lines` are its last ones, oldest first, where somebody collects them; `now` is in
 /// milliseconds of Unix time, by this machine's clock.
 pub(in crate::cli) fn page(app: &Described, one: &Detail, lines: Option<&[Line]>, now: u64, style: Style) -> String {
@@ -25,6 +35,9 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, lines: Option<&[Line]>
         head += &format!(" for {}, pid {}", span_in_words(row.uptime_ms), row.pid);
     } else if row.pid > 0 {
         head += &format!(", pid {}", row.pid);
+    }
+    if &*row.health == "unhealthy" {
+        head += &format!(", {}", health(one));
     }
     if one.runs.is_empty() {
         head += "; no run of it has ended yet";
@@ -45,6 +58,12 @@ pub(in crate::cli) fn page(app: &Described, one: &Detail, lines: Option<&[Line]>
         output(&mut out, "  ", lines, style);
     }
     out
+}
+
+/// What its probes say, and what was wrong the last time.
+pub(in crate::cli) fn health(one: &Detail) -> String {
+    let word = &one.row.health;
+    if one.ailment.is_empty() { word.to_string() } else { format!("{word}: {}", printable(&one.ailment)) }
 }
 
 /// Lines of output, each cut to the terminal.

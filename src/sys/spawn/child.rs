@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use super::ids::{Groups, Ids};
 use super::record::{self, Trouble};
-use super::{CHANNEL, Intercept, KeepFds, Plan, Prepared, Session, Signals, Stdin, Stream, diagnose};
+use super::{Intercept, KeepFds, Plan, Prepared, Session, Signals, Stdin, Stream, diagnose};
 use crate::supervisor::event::{Limit, Resource, Sig, Stage};
 use crate::sys::fds::{self, Range};
 use crate::sys::signals::Inherited;
@@ -56,8 +56,7 @@ fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, parent: u32, status: RawFd) -> Step<
     given(plan)?;
     if plan.keep_fds == KeepFds::None {
         // Before the ids change: afterwards /proc/self/fd is not ours to read.
-        let first = if plan.channel.is_some() { CHANNEL.unsigned_abs() + 1 } else { 3 };
-        fds::close_from_but(first, status);
+        fds::close_from_but(3, [status, plan.channel.as_ref().map_or(status, |(_, number)| *number)]);
     }
     limits(&plan.limits)?;
     nice(plan.nice)?;
@@ -234,11 +233,11 @@ fn given(plan: &Plan) -> Step<'_> {
     }
     match &plan.channel {
         // A copy onto itself would stay close-on-exec.
-        Some(fd) if fd.as_raw_fd() == CHANNEL => {
+        Some((fd, number)) if fd.as_raw_fd() == *number => {
             let kept = fds::set_cloexec(fd.as_fd(), false);
             done_at(Stage::Pipe, b"channel", kept.map_err(|_| Errno::last()))
         }
-        Some(fd) => done_at(Stage::Pipe, b"channel", place(fd, CHANNEL)),
+        Some((fd, number)) => done_at(Stage::Pipe, b"channel", place(fd, *number)),
         None => Ok(()),
     }
 }
