@@ -90,6 +90,26 @@ fn a_locked_down_container_can_be_asked_and_told() {
     }
 }
 
+/// With the runtime's own filter and capabilities, however few: a second one would find its port taken.
+#[test]
+fn instances_share_a_port_in_a_locked_down_container() {
+    let Some(rig) = rig() else { return };
+    let strict = ["--read-only", "--read-only-tmpfs=false"];
+    let all = [&strict[..], &["--user", "1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]].concat();
+    for (options, keys) in [(&strict[..], ""), (&strict, "user = \"1000\"\ngroup = \"1000\""), (&all, "")] {
+        let keys = format!("{keys}\ninstances = 2\nmax_restarts = 1");
+        let mut pm3 = start(rig, options, &entry("web", &["serve:0.0.0.0:3000"], &keys));
+        pm3.expect("serves 0.0.0.0:3000");
+        pm3.expect("serves 0.0.0.0:3000");
+        let reload = pm3.exec(&[], &["/pm3", "reload", "web"]);
+        assert!(reload.status.success(), "{options:?}: {}", text(&reload));
+        let show = text(&pm3.exec(&[], &["/pm3", "show", "0"]));
+        assert!(show.contains("pm3's, for all of its processes"), "{options:?}: {show}");
+        pm3.stop(10);
+        assert_eq!(pm3.end(), 0, "{options:?}: {:#?}", pm3.err.taken);
+    }
+}
+
 /// Another user inside the container may not command root's apps.
 #[test]
 fn exec_as_another_user_is_refused() {

@@ -1,9 +1,9 @@
 //! What a held call is about: the address in its caller's memory, the socket in its table, what it may do. Read of
-//! programs of any user as far as the kernel allows it: without CAP_SYS_PTRACE under their own ids, and never of one that
-//! made itself undumpable. Whatever was read counts only if the call waits still (`Calls::is_waiting`).
+//! programs of any user as far as the kernel allows it: without CAP_SYS_PTRACE under their own file-system ids, and never
+//! of one that made itself undumpable. All of it comes from /proc: filters of containers let that pass, and not always
+//! process_vm_readv(2). Whatever was read counts only if the call waits still (`Calls::is_waiting`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ptr;
 
 use nix::errno::Errno;
 use nix::sys::stat::stat;
@@ -120,7 +120,15 @@ impl Caller {
         let mut bytes = [0u8; size_of::<libc::sockaddr_in6>()];
         let length = bytes.len().min(usize::try_from(length).unwrap_or(usize::MAX));
         let bytes = bytes.get_mut(..length).unwrap_or_default();
-        as_real_owner(self.thread, || peek(self.thread, at, bytes))?;
+        let thread = self.thread;
+        as_owner(thread, || {
+            let memory = file::open(format_args!("/proc/{thread}/mem"))?;
+            let at = i64::try_from(at).map_err(|_| Errno::EFAULT)?;
+            match nix::sys::uio::pread(&memory, bytes, at)? {
+                read if read == length => Ok(()),
+                _ => Err(Errno::EFAULT),
+            }
+        })?;
         Ok(socket_address(bytes))
     }
 }
@@ -137,43 +145,6 @@ pub fn first_unprivileged_port() -> u16 {
 fn flags(info: &[u8]) -> Option<i32> {
     let line = info.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"flags:"))?;
     i32::from_str_radix(str::from_utf8(line).ok()?.trim(), 8).ok()
-}
-
-/// Copies from another process's memory (process_vm_readv(2)): all of it or nothing.
-fn peek(thread: u32, at: u64, into: &mut [u8]) -> Result<(), Errno> {
-    let pid = libc::pid_t::try_from(thread).map_err(|_| Errno::ESRCH)?;
-    let at = usize::try_from(at).map_err(|_| Errno::EFAULT)?;
-    let here = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    let there = libc::iovec { iov_base: ptr::without_provenance_mut(at), iov_len: into.len() };
-    // SAFETY: `here` is writable for its length; `there` is of no memory of ours.
-    let read = unsafe { libc::process_vm_readv(pid, &raw const here, 1, &raw const there, 1, 0) };
-    match usize::try_from(Errno::result(read)?) {
-        Ok(read) if read == into.len() => Ok(()),
-        Ok(_) | Err(_) => Err(Errno::EFAULT),
-    }
-}
-
-/// Does something that the kernel allows by real ids: as we are, then with the real ids of the process's owner. The
-/// effective ids stay, so that we can take ours back. The calls are raw, as libc's own are for all threads.
-fn as_real_owner<T>(thread: u32, mut act: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    match act() {
-        Err(Errno::EPERM) => {}
-        done => return done,
-    }
-    let owner = file::with_path(format_args!("/proc/{thread}"), stat)?;
-    let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-    set_real(owner.st_uid, owner.st_gid)?;
-    let done = act();
-    set_real(uid, gid)?;
-    done
-}
-
-fn set_real(uid: u32, gid: u32) -> Result<(), Errno> {
-    let same = u32::MAX;
-    // SAFETY: setresgid takes numbers.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, same, same) })?;
-    // SAFETY: setresuid takes numbers.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, same, same) }).map(drop)
 }
 
 /// `sockaddr_in` or `sockaddr_in6` (ip(7), ipv6(7)).
