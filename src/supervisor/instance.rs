@@ -57,6 +57,8 @@ pub enum Next {
     Goal,
     /// It ended by itself: judge it, at this moment or later.
     Judge { ended: Ended, at: Mono },
+    /// It ended by itself, and that is forgiven: do what the goal says.
+    Forgiven,
 }
 
 /// How a main process ended, and whether it left others of its tree behind.
@@ -302,8 +304,10 @@ impl Instance {
 
     /// A run that ended by itself and was not judged yet never will be.
     pub fn forgive(&mut self) {
-        if let State::Alive(Life { phase: Phase::Clearing { next, .. }, .. }) = &mut self.state {
-            *next = Next::Goal;
+        if let State::Alive(Life { phase: Phase::Clearing { next: next @ Next::Judge { .. }, .. }, .. }) =
+            &mut self.state
+        {
+            *next = Next::Forgiven;
         }
     }
 
@@ -466,7 +470,7 @@ impl Instance {
 
     fn follow(&mut self, next: Next, app: &AppSpec, turn: &mut Turn<'_>) {
         match next {
-            Next::Goal => self.follow_goal(app, turn),
+            Next::Goal | Next::Forgiven => self.follow_goal(app, turn),
             Next::Judge { ended, at } if at > turn.now => self.state = State::Settling { ended, until: at },
             Next::Judge { ended, .. } => self.judge(ended, app, turn),
         }

@@ -40,9 +40,9 @@ impl Instance {
                 Phase::Online => Station::Serving,
                 // Nobody has asked it to end: what waits there waits for the next run.
                 Phase::Clearing { next: Next::Judge { .. }, .. } => Station::Coming,
-                Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { next: Next::Goal, .. } => {
-                    // The next run comes here where this one has no clients.
-                    if self.goal == Goal::Run && !life.listens { Station::Coming } else { Station::Aside }
+                Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } => {
+                    let comes_here = self.goal == Goal::Run && !self.leaves_clients();
+                    if comes_here { Station::Coming } else { Station::Aside }
                 }
             },
             State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => Station::Coming,
@@ -61,7 +61,7 @@ impl Instance {
             Phase::Launching
             | Phase::Preparing { .. }
             | Phase::Online
-            | Phase::Clearing { next: Next::Judge { .. }, .. } => false,
+            | Phase::Clearing { next: Next::Judge { .. } | Next::Forgiven, .. } => false,
             Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { next: Next::Goal, .. } => true,
         });
         leaves && self.goal == Goal::Run

@@ -359,6 +359,7 @@ fn show_life(life: &Life, now: Mono) -> String {
             let next = match next {
                 Next::Goal => "follows its goal",
                 Next::Judge { .. } => "is judged",
+                Next::Forgiven => "is forgiven",
             };
             format!("clearing, killed {}, then {next}", within(kill_at, now))
         }
