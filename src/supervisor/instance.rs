@@ -314,6 +314,10 @@ impl Instance {
     /// End it; what follows is up to the goal, which the caller has set. `gently`: another run serves its clients, or will.
     pub fn stop(&mut self, reason: Reason, gently: bool, app: &AppSpec, turn: &mut Turn<'_>) {
         self.roll = None;
+        if self.life().is_none() {
+            // What is on the other half stands for the instance from now on.
+            self.stop_second(reason.clone(), gently, app, turn);
+        }
         match &mut self.state {
             State::Alive(life) => {
                 if life.stop(&app.stop, gently, turn) {
