@@ -6,15 +6,16 @@ use pm3::supervisor::event::{
 };
 
 use crate::kernel::{OVERSLEPT_MS, millis};
-use crate::model::{Ending, First, Gate, Goal, Mark, Place, Run};
+use crate::model::{Ending, First, Gate, Goal, Mark, Place};
 use crate::oracle::{Oracle, Sample, Verdict, ensure};
+use crate::run::Run;
 
 impl Oracle {
     pub(crate) fn allow(&mut self, now: Mono, event: &Event, effect: &Effect) -> Verdict {
         match effect {
             Effect::Spawn { run, instance, half } => self.allow_spawn(now, *run, *instance, *half),
             Effect::Survey { run } => self.allow_survey(now, *run),
-            Effect::Drain { run } => Err(format!("{run:?} is drained, and has no clients")),
+            Effect::Drain { run } => self.allow_drain(now, *run),
             Effect::Probe { run } => Err(format!("{run:?} is probed, and its app has no health")),
             Effect::Signal { run, sig, scope } => self.allow_signal(now, *run, *sig, *scope),
             Effect::Sweep { sig } => self.allow_sweep(now, *sig),
@@ -107,7 +108,7 @@ impl Oracle {
 
     /// Whether a new run may be brought about in this place now, old or new first: it is wanted, one at a time, and
     /// nobody is away or about to be whom it waits for.
-    fn begin_turn(&self, place: &Place) -> Verdict {
+    pub(crate) fn begin_turn(&self, place: &Place) -> Verdict {
         let who = place.who();
         ensure!(place.goal == Goal::Run, "{who}: its goal is {:?}", place.goal);
         ensure!(place.mark.is_some(), "{who}: a new run without a reason");
@@ -157,6 +158,8 @@ impl Oracle {
             return self.allow_second(now, run, &place.clone(), half);
         }
         ensure!(half == place.half, "{who}: on the wrong half of its pair");
+        let waited = place.coming.is_none_or(|coming| coming == half);
+        ensure!(waited, "{who}: on another half than clients wait at");
         ensure!(place.goal == Goal::Run, "{who}: spawned although its goal is {:?}", place.goal);
         match place.gate {
             Gate::Open => {}
@@ -189,7 +192,6 @@ impl Oracle {
         let is_second = place.second.as_ref().is_some_and(|second| second.id == run);
         let found = place.run.iter().chain(&place.second).find(|known| known.id == run);
         let Some(mut live) = found.cloned() else { return Err("unreachable".into()) };
-        let (mut mark, mut turn) = (place.mark, place.turn);
         if let Some(leftovers) = &mut live.leftovers {
             ensure!(scope == Scope::Tree, "{who}: a signal to a main process that was reaped");
             if leftovers.asked {
@@ -202,6 +204,9 @@ impl Oracle {
                 ensure!(sig == wanted, "{who}: {sig} to leftovers instead of {wanted}");
                 leftovers.asked = true;
             }
+        } else if live.drain_until.is_some() && sig == policy.signal && scope == Scope::Process {
+            self.end_drain(now, &place, &live)?;
+            (live.drain_until, live.kill_due) = (None, Some(now.after(policy.timeout.span())));
         } else if sig == Sig::KILL && (live.asked || is_over_budget) {
             let due = live.kill_due.is_some_and(|at| at <= now);
             ensure!(due || is_over_budget, "{who}: killed within its grace");
@@ -210,42 +215,57 @@ impl Oracle {
             let fits = (scope == Scope::Tree) == policy.tree || is_over_budget && policy.signal == Sig::KILL;
             ensure!(fits, "{who}: killed with scope {scope:?}");
             live.resisted = live.asked && due && policy.signal != Sig::KILL;
-            live.killed = true;
-            live.asked = true;
+            (live.killed, live.asked, live.drain_until) = (true, true, None);
         } else {
             ensure!(sig == policy.signal, "{who}: {sig} instead of {}", policy.signal);
             ensure!(scope == Scope::Process, "{who}: a stop signal to the whole tree");
             ensure!(!live.asked, "{who}: asked to stop twice");
-            if let Some(ending) = ending.as_ref().filter(|_| !is_second) {
-                // Who is not wanted was stopped before the end came, if in the same step.
-                let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
-                let blocker = self.model.dependant_alive(&place.spec.name).map(Place::who);
-                ensure!(
-                    blocker.is_none() || ending.signals > 1 || is_over_budget || unwanted,
-                    "{who}: stopped before {}, which waits for it",
-                    blocker.unwrap_or_default()
-                );
-            } else if place.goal == Goal::Run && is_second && ending.is_none() {
-                // Its successor has proven itself, or it was not ready in time, or its first run is being restarted.
-                let restarts = place.run.as_ref().is_some_and(|first| first.asked);
-                ensure!(live.replaced || live.late || restarts, "{who}: the new run is stopped without a reason");
-            } else if place.goal == Goal::Run && !is_second {
-                self.begin_turn(&place)?;
-                let stands = |mark: Mark| mark.first == First::Old || mark.answer == Some(true) || mark.doubtful;
-                ensure!(mark.is_some_and(stands), "{who}: the old run is ended first, for {mark:?}");
-                turn = true;
-            }
-            mark = mark.filter(|_| is_second);
+            ensure!(!self.has_to_drain(&place, &live), "{who}: signalled with clients");
+            self.may_end(now, &place, is_second, &live)?;
+            self.note_asked(run, is_second);
             live.asked = true;
             live.kill_due = Some(now.after(policy.timeout.span()));
         }
-        if let Some(place) = self.model.find(run) {
-            (place.mark, place.turn) = (mark, turn);
-            if let Some(known) = place.run_mut(run) {
-                *known = live;
-            }
+        if let Some(known) = self.model.find(run).and_then(|place| place.run_mut(run)) {
+            *known = live;
         }
         Ok(())
+    }
+
+    /// Whether a run may be asked to end now.
+    pub(crate) fn may_end(&self, now: Mono, place: &Place, is_second: bool, live: &Run) -> Verdict {
+        let (who, ending) = (place.who(), self.model.ending.as_ref());
+        if let Some(ending) = ending.filter(|_| !is_second) {
+            // Who is not wanted was stopped before the end came, if in the same step.
+            let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
+            let blocker = self.model.dependant_alive(&place.spec.name).map(Place::who);
+            ensure!(
+                blocker.is_none() || ending.signals > 1 || ending.budget_end <= now || unwanted,
+                "{who}: stopped before {}, which waits for it",
+                blocker.unwrap_or_default()
+            );
+        } else if place.goal == Goal::Run && is_second && ending.is_none() {
+            // Its successor has proven itself, or it was not ready in time, or its first run is being restarted.
+            let restarts = place.run.as_ref().is_some_and(|first| first.asked);
+            ensure!(live.replaced || live.late || restarts, "{who}: the new run is stopped without a reason");
+        } else if place.goal == Goal::Run && !is_second {
+            self.begin_turn(place)?;
+            let (mark, second) = (place.mark, place.second.as_ref());
+            let stands = |mark: Mark| mark.first == First::Old || mark.answer == Some(true) || mark.doubtful;
+            ensure!(mark.is_some_and(stands), "{who}: the old run is ended first, for {mark:?}");
+            let both = live.listens && second.is_some_and(|second| second.asked && second.listens);
+            ensure!(!both, "{who}: nobody is left for new clients");
+        }
+        Ok(())
+    }
+
+    /// It has been asked to end.
+    pub(crate) fn note_asked(&mut self, run: RunId, is_second: bool) {
+        let goes_on = self.model.ending.is_none();
+        if let Some(place) = self.model.find(run).filter(|_| !is_second) {
+            place.mark = None;
+            place.turn |= goes_on && place.goal == Goal::Run;
+        }
     }
 
     fn allow_sweep(&mut self, now: Mono, sig: Sig) -> Verdict {

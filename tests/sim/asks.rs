@@ -123,8 +123,14 @@ impl Oracle {
                 self.model.resize(name, 1);
             }
         }
+        let serves = |place: &&Place| {
+            !ids.contains(&place.id) && place.goal == Goal::Run && self.model.status(place) == Status::Online
+        };
+        let served: Vec<Box<str>> =
+            self.model.places.iter().filter(serves).map(|place| place.spec.name.clone()).collect();
         for place in self.model.places.iter_mut().filter(|place| ids.contains(&place.id)) {
-            obey(place, verb, now);
+            let others = served.contains(&place.spec.name);
+            obey(place, verb, others, now);
         }
         for name in names.iter().filter(|_| verb == Verb::Delete) {
             let kept = self.model.of(name).filter(|place| place.goal != Goal::Remove).count();
@@ -154,7 +160,7 @@ impl Oracle {
             for place in self.model.places.iter_mut().filter(kept) {
                 let left = place.goal == Goal::Idle && !app.autostart;
                 if !(left || verb == Verb::Start && place.is_up_or_coming()) {
-                    obey(place, verb, now);
+                    obey(place, verb, false, now);
                 }
             }
             if revives {
@@ -214,11 +220,11 @@ impl Oracle {
                 let aim = match place.goal {
                     Goal::Remove => Aim::Gone,
                     _ if count == 0 => {
-                        obey(place, Verb::Stop, now);
+                        obey(place, Verb::Stop, false, now);
                         Aim::Down
                     }
                     _ if before == 0 => {
-                        obey(place, Verb::Start, now);
+                        obey(place, Verb::Start, false, now);
                         Aim::Up { after: self.model.last_run }
                     }
                     _ => continue,
@@ -355,11 +361,11 @@ impl Oracle {
     }
 }
 
-/// An instance does as an operator says.
-fn obey(place: &mut Place, verb: Verb, now: Mono) {
+/// An instance does as an operator says; `others` serve for it.
+fn obey(place: &mut Place, verb: Verb, others: bool, now: Mono) {
     match verb {
-        Verb::Stop => place.stop(Goal::Stop),
-        Verb::Delete => place.stop(Goal::Remove),
+        Verb::Stop => place.stop(Goal::Stop, others),
+        Verb::Delete => place.stop(Goal::Remove, others),
         Verb::Start => place.start(),
         Verb::Restart | Verb::Reload => {
             let runs = place.is_up_or_coming();

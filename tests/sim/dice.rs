@@ -18,6 +18,11 @@ impl Dice {
         Dice { state, bytes: bytes.iter().rev().copied().collect() }
     }
 
+    /// Dice of their own for this, drawn from these without a throw: what they decide changes nothing else in the world.
+    pub(crate) fn aside(&self, what: u64) -> Dice {
+        Dice { state: mix(self.state ^ mix(what.wrapping_add(self.bytes.len() as u64))), bytes: Vec::new() }
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         if let Some(byte) = self.bytes.pop() {
             return u64::from(byte);

@@ -7,15 +7,17 @@ use pm3::supervisor::event::{End, Event, InstanceId, Mono, RunId, Sig};
 use pm3::supervisor::spec::{AppSpec, Spec};
 
 use crate::entries::Known;
-use crate::model::{Ending, Gate, Goal, Leftovers, Model, Place, Run, Status, Unjudged, Why, is_final, trial};
+use crate::model::{Ending, Gate, Goal, Model, Place, Status, Why, is_final, trial};
 use crate::oracle::{Oracle, Verdict, ensure};
+use crate::run::{Run, Unjudged};
 
 impl Oracle {
     pub(crate) fn hear(&mut self, now: Mono, event: &Event) {
+        let ends = self.model.ending.is_some();
         match event {
             Event::Boot | Event::Tick => {}
-            // No program listens.
-            Event::Listening { .. } | Event::Drained { .. } => {}
+            Event::Listening { run } => self.hear_listening(now, *run),
+            Event::Drained { run } => self.hear_drained(*run),
             // No app has probes or a watchdog.
             Event::Probed { .. } | Event::Heartbeat { .. } => {}
             Event::Spawned { run, pid } => {
@@ -26,8 +28,8 @@ impl Oracle {
             Event::Executed { run } => {
                 let Some(place) = self.model.find(*run) else { return };
                 let until = now.after(trial(&place.spec));
-                let within = place.spec.ready_within();
                 let is_second = place.second.as_ref().is_some_and(|second| second.id == *run);
+                let within = place.ready_within(is_second);
                 let Some(known) = place.run_mut(*run).filter(|known| !known.asked) else { return };
                 known.began = Some(now);
                 if let Some(within) = within {
@@ -38,8 +40,7 @@ impl Oracle {
                 if is_second {
                     known.trial_until = Some(until);
                 } else {
-                    place.turn &= place.second.is_some();
-                    place.wait_for_age(now);
+                    is_online(place, *run, now);
                 }
             }
             Event::Ready { run } => {
@@ -56,10 +57,10 @@ impl Oracle {
                     }
                     return;
                 }
-                let asked = place.run.take().is_some_and(|run| run.asked);
+                let run = place.run.take();
                 place.last_code = Some(failure.exit_code());
-                if asked {
-                    place.make_way();
+                if run.as_ref().is_some_and(|run| run.asked) {
+                    place.make_way(run, ends);
                 } else if failure.passing {
                     place.refused();
                 } else {
@@ -72,11 +73,10 @@ impl Oracle {
                 if place.second.take_if(|second| second.id == *run).is_some() {
                     return;
                 }
-                let leftovers = place.run.take().and_then(|run| run.leftovers);
-                let unjudged = leftovers.and_then(|leftovers| leftovers.unjudged);
-                match unjudged {
+                let run = place.run.take();
+                match run.as_ref().and_then(|run| run.leftovers.as_ref()?.unjudged) {
                     Some(unjudged) => place.gate = Gate::Settling(unjudged),
-                    None => place.make_way(),
+                    None => place.make_way(run, ends),
                 }
             }
             Event::Usage { run, bytes } => {
@@ -123,17 +123,11 @@ impl Oracle {
     }
 
     fn hear_exit(&mut self, now: Mono, run: RunId, end: End, leftovers: bool) {
-        let settle = self.model.spec.settings.settle.span();
+        let (settle, ends) = (self.model.spec.settings.settle.span(), self.model.ending.is_some());
         let Some(place) = self.model.find(run) else { return };
         let lingers = leftovers && place.spec.stop.tree;
         let grace_end = now.after(place.spec.stop.timeout.span());
-        let linger = |mut run: Run| {
-            if !run.asked {
-                run.kill_due = Some(grace_end);
-            }
-            run.leftovers = Some(Leftovers { unjudged: None, asked: false });
-            run
-        };
+        let linger = |run: Run| run.leave(None, grace_end);
         if let Some(second) = place.second.take_if(|second| second.id == run) {
             if !second.asked {
                 place.second_ended(end, now);
@@ -150,7 +144,7 @@ impl Oracle {
             }
             return;
         }
-        let Some(mut run) = place.run.take() else { return };
+        let Some(run) = place.run.take() else { return };
         place.last_code = Some(end.exit_code());
         place.usage = 0;
         let ran = now.since(run.began.unwrap_or(run.spawned_at));
@@ -158,15 +152,11 @@ impl Oracle {
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
         let unjudged = (!run.asked).then_some(Unjudged { end, ran_ms, until });
         if lingers {
-            if !run.asked {
-                run.kill_due = Some(now.after(place.spec.stop.timeout.span()));
-            }
-            run.leftovers = Some(Leftovers { unjudged, asked: false });
-            place.run = Some(run);
+            place.run = Some(run.leave(unjudged, grace_end));
         } else if let Some(unjudged) = unjudged {
             place.gate = Gate::Settling(unjudged);
         } else {
-            place.make_way();
+            place.make_way(Some(run), ends);
         }
     }
 
@@ -217,7 +207,14 @@ impl Oracle {
         let dropped = |name: &str| !in_file(name) && known.get(name).is_some_and(|known| known.of_file);
         let dropped: Vec<Box<str>> =
             self.model.spec.apps.iter().map(|app| app.name.clone()).filter(|name| dropped(name)).collect();
-        dropped.iter().for_each(|name| self.forget(name));
+        for name in &dropped {
+            self.model
+                .places
+                .iter_mut()
+                .filter(|place| place.spec.name == *name)
+                .for_each(|place| place.stop(Goal::Remove, false));
+            self.forget(name);
+        }
         for entry in &spec.apps {
             let entry = self.model.adapt(entry.clone());
             self.take_over(now, entry, true, &errored);
@@ -242,9 +239,6 @@ impl Oracle {
 
     /// An app is there no more; its instances are on their way out.
     pub(crate) fn forget(&mut self, name: &str) {
-        for place in self.model.places.iter_mut().filter(|place| *place.spec.name == *name) {
-            place.stop(Goal::Remove);
-        }
         self.model.spec.apps.retain(|app| *app.name != *name);
         self.model.known.remove(name);
         self.model.cron_at.remove(name);
@@ -290,7 +284,8 @@ impl Oracle {
         let mut kept: Vec<&mut Place> =
             self.model.places.iter_mut().filter(|one| one.spec.name == app.name && one.goal != Goal::Remove).collect();
         kept.sort_by_key(|place| place.id);
-        kept.into_iter().skip(Model::wanted(app)).for_each(|place| place.stop(Goal::Remove));
+        let gently = app.instances > 0;
+        kept.into_iter().skip(Model::wanted(app)).for_each(|place| place.stop(Goal::Remove, gently));
     }
 
     /// Takes in the instances that are new: the next ids, and the lowest numbers that were free.
@@ -308,6 +303,8 @@ impl Oracle {
             ensure!(!taken(one.index), "two instances of {} have number {}", app.name, one.index);
             ensure!((0..one.index).all(taken), "{} has a lower number than {} free", app.name, one.index);
             let mut place = Place::new(one.id, wanted, one.index);
+            // As the others of its app listen, so will it.
+            place.expected = self.model.of(&app.name).any(|other| other.run.as_ref().is_some_and(|run| run.listens));
             if scaled {
                 place.goal = Goal::Run;
             }
@@ -436,7 +433,7 @@ impl Oracle {
 }
 
 /// A run is ready, or taken for it: that is enough to follow another.
-fn is_online(place: &mut Place, run: RunId, now: Mono) {
+pub(crate) fn is_online(place: &mut Place, run: RunId, now: Mono) {
     let is_second = place.second.as_ref().is_some_and(|second| second.id == run);
     if let Some(known) = place.run_mut(run) {
         (known.ready_due, known.online_since) = (None, Some(now));
@@ -445,6 +442,7 @@ fn is_online(place: &mut Place, run: RunId, now: Mono) {
         place.second = place.replace(now);
     } else {
         place.turn &= place.second.is_some();
+        place.expected = false;
         place.wait_for_age(now);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Regime {
     pub(crate) mute: u8,
     /// Who crashes does so at once.
     pub(crate) hasty: bool,
+    /// They open ports, which pm3 owns.
+    pub(crate) servers: u8,
     /// pm3 is busy for a while after a step, so that events pile up and deadlines pass.
     pub(crate) busy: u8,
 }
@@ -55,7 +57,9 @@ impl Regime {
             mute: rate(),
             hasty: false,
             busy: rate(),
+            servers: 0,
         };
+        regime.servers = dice.aside(0).pick(&[0, 50, 90, 100]);
         // Without a regime in which nothing ever starts, a missing back-off goes unseen.
         match dice.below(24) {
             0 => regime.spawn_refused = 100,
@@ -66,8 +70,9 @@ impl Regime {
         regime
     }
 
-    pub(crate) fn calm() -> Regime {
-        Regime::default()
+    /// Nothing goes wrong any more. Programs stay what they are.
+    pub(crate) fn calm(&self) -> Regime {
+        Regime { servers: self.servers, ..Regime::default() }
     }
 }
 
@@ -78,6 +83,8 @@ pub(crate) enum Happening {
     Tell(Event),
     Executes(RunId),
     SaysReady(RunId),
+    Listens(RunId),
+    IsDrained(RunId),
     ExecFails(RunId, Failure),
     Dies(RunId, End, Oom),
     KidsDie(RunId),
@@ -185,7 +192,27 @@ impl Kernel {
             let pause = dice.pick(&[0, 0, 1, 50, within - 1, within, within + 1]);
             self.at(executes.after(millis(pause)), Happening::SaysReady(run));
         }
+        self.serve(executes, run, regime, &mut dice.aside(run.0));
         self.live(executes, run, app, regime, dice);
+    }
+
+    /// A server listens some time after it executes, at one port or at several; now and then it never does.
+    fn serve(&mut self, executes: Mono, run: RunId, regime: &Regime, dice: &mut Dice) {
+        if !dice.chance(regime.servers) {
+            return;
+        }
+        for _ in 0..dice.pick(&[1, 1, 1, 2]) {
+            let pause = dice.pick(&[0, 0, 1, 50, 99, 100, 101, 900, 2_999, 3_001, 30_000]);
+            self.at(executes.after(millis(pause)), Happening::Listens(run));
+        }
+    }
+
+    /// Performs `Effect::Drain`: sooner or later nobody wants anything of it any more, or somebody does for ever.
+    pub(crate) fn drain(&mut self, now: Mono, run: RunId, dice: &mut Dice) {
+        let spans = [Some(0), Some(1), Some(40), Some(99), Some(100), Some(101), Some(4_999), Some(5_000), None];
+        if let Some(span) = dice.pick(&spans) {
+            self.at(now.after(millis(span)), Happening::IsDrained(run));
+        }
     }
 
     /// Draws how long the process lives if nobody ends it.
@@ -287,6 +314,14 @@ impl Kernel {
             Happening::SaysReady(run) => {
                 self.processes.get(&run).filter(|process| process.main)?;
                 Some(Event::Ready { run })
+            }
+            Happening::Listens(run) => {
+                self.processes.get(&run).filter(|process| process.main && process.executed)?;
+                Some(Event::Listening { run })
+            }
+            Happening::IsDrained(run) => {
+                self.processes.get(&run).filter(|process| process.main)?;
+                Some(Event::Drained { run })
             }
             Happening::ExecFails(run, failure) => {
                 self.processes.get(&run).filter(|process| process.main)?;

@@ -17,6 +17,8 @@ mod kernel;
 mod model;
 mod oracle;
 mod plan;
+mod run;
+mod serve;
 mod subject;
 mod world;
 
@@ -39,6 +41,7 @@ const PINNED: &[u64] = &[
     1_882_661_276_819_789,
     1_882_661_276_836_686,
     1_882_661_276_862_776,
+    1_882_664_099_391_088,
     1_882_662_186_813_681,
 ];
 
@@ -180,6 +183,12 @@ const EVENTFUL: &[&str] = &[
     "taken for online",
     "reload failed: not ready after 3 s",
     "its new process takes over at once",
+    "Listening {",
+    "Drained {",
+    "gets no new connections",
+    "has 100 ms for those it has",
+    "reload failed: not ready after 30 s",
+    "not ready after 30000 ms, taken for online",
     "the new process failed",
     "the new process was done, exit 0; pid",
     "reload failed: exit",

@@ -11,6 +11,7 @@ use pm3::supervisor::spec::{AppSpec, Kind, Restart, Spec};
 use crate::asks::Ask;
 use crate::entries::Known;
 use crate::kernel::millis;
+use crate::run::{Run, Unjudged};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goal {
@@ -18,48 +19,6 @@ pub(crate) enum Goal {
     Idle,
     Stop,
     Remove,
-}
-
-/// A run from its `Spawn` until its last process is gone.
-#[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub(crate) id: RunId,
-    pub(crate) pid: u32,
-    pub(crate) spawned_at: Mono,
-    /// When its program began to execute.
-    pub(crate) began: Option<Mono>,
-    /// Until when it has to say that it is ready; None: that is not waited for, or no more.
-    pub(crate) ready_due: Option<Mono>,
-    pub(crate) online_since: Option<Mono>,
-    /// pm3 has asked it to end.
-    pub(crate) asked: bool,
-    /// When its grace ends.
-    pub(crate) kill_due: Option<Mono>,
-    pub(crate) killed: bool,
-    /// That was more than the signal that it is asked with, and is told in its history.
-    pub(crate) resisted: bool,
-    /// The main process has been reaped, others are left.
-    pub(crate) leftovers: Option<Leftovers>,
-    /// It has to live until then beside the one that it follows.
-    pub(crate) trial_until: Option<Mono>,
-    /// Its successor is in its place: it has to go.
-    pub(crate) replaced: bool,
-    /// It was not ready in time beside the one that it follows: it has to go.
-    pub(crate) late: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Leftovers {
-    /// What is still to be judged once they are gone.
-    pub(crate) unjudged: Option<Unjudged>,
-    pub(crate) asked: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unjudged {
-    pub(crate) end: End,
-    pub(crate) ran_ms: u64,
-    pub(crate) until: Mono,
 }
 
 /// What stands between an instance without a run and its next one.
@@ -141,6 +100,12 @@ pub(crate) struct Place {
     pub(crate) was_done: bool,
     /// Is being restarted, and the other instances wait for it.
     pub(crate) turn: bool,
+    /// Its next run is online when it listens, as the one before it did, or those of other instances do.
+    pub(crate) expected: bool,
+    /// When it was asked to stop, others served for it.
+    pub(crate) gently: bool,
+    /// Where the next run was said to come, after the last step.
+    pub(crate) coming: Option<Half>,
     pub(crate) last_code: Option<u8>,
     pub(crate) usage: u64,
 }
@@ -187,37 +152,6 @@ pub(crate) struct Model {
     pub(crate) last_run: RunId,
 }
 
-impl Run {
-    pub(crate) fn new(id: RunId, now: Mono) -> Run {
-        Run {
-            id,
-            pid: 0,
-            spawned_at: now,
-            began: None,
-            ready_due: None,
-            online_since: None,
-            asked: false,
-            kill_due: None,
-            killed: false,
-            resisted: false,
-            leftovers: None,
-            trial_until: None,
-            replaced: false,
-            late: false,
-        }
-    }
-
-    /// It has a main process that pm3 has not asked to end.
-    pub(crate) fn is_up_or_coming(&self) -> bool {
-        !self.asked && self.leftovers.is_none()
-    }
-
-    /// It executes, and it is waited for that it says that it is ready.
-    pub(crate) fn is_preparing(&self) -> bool {
-        self.is_up_or_coming() && self.ready_due.is_some() && !self.late
-    }
-}
-
 /// What a new run has to prove beside an old one: that it is no short one, in 3 s at most.
 pub(crate) fn trial(app: &AppSpec) -> Duration {
     millis(u64::from(app.restart.min_uptime.0).min(3_000))
@@ -254,6 +188,9 @@ impl Place {
             failed: false,
             was_done: false,
             turn: false,
+            expected: false,
+            gently: false,
+            coming: None,
             last_code: None,
             usage: 0,
         }
@@ -266,13 +203,17 @@ impl Place {
     }
 
     /// A run that was asked to end is over: the next follows, if there is to be one. A second run that has still to go
-    /// stands for the instance meanwhile.
-    pub(crate) fn make_way(&mut self) {
+    /// stands for the instance meanwhile. After one that had clients, the next comes on the other half, for its own.
+    pub(crate) fn make_way(&mut self, run: Option<Run>, pm3_ends: bool) {
         self.gate = Gate::Open;
         if self.second.is_some() {
             return self.fall_back();
         }
-        self.restarts += u32::from(self.goal == Goal::Run);
+        let follows = self.goal == Goal::Run && !pm3_ends;
+        self.restarts += u32::from(follows);
+        if follows && run.is_some_and(|run| run.asked && run.listens) {
+            (self.half, self.expected) = (self.half.other(), true);
+        }
     }
 
     pub(crate) fn fall_back(&mut self) {
@@ -286,7 +227,10 @@ impl Place {
             && match (verb, why) {
                 (Some(verb), _) => verb == Verb::Reload,
                 (None, Why::Changed) => true,
-                (None, Why::Memory | Why::Cron | Why::Watched) => self.spec.overlap == Some(true),
+                (None, Why::Memory | Why::Cron | Why::Watched) => {
+                    let listens = self.run.as_ref().is_some_and(|run| run.listens);
+                    self.spec.overlap == Some(true) || listens
+                }
                 (None, Why::Operator) => false,
             };
         let first = if new_first { First::New } else { First::Old };
@@ -319,10 +263,11 @@ impl Place {
         false
     }
 
-    /// A program that has just begun may not have bound its port yet.
+    /// A program that has just begun may not have bound its port yet, unless it is known to listen.
     pub(crate) fn wait_for_age(&mut self, now: Mono) {
         let asks = self.spec.overlap != Some(true);
-        let online = self.run.as_ref().filter(|run| run.is_up_or_coming() && run.online_since.is_some());
+        let online =
+            self.run.as_ref().filter(|run| run.is_up_or_coming() && run.online_since.is_some() && !run.listens);
         let began = online.and_then(|run| run.began);
         if let Some(mark) = &mut self.mark {
             (mark.asked, mark.answer) = (false, None);
@@ -381,9 +326,9 @@ impl Place {
         }
     }
 
-    /// Somebody wants it to end.
-    pub(crate) fn stop(&mut self, goal: Goal) {
-        (self.goal, self.mark) = (goal, None);
+    /// Somebody wants it to end; `gently`: others serve its clients.
+    pub(crate) fn stop(&mut self, goal: Goal, gently: bool) {
+        (self.goal, self.mark, self.gently) = (goal, None, gently);
         self.forgive();
         // Nothing follows by itself; what has still to go stands for the instance.
         if self.run.is_none() && self.second.is_some() {
@@ -567,18 +512,15 @@ impl Model {
     /// The moment at which time itself changes something, as far as it is known here; with or without what may have been
     /// called off.
     pub(crate) fn deadline(&self, doubtful: bool) -> Option<Mono> {
-        let of_run = |run: &Run| {
-            if run.is_preparing() { run.ready_due } else { run.kill_due.filter(|_| !run.killed) }
-        };
         let of = |place: &Place| {
             let own = match (&place.run, place.gate) {
-                (Some(run), _) => of_run(run),
+                (Some(run), _) => run.deadline(),
                 (None, Gate::Settling(unjudged)) => Some(unjudged.until),
                 (None, Gate::From(at)) => Some(at),
                 (None, _) => None,
             };
             let trial = place.successor().and_then(|run| run.trial_until);
-            let second = trial.or_else(|| place.second.as_ref().and_then(of_run));
+            let second = trial.or_else(|| place.second.as_ref().and_then(Run::deadline));
             let mark = place.mark.filter(|mark| place.is_up_or_coming() && (doubtful || !mark.doubtful));
             [own, second, mark.and_then(|mark| mark.from)].into_iter().flatten().min()
         };

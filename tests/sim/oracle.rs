@@ -88,6 +88,7 @@ impl Oracle {
         self.settle(now)?;
         self.hear_told(&before, event, effects)?;
         self.agree(pm3)?;
+        self.see_coming(pm3);
         self.check_deadline(now, deadline)
     }
 
@@ -130,6 +131,7 @@ impl Oracle {
                     "{}: leftovers are left",
                     place.who()
                 );
+                self.check_drained(now, place, run)?;
                 let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
                 ensure!(!unwanted || run.asked || run.leftovers.is_some(), "{}: nobody stops it", place.who());
                 if self.model.ending.is_some() && !run.asked && run.leftovers.is_none() {
@@ -263,6 +265,7 @@ impl Oracle {
                 place.who()
             );
             ensure!(one.half == place.half, "{}: is on the other half", place.who());
+            self.check_stations(place, one)?;
             ensure!(one.pid() == pid, "{}: has pid {}, the model says {pid}", place.who(), one.pid());
             // At the end nobody follows anybody, whatever the goal was.
             let ends = self.model.ending.is_some();

@@ -141,7 +141,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
             signal: dice.pick(&[Sig::TERM, Sig::TERM, Sig::INT, Sig::QUIT, Sig::KILL]),
             timeout: Millis(dice.pick(&[0, 100, 1_000, 8_000])),
             tree: dice.chance(75),
-            ..StopPolicy::default()
+            drain: Millis(dice.aside(1).pick(&[0, 100, 5_000, 5_000])),
         },
         after: earlier(dice, name, others),
         requires: earlier(dice, name, others),
@@ -156,10 +156,14 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
     }
 }
 
-/// Whether it says itself when it is ready.
+/// Whether it says itself when it is ready, and how long it may take to be so, or to listen.
 fn ready(dice: &mut Dice) -> Option<Box<Rare>> {
-    let within = dice.pick(&[None, None, Some(Millis(100)), Some(Millis(3_000))])?;
-    Some(Box::new(Rare { ready: Ready::Message, listen_timeout: Some(within), ..Rare::default() }))
+    let word = dice.pick(&[None, None, Some(Millis(100)), Some(Millis(3_000))]);
+    let mut aside = dice.aside(2);
+    let within = word.or(aside.pick(&[None, Some(Millis(100)), Some(Millis(3_000))]))?;
+    let otherwise = aside.pick(&[Ready::Executing, Ready::Executing, Ready::Listening]);
+    let ready = if word.is_some() { Ready::Message } else { otherwise };
+    Some(Box::new(Rare { ready, listen_timeout: Some(within), ..Rare::default() }))
 }
 
 /// Some of the apps that come earlier in the alphabet, so that nobody waits in a circle.

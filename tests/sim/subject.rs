@@ -31,6 +31,8 @@ mutants! {
     EndsTheOldAtOnce EndsTheOldWithTheNew IgnoresPorts ForgetsTheSecond SharesAHalf AsksTwice OverlapsUnasked
     // Does not hear who is ready.
     WaitsForNobody HearsNobody
+    // Knows no clients.
+    EndsWithoutDrain DrainsForever DrainsInHaste DrainsTheLast NeverAdmits ForgetsWhoListens
     // Does not see files change as they do.
     SeesNoChange SeesOldChanges TogglesNothing
     // Loses time or memory.
@@ -106,7 +108,10 @@ impl Subject {
                 Some(Event::Request { client, wish: misunderstood(mutant, wish)? })
             }
             (Some(Mutant::HearsNobody), Event::Ready { .. })
+            | (Some(Mutant::DrainsForever), Event::Drained { .. })
+            | (Some(Mutant::NeverAdmits), Event::Listening { .. })
             | (Some(Mutant::SeesNoChange), Event::FilesChanged { .. }) => None,
+            (Some(Mutant::ForgetsWhoListens), Event::Listening { run }) if !self.is_second(run) => None,
             (Some(Mutant::SeesOldChanges), Event::FilesChanged { app, path, .. }) => {
                 Some(Event::FilesChanged { app, path, at: Mono(u64::MAX) })
             }
@@ -161,6 +166,19 @@ impl Subject {
                     out.push(Effect::Spawn { run: *run, instance: *instance, half: Half::First });
                     continue;
                 }
+                (Mutant::EndsWithoutDrain, Effect::Drain { run }) => {
+                    out.extend(self.stop_signal(*run));
+                    continue;
+                }
+                (Mutant::DrainsInHaste, Effect::Drain { run }) => {
+                    out.push(effect.clone());
+                    out.extend(self.stop_signal(*run));
+                    continue;
+                }
+                (Mutant::DrainsTheLast, Effect::Signal { run, scope: Scope::Process, .. }) if self.listens(*run) => {
+                    out.push(Effect::Drain { run: *run });
+                    continue;
+                }
                 (Mutant::AsksTwice, Effect::Survey { .. }) => out.push(effect.clone()),
                 (Mutant::RestartsTwoAtOnce, Effect::Signal { run, sig, scope: Scope::Process }) => {
                     out.extend(self.sibling(*run).map(|run| Effect::Signal { run, sig: *sig, scope: Scope::Process }));
@@ -185,6 +203,15 @@ impl Subject {
 
     fn is_second(&self, run: RunId) -> bool {
         self.pm3.instances().any(|(_, one)| one.second.as_ref().is_some_and(|second| second.life.run == run))
+    }
+
+    fn listens(&self, run: RunId) -> bool {
+        self.pm3.instances().any(|(_, one)| one.run() == Some(run) && one.listens())
+    }
+
+    fn stop_signal(&self, run: RunId) -> Option<Effect> {
+        let (app, _) = self.pm3.instances().find(|(_, one)| one.has_run(run))?;
+        Some(Effect::Signal { run, sig: app.stop.signal, scope: Scope::Process })
     }
 
     /// Another online run of the same app.

@@ -130,7 +130,7 @@ impl World {
     fn change_phase(&mut self) -> Result<(), String> {
         match self.phase {
             Phase::Safety if self.acts_left == 0 => {
-                self.regime = Regime::calm();
+                self.regime = self.regime.calm();
                 self.phase = Phase::Liveness { until: self.now.after(CALM) };
                 self.tell(|| "-- faults stop".into());
             }
@@ -248,12 +248,8 @@ impl World {
                     self.kernel.at(later, Happening::Tell(Event::Planned { spec }));
                 }
             }
-            Effect::Drain { .. }
-            | Effect::Probe { .. }
-            | Effect::Reply { .. }
-            | Effect::Note(_)
-            | Effect::Report
-            | Effect::Exit { .. } => {}
+            Effect::Drain { run } => self.kernel.drain(self.now, run, &mut self.dice.aside(run.0)),
+            Effect::Probe { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report | Effect::Exit { .. } => {}
         }
     }
 
