@@ -14,7 +14,7 @@ use super::{CALLS, Engine};
 use crate::supervisor::event::{Event, Half, InstanceId, RunId};
 use crate::supervisor::instance::Instance;
 use crate::supervisor::spec::{AppSpec, Kind};
-use crate::sys::intercept::{Call, Caller, Calls, Manner, Next, Protocol, Wanted, first_unprivileged_port};
+use crate::sys::intercept::{Call, Caller, Calls, Manner, Next, Wanted, first_unprivileged_port};
 use crate::sys::{errno, why};
 
 /// Calls of one run that are answered in one wake-up: a program that binds without end holds nobody up.
@@ -41,6 +41,8 @@ struct Tree {
 enum Fate {
     /// It is none of ours.
     Pass,
+    /// It cannot be looked at, for this errno.
+    Unseen(i32),
     Swap(SocketAddr, Manner),
 }
 
@@ -65,9 +67,13 @@ impl Engine {
         self.intercepted.trees.push(Tree { run, instance, half, calls });
     }
 
-    /// The child of a run could not be held: its program opens its own sockets.
+    /// The child of a run could not be held, or could not be looked at when it was: its program opens its own sockets.
     pub(super) fn not_intercepted(&mut self, run: RunId, errno: i32) {
         let who = self.runs.by_run(run).and_then(|entry| self.supervisor.instance(entry.instance));
+        // Told once, however many sockets it opens.
+        if self.intercepted.refused.iter().any(|(refused, _)| *refused == run) {
+            return;
+        }
         if let Some((app, one)) = who {
             warn!("{}: its ports are its own and not shared: seccomp: {}", one.who(app), why(errno));
         }
@@ -110,6 +116,10 @@ impl Engine {
                 }
                 match fate {
                     Fate::Pass => tree.calls.pass(call),
+                    Fate::Unseen(errno) => {
+                        tree.calls.pass(call);
+                        self.not_intercepted(run, errno);
+                    }
                     Fate::Swap(address, manner) => self.swap(at, call, address, manner),
                 }
             }
@@ -156,20 +166,17 @@ impl Engine {
 
     /// What is to become of a `bind`.
     fn fate(&self, caller: &Caller, at: u64, length: u32) -> Fate {
-        let Ok(Some(protocol)) = caller.protocol() else { return Fate::Pass };
-        let Ok(Some(address)) = caller.address(at, length) else { return Fate::Pass };
-        let fits = match protocol {
-            Protocol::Tcp4 => address.is_ipv4(),
-            Protocol::Tcp6 => address.is_ipv6(),
+        let (address, manner) = match caller.look(at, length) {
+            Ok(Some(seen)) => seen,
+            // It has no such descriptor, which the kernel tells it.
+            Ok(None) | Err(errno::ABSENT) => return Fate::Pass,
+            Err(errno) => return Fate::Unseen(errno),
         };
         let may_have = address.port() >= first_unprivileged_port() || caller.may_bind_privileged();
-        if !fits || address.port() == 0 || !may_have || !caller.shares_network() {
+        if address.port() == 0 || !may_have || !caller.shares_network() {
             return Fate::Pass;
         }
-        match caller.manner() {
-            Ok(manner) => Fate::Swap(address, manner),
-            Err(_) => Fate::Pass,
-        }
+        Fate::Swap(address, manner)
     }
 
     /// Gives the caller a slot in the place of its own socket.

@@ -187,3 +187,17 @@ fn a_program_of_another_user_shares_its_port_too() {
         init.stop(0);
     }
 }
+
+#[test]
+fn a_program_that_hides_keeps_its_own_port_and_that_is_shown() {
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("root", 1);
+    }
+    let (world, port) = (World::new(), free_port());
+    world.plan(&app("web", &["hidden", &format!("serve:127.0.0.1:{port}")], "user = \"65534\""));
+    let mut init = world.boot(Ns::pid1().with("rooted").with("docker"));
+    init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+    assert!(ask((HOME, port)).is_ok());
+    has(&init.does(&["show", "web"]), "its own: seccomp: permission denied");
+    init.stop(0);
+}

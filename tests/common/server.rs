@@ -11,6 +11,7 @@
 //! | `dies:ADDRESS:N` | makes N children that die while they begin to listen there, then prints `died` |
 //! | `notify:TEXT` | sends TEXT to `$NOTIFY_SOCKET`, with a newline for each `;` |
 //! | `beats:MS` | sends `WATCHDOG=1` there each MS for ever |
+//! | `hidden` | lets nobody look into it but who may look into everything (PR_SET_DUMPABLE) |
 //! | `udp:PORT`, `unix:PATH` | binds such a socket for as long as it lives, and prints `udp PORT ok`, `unix ok`, or why not |
 
 use std::fs::File;
@@ -33,6 +34,8 @@ pub fn run_one(verb: &str, argument: &str) -> bool {
         "wary" => serve(argument, wary(argument)),
         "defer" => serve(argument, deferred(argument)),
         "dies" => dies(argument),
+        // SAFETY: PR_SET_DUMPABLE takes a number.
+        "hidden" => assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }, 0),
         "http" => http(argument),
         "notify" => notify(&argument.replace(';', "\n")),
         "beats" => beats(argument),

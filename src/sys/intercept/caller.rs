@@ -20,7 +20,7 @@ pub struct Caller {
 
 /// Of the sockets that are of interest. Others have none: Unix, netlink, UDP, raw ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+enum Protocol {
     Tcp4,
     Tcp6,
 }
@@ -42,11 +42,26 @@ impl Caller {
         Caller { thread: call.thread, fd: call.fd }
     }
 
+    /// The address that it wants to bind a TCP socket to, and how that is open; None: it is another socket, or the two do
+    /// not fit.
+    ///
+    /// # Errors
+    /// It may not be looked at, or is gone, as an errno.
+    pub fn look(&self, at: u64, length: u32) -> Result<Option<(SocketAddr, Manner)>, i32> {
+        let seen = || {
+            let Some(protocol) = self.protocol()? else { return Ok(None) };
+            let fits = |address: &SocketAddr| (protocol == Protocol::Tcp4) == address.is_ipv4();
+            let Some(address) = self.address(at, length)?.filter(fits) else { return Ok(None) };
+            Ok(Some((address, self.manner()?)))
+        };
+        seen().map_err(|errno: Errno| errno as i32)
+    }
+
     /// The protocol of its socket, from the socket's own word for it; None: not one of those.
     ///
     /// # Errors
     /// It may not be looked at, or is gone.
-    pub fn protocol(&self) -> Result<Option<Protocol>, Errno> {
+    fn protocol(&self) -> Result<Option<Protocol>, Errno> {
         const NAME: &std::ffi::CStr = c"system.sockprotoname";
         let (thread, fd) = (self.thread, self.fd);
         let mut word = [0u8; 32];
@@ -75,7 +90,7 @@ impl Caller {
     ///
     /// # Errors
     /// It may not be looked at, or is gone.
-    pub fn manner(&self) -> Result<Manner, Errno> {
+    fn manner(&self) -> Result<Manner, Errno> {
         let (thread, fd) = (self.thread, self.fd);
         let mut text = [0; 256];
         let text = as_owner(thread, || file::open(format_args!("/proc/{thread}/fdinfo/{fd}")))
@@ -116,19 +131,21 @@ impl Caller {
     ///
     /// # Errors
     /// Its memory may not be read, or it is gone.
-    pub fn address(&self, at: u64, length: u32) -> Result<Option<SocketAddr>, Errno> {
+    fn address(&self, at: u64, length: u32) -> Result<Option<SocketAddr>, Errno> {
         let mut bytes = [0u8; size_of::<libc::sockaddr_in6>()];
         let length = bytes.len().min(usize::try_from(length).unwrap_or(usize::MAX));
         let bytes = bytes.get_mut(..length).unwrap_or_default();
         let thread = self.thread;
-        as_owner(thread, || {
+        let read = as_owner(thread, || {
             let memory = file::open(format_args!("/proc/{thread}/mem"))?;
-            let at = i64::try_from(at).map_err(|_| Errno::EFAULT)?;
-            match nix::sys::uio::pread(&memory, bytes, at)? {
-                read if read == length => Ok(()),
-                _ => Err(Errno::EFAULT),
-            }
-        })?;
+            nix::sys::uio::pread(&memory, bytes, i64::try_from(at).unwrap_or(i64::MAX))
+        });
+        match read {
+            Ok(read) if read == length => {}
+            // There is nothing at that address, as the kernel is going to say.
+            Ok(_) | Err(Errno::EIO | Errno::EFAULT | Errno::EINVAL | Errno::EOVERFLOW) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
         Ok(socket_address(bytes))
     }
 }

@@ -9,7 +9,7 @@ mod caller;
 mod calls;
 mod filter;
 
-pub use caller::{Caller, Manner, Protocol, first_unprivileged_port};
+pub use caller::{Caller, Manner, first_unprivileged_port};
 pub use calls::{Call, Calls, Next, Wanted};
 pub(super) use filter::install;
 
