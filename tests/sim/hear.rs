@@ -353,7 +353,9 @@ impl Oracle {
     fn promote(&mut self, now: Mono) {
         let is_due = |run: &&mut Run| run.is_preparing() && run.ready_due.is_some_and(|due| due <= now);
         for place in &mut self.model.places {
-            if let Some(run) = place.run.as_mut().filter(is_due).map(|run| run.id) {
+            // Who was asked to stop in this step had not been ready before.
+            let stays = !matches!(place.goal, Goal::Stop | Goal::Remove);
+            if let Some(run) = place.run.as_mut().filter(|run| stays && is_due(run)).map(|run| run.id) {
                 is_online(place, run, now);
             }
             let wanted = self.model.ending.is_none() && place.goal == Goal::Run;
