@@ -27,7 +27,8 @@
 //! - [`sys`]: the kernel in small safe pieces; the only home of `unsafe`, nix and libc. pm3's own lines are there, too.
 //! - [`engine`]: the loop of init, the effects, the server, the roles; `engine::run` is `pm3 run`.
 //! - [`roles`]: the helper processes; their end of their line to init. `roles::logger` moves what apps write,
-//!   `roles::watcher` sees that their files change.
+//!   `roles::watcher` sees that their files change, `roles::probe`
+//!   looks once whether an app is well.
 //! - [`cli`]: the command line: `cli::verbs` a file for each verb, `cli::view` what they print.
 //!
 //! Allowed imports: supervisor → nothing; config, control → supervisor; sys → `supervisor::event`; roles, engine,

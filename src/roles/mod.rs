@@ -6,6 +6,8 @@
 //! ([`Tell`](crate::control::role::Tell)), descriptors included; the role may ask what any client may
 //! ([`Request`]), with the right that init has fixed for it, one question at a time. The line's end is init's end.
 //! A role ignores the signals that everybody gets: init ends it.
+//!
+//! `probe` is none of these: it looks at an app once and ends, without a line, and has what it has to do in its words.
 
 pub mod logger;
 pub mod probe;

@@ -142,8 +142,10 @@ impl Supervisor {
                     let known = checkups.binary_search_by_key(&life.run, |known| known.run).ok();
                     let known = known.and_then(|at| checkups.get(at)).cloned();
                     let mut checkup = known.unwrap_or_else(|| Checkup { run: life.run, ..Checkup::default() });
-                    if let Some(health) = &spec.health {
-                        checkup.mind_probes(health, &life, now, out);
+                    match &spec.health {
+                        Some(health) => checkup.mind_probes(health, &life, now, out),
+                        // Nobody wants to know any more; who does later begins anew.
+                        None => checkup = Checkup { run: life.run, silent_at: checkup.silent_at, ..Checkup::default() },
                     }
                     let watchdog = spec.watchdog();
                     if checkup.mind_heartbeats(watchdog, &life, now) {
