@@ -17,6 +17,7 @@ pub mod fork;
 pub mod inotify;
 pub mod intercept;
 pub mod kill;
+pub mod local;
 pub mod memory;
 pub mod out;
 pub mod own_lines;

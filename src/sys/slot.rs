@@ -9,11 +9,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use libc::{sock_filter, sock_fprog};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, sockopt};
 use nix::sys::stat::fstat;
+
+use super::socket;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -42,7 +41,13 @@ impl Slot {
     pub fn open(address: &SocketAddr, backlog: u32) -> io::Result<Slot> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
+        let fd = match socket(family, SockType::Stream, flags, SockProtocol::Tcp) {
+            // A machine without IPv6 hears all that it can at the other one.
+            Err(Errno::EAFNOSUPPORT) if address.is_ipv6() && address.ip().is_unspecified() => {
+                return Slot::open(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), backlog);
+            }
+            made => made?,
+        };
         // As every server does: connections that ended a moment ago do not keep the port.
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         setsockopt(&fd, sockopt::ReusePort, &true)?;
@@ -61,8 +66,7 @@ impl Slot {
     /// # Errors
     /// From listen(2): EADDRINUSE where somebody else has taken the address meanwhile.
     pub fn listen(&self, backlog: u32) -> io::Result<()> {
-        let backlog = Backlog::new(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        Ok(listen(&self.fd, backlog)?)
+        socket::listen(&self.fd, backlog)
     }
 
     /// Sets whether accept(2) waits. That is a matter of the socket and not of who holds it, so it is done when a program
@@ -253,6 +257,16 @@ mod tests {
             assert_eq!(gained.iter().sum::<u32>(), 20);
         }
         assert_eq!(slots[0].queue().unwrap().most, 64);
+    }
+
+    #[test]
+    fn any_number_may_wait_that_the_kernel_allows() {
+        for most in [1, 129, 4096, 100_000] {
+            let (_, slots) = group(1);
+            slots[0].listen(most).unwrap();
+            let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+            assert_eq!(slots[0].queue().unwrap().most, most.min(allowed));
+        }
     }
 
     #[test]

@@ -3,18 +3,20 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::lchown;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
     UnixCredentials, getsockopt, setsockopt, sockopt,
 };
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::fchownat;
 
 use super::dirs::without_umask;
+use super::local::is_socket;
 
 /// The process at the other end. Ids are those of the reader's namespaces: a pid of another pid namespace reads 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,23 +70,60 @@ pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Listens, without blocking, at a path where nothing is yet, as a file with this mode and group. Nobody can connect before
-/// it has both, and no name is followed: whoever puts a link in its place gets nothing changed.
+/// Whose a file is to be; None: as it comes to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+/// Listens, without blocking, at a path where nothing is yet, as a file with this mode and owner, so that `backlog`
+/// connections may wait. Nobody can connect before it has both, and no name is followed: whoever puts a link in its place
+/// gets nothing changed.
 ///
 /// # Errors
-/// From bind(2): EADDRINUSE where something is. From lchown(2); then the file is gone again.
-pub fn listen_at(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
+/// From bind(2): EADDRINUSE where something is. From fchownat(2), or EEXIST where its file is another one by then; then
+/// the file is gone again.
+pub fn listen_at(path: &Path, mode: u32, owner: Owner, backlog: u32) -> io::Result<UnixListener> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     // The file takes its mode from the socket, as open(2) does from its argument.
     fchmod(&socket, Mode::from_bits_truncate(mode))?;
     let address = UnixAddr::new(path)?;
     without_umask(|| nix::sys::socket::bind(socket.as_raw_fd(), &address))?;
-    let shared = group.map_or(Ok(()), |gid| lchown(path, None, Some(gid)));
-    shared
-        .and_then(|()| Ok(nix::sys::socket::listen(&socket, Backlog::MAXCONN)?))
-        .inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    give(path, owner).and_then(|()| listen(&socket, backlog)).inspect_err(|_| drop(std::fs::remove_file(path)))?;
     Ok(socket.into())
+}
+
+/// Gives away the file of a socket that we have just made. Who may write in its directory may have put something else
+/// there: only a socket of our own with no other name changes hands.
+fn give(path: &Path, owner: Owner) -> io::Result<()> {
+    if owner == Owner::default() {
+        return Ok(());
+    }
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::open(path, flags, Mode::empty())?;
+    let found = fstat(&file)?;
+    if !is_socket(&found) || found.st_uid != nix::unistd::geteuid().as_raw() || found.st_nlink != 1 {
+        return Err(Errno::EEXIST.into());
+    }
+    let (uid, gid) = (owner.uid.map(Into::into), owner.gid.map(Into::into));
+    Ok(fchownat(&file, "", uid, gid, AtFlags::AT_EMPTY_PATH)?)
+}
+
+/// As many may wait as the kernel has it (`net.core.somaxconn`, listen(2)): its own default since Linux 5.4.
+pub const BACKLOG: u32 = 4096;
+
+/// Has connections come to a socket, of which so many may wait. Not nix's: that one takes no more than a number of the C
+/// library's own, which is 128 with musl.
+///
+/// # Errors
+/// From listen(2).
+pub(super) fn listen(socket: impl AsFd, backlog: u32) -> io::Result<()> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    // SAFETY: listen takes numbers.
+    let done = unsafe { libc::listen(socket.as_fd().as_raw_fd(), backlog) };
+    Ok(Errno::result(done).map(drop)?)
 }
 
 /// Standard input, if it is a socket, without blocking. To be called once: it becomes the caller's.

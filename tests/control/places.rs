@@ -10,7 +10,7 @@ use nix::unistd::{getegid, geteuid};
 use pm3::control::client::{Client, Error};
 use pm3::control::place::{Address, Candidate, Facts};
 use pm3::supervisor::spec::Settings;
-use pm3::sys::socket;
+use pm3::sys::socket::{self, Owner};
 
 use crate::desk::{Desk, Scratch, abstract_name, facts, peer};
 
@@ -70,8 +70,9 @@ fn nothing_is_reached_through_a_link_that_somebody_has_put_there() {
     for name in ["control.sock.lock", "control.sock"] {
         for target in [&victim, &scratch.path("missing")] {
             symlink(target, scratch.path(name)).unwrap();
+            let owner = Owner { uid: None, gid: Some(getegid().as_raw()) };
             assert!(desk(&scratch.path("control.sock")).places.is_empty(), "{name}");
-            let found = socket::listen_at(&scratch.path(name), 0o666, Some(getegid().as_raw()));
+            let found = socket::listen_at(&scratch.path(name), 0o666, owner, 8);
             assert_eq!(found.unwrap_err().raw_os_error(), Some(libc::EADDRINUSE));
             fs::remove_file(scratch.path(name)).unwrap();
         }

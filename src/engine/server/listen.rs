@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use mio::net::{UnixListener, UnixStream};
 
 use crate::control::place::{Address, DIRECTORY_MODE};
-use crate::sys::socket::{self, Peer};
+use crate::sys::socket::{self, Owner, Peer};
 use crate::sys::{self, dirs};
 
 /// A place that is open for clients.
@@ -49,7 +49,9 @@ impl Listener {
                 remove_stale(path, address)?;
                 // Each connection is checked as well.
                 let mode = if group.is_some() { 0o660 } else { 0o600 };
-                let socket = UnixListener::from_std(socket::listen_at(path, mode, group).map_err(at("bind"))?);
+                let owner = Owner { uid: None, gid: group };
+                let socket =
+                    UnixListener::from_std(socket::listen_at(path, mode, owner, socket::BACKLOG).map_err(at("bind"))?);
                 Ok(Listener { socket, file: Some(SocketFile { path: path.clone(), _lock: lock }) })
             }
         }
