@@ -8,6 +8,8 @@ mod common;
 #[path = "init/world.rs"]
 mod world;
 
+#[path = "cluster/activation.rs"]
+mod activation;
 #[path = "cluster/bad.rs"]
 mod bad;
 #[path = "cluster/clients.rs"]

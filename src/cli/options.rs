@@ -165,6 +165,7 @@ static TABLE: &[Row] = &[
     row("--no-autostart", "autostart", Nothing(false), "Put the app into the list without starting it"),
     row("--wait-ready", "wait_ready", Nothing(true), "Online only when it says so: process.send('ready'), or a line to $NODE_CHANNEL_FD"),
     row("--listen-timeout", "listen_timeout", Word("TIME"), "With --wait-ready, how long that may take; default: 3s"),
+    row("--listen", "listen", Each("ADDRESS"), "Open a socket for it, handed over as descriptor 3, 4, …: :3000, 127.0.0.1:80, unix:/run/a.sock"),
     row("--kill-timeout", "kill_timeout", Word("TIME"), "How long it may take to stop; then SIGKILL; default: 8s").short("-k"),
     row("--kill-signal", "kill_signal", Word("SIGNAL"), "The signal that asks it to stop; default: TERM"),
     row("--no-treekill", "treekill", Nothing(false), "End the main process alone, not what it has started"),

@@ -113,6 +113,7 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     watch(&mut draft, scope);
     output(&mut draft, scope, &mut clashes);
     increment(&draft, scope, &mut clashes);
+    sockets(&draft, &mut clashes);
 
     let mut spec = draft.spec;
     let mut env = scope.own.clone();
@@ -422,5 +423,19 @@ fn increment(draft: &Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             }
             Some(_) => {}
         }
+    }
+}
+
+/// Sockets that are handed out, for whom that has a meaning.
+fn sockets(draft: &Draft, clashes: &mut Clashes) {
+    let count = draft.rare.listen.len();
+    if draft.spec.kind == Kind::Oneshot && count > 0 {
+        clashes.at("listen", "a oneshot runs to its end; who is to be reached is a service");
+    }
+    if let Ready::Descriptor(number) = draft.rare.ready
+        && count > 0
+        && usize::from(number) < 3 + count
+    {
+        clashes.at("ready", format!("descriptor {number} is a socket of listen; the first free one is {}", 3 + count));
     }
 }

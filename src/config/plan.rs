@@ -58,6 +58,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("after", waits(app)),
         ("restart", Some(restart(&app.restart))),
         ("ports", launch.rare.as_deref().filter(|rare| rare.fork).map(|_| "its own, not shared".to_owned())),
+        ("listen", (!app.listen().is_empty()).then(|| app.listen().join(", "))),
         ("memory", app.memory_limit.map(|limit| format!("restarted above {}", Size(limit)))),
         ("cron", app.cron.as_deref().map(|cron| format!("restarted at {cron}, local time"))),
         ("overlap", app.overlap.map(|may| if may { "always" } else { "never" }.to_owned())),

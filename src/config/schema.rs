@@ -8,11 +8,11 @@ use super::kinds::{
     Account, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
     Period, Program, Umask, Variable, Whole,
 };
-use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Names, ShellEnv, Watched, Words};
+use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Listen, Names, ShellEnv, Watched, Words};
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{ExitPolicy, Health, Input, Kind, LogMode, Ready, Restart, Right, Settings};
+use crate::supervisor::spec::{ExitPolicy, Health, Input, Kind, LogMode, Rare, Ready, Restart, Right, Settings};
 
 /// A key of a table that becomes a `T`.
 pub(super) struct Key<T: 'static> {
@@ -110,6 +110,13 @@ pub(super) static APP: &[Key<Draft>] = &[
         "how many run side by side; processors are those that the container may use"),
     key!("exec_mode", [], Is("\"cluster\""), ExecMode, |app, v| app.rare.fork = matches!(v, ExecMode::Fork),
         "cluster: all instances share the ports that the program opens; fork: each process owns its port, as without pm3"),
+    key!("listen", [], Is("[]"), Listen, |app, v| app.rare.listen = v.0,
+        "sockets that pm3 opens and hands to each process as descriptors 3, 4, … ($LISTEN_FDS): \"0.0.0.0:3000\", \":3000\", \"unix:/run/web.sock\""),
+    key!("listen_backlog", [], Rule("as many as the kernel allows"), Whole<1, 65535>,
+        |app, v| app.rare.listen_backlog = Some(v.0 as u32),
+        "how many connections may wait at each socket of pm3's for the app to take them"),
+    key!("socket_mode", [], Is("\"666\""), Umask, |app, v| app.rare.socket_mode = Some(v.0).filter(|mode| *mode != Rare::SOCKET_MODE),
+        "permission bits of the Unix sockets in listen, which belong to the app's user and group"),
     key!("instance_var", [], Is("\"NODE_APP_INSTANCE\""), Variable, |app, v| app.rare.instance_var = Some(v.0),
         "the variable that tells an instance its number, from 0; the lowest free one is taken"),
     key!("increment_var", [], Unset, Variable, |app, v| app.rare.increment_var = Some(v.0),

@@ -1,11 +1,13 @@
 //! The kinds of values that are several: lists, tables and command lines. As in `kinds`, a kind is a type, so that a
 //! key cannot expect one thing and read another.
 
+use std::net::SocketAddr;
+
 use super::tree::{Node, Span, Tree};
 use super::units;
 use super::value::{Dialect, Refused, Scalar, Val, Value, Word, Wrongs, list_or};
 use super::words::{self, Dollars, Lookup};
-use crate::supervisor::spec::{Limit, Resource, ShellVariable};
+use crate::supervisor::spec::{LISTEN_MAX, LISTEN_TCP, LISTEN_UNIX, Limit, Resource, ShellVariable};
 
 /// Exit codes.
 pub(super) struct Codes(pub(super) Box<[u8]>);
@@ -36,6 +38,57 @@ impl Value for Names {
 
     fn read(val: &Val<'_>) -> Result<Names, Wrongs> {
         val.each("the name of an app", |item| Ok((item.text()?.into(), item.node.span.clone()))).map(Names)
+    }
+}
+
+/// Places to listen at, each in the one form that a spec has.
+pub(super) struct Listen(pub(super) Box<[Box<str>]>);
+
+/// One of them. Names are not looked up: an address must be the same at each start.
+const PLACE: &str = "an address and a port, as \"0.0.0.0:3000\" or \":3000\" (all), or \"unix:/run/web.sock\"";
+
+/// The longest path that an address has room for (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+impl Value for Listen {
+    fn expects() -> String {
+        format!("{PLACE}, or an array of these")
+    }
+
+    fn read(val: &Val<'_>) -> Result<Listen, Wrongs> {
+        let places = val.each(PLACE, |item| place(&item.text()?).map_err(|why| item.wrong(why)))?;
+        let twice = places.iter().enumerate().find(|(at, place)| places.iter().take(*at).any(|other| other == *place));
+        if let Some((_, place)) = twice {
+            return Err(val.wrong(Refused::Because(format!("{place} is there twice"))));
+        }
+        if places.len() > LISTEN_MAX {
+            return Err(val.wrong(Refused::Because(format!("more than {LISTEN_MAX} sockets for one process"))));
+        }
+        Ok(Listen(places.into()))
+    }
+}
+
+fn place(text: &str) -> Result<Box<str>, Refused> {
+    let because = |why: String| Err(Refused::Because(why));
+    if let Some(path) = text.strip_prefix(LISTEN_UNIX) {
+        // As URLs have it: unix:///run/web.sock.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if !path.starts_with('/') || path.ends_with('/') {
+            return because("the path of a Unix socket starts at /, as \"unix:/run/web.sock\"".into());
+        }
+        if path.len() > SOCKET_PATH_MAX {
+            let length = path.len();
+            return because(format!("the path is {length} bytes long; a Unix socket's has {SOCKET_PATH_MAX} at most"));
+        }
+        return Ok(format!("{LISTEN_UNIX}{path}").into());
+    }
+    let address = text.strip_prefix(LISTEN_TCP).unwrap_or(text);
+    // As systemd: IPv6, and IPv4 with it.
+    let any = address.strip_prefix(':').map(|port| format!("[::]:{port}"));
+    match any.as_deref().unwrap_or(address).parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => because("port 0 would be another one each time".into()),
+        Ok(address) => Ok(format!("{LISTEN_TCP}{address}").into()),
+        Err(_) => Err(Refused::Expected),
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct App<'t> {
 pub(super) fn join(apps: Vec<App<'_>>, wanted: &Wanted<'_>, found: &mut Mistakes<'_>) -> Vec<AppSpec> {
     let by_name = by_name(&apps, found);
     one_main(&apps, found);
+    own_places(&apps, found);
     let instances = apps.iter().fold(0u32, |sum, app| sum.saturating_add(app.spec.instances));
     if instances > INSTANCES_MAX {
         found.add(0, format!("{instances} instances of all apps together, more than {INSTANCES_MAX}"));
@@ -101,6 +102,17 @@ fn one_main(apps: &[App<'_>], found: &mut Mistakes<'_>) {
     if let Some((first, _)) = mains.next() {
         for (name, at) in mains {
             found.add(at, format!("{name}: main = true: {first} is main already, and pm3 ends with one"));
+        }
+    }
+}
+
+/// A socket is handed to one app.
+fn own_places(apps: &[App<'_>], found: &mut Mistakes<'_>) {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    let places = apps.iter().flat_map(|app| app.spec.listen().iter().map(move |place| (app, place)));
+    for (app, place) in places {
+        if let Some(first) = owners.insert(place, &app.spec.name) {
+            found.add(app.at, format!("{}: listen: {place} is what {first} listens at", app.spec.name));
         }
     }
 }

@@ -192,6 +192,9 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         oom_score_adj,
         no_new_privs,
         fork,
+        listen,
+        listen_backlog,
+        socket_mode,
         limits,
         filter_env,
         log_date,
@@ -205,11 +208,14 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.some("user", user.as_deref().map(text));
     to.some("group", group.as_deref().map(text));
     to.unless("stdin", *stdin == Input::default(), || word(*stdin));
-    to.some("umask", umask.map(|bits| text(&format!("{bits:03o}"))));
+    to.some("umask", umask.map(octal));
     to.some("nice", nice.map(number));
     to.some("oom_score_adj", oom_score_adj.map(number));
     to.some("no_new_privs", no_new_privs.map(Tree::Flag));
     to.unless("exec_mode", !fork, || text("fork"));
+    to.unless("listen", listen.is_empty(), || texts(listen));
+    to.some("listen_backlog", listen_backlog.map(number));
+    to.some("socket_mode", socket_mode.map(octal));
     let all = filter_env.iter().any(|name| name.is_empty());
     to.unless("filter_env", filter_env.is_empty(), || if all { Tree::Flag(true) } else { texts(filter_env) });
     to.some("log_date_format", log_date.as_deref().map(text));
@@ -277,6 +283,11 @@ fn texts(list: impl IntoIterator<Item: AsRef<str>>) -> Tree {
 
 fn number(number: impl ToString) -> Tree {
     Tree::Number(Number { text: number.to_string(), octal: false })
+}
+
+/// Permission bits.
+fn octal(bits: u16) -> Tree {
+    text(&format!("{bits:03o}"))
 }
 
 fn millis(span: Millis) -> Tree {

@@ -8,7 +8,8 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::runs::{Entry, Order, Stage};
-use super::{Engine, cron, inputs, launch, notify, pipes, ready, report, start_token, survey};
+use super::slots::Owner;
+use super::{Engine, cron, inputs, launch, listen, notify, pipes, ready, report, start_token, survey};
 use crate::control::Reply;
 use crate::supervisor::event::{self, ClientId, Effect, End, Event, Failure, Note, Oom, RunId, Scope, Sig, What};
 use crate::supervisor::spec::{Input, Ready};
@@ -59,7 +60,10 @@ impl Engine {
                         self.happened(Event::Executed { run });
                     }
                 }
-                Err(failure) => self.happened(Event::SpawnFailed { run, failure }),
+                Err(failure) => {
+                    self.slots.run_is_over(run);
+                    self.happened(Event::SpawnFailed { run, failure });
+                }
             }
         }
     }
@@ -73,7 +77,9 @@ impl Engine {
         let listens = inputs::wanted(app) == Input::Pipe;
         let speaks = matches!(app.ready(), Ready::Message | Ready::Descriptor(_));
         let notifies = app.notifies();
-        self.have_room(piped, listens, usize::from(speaks) + usize::from(notifies))?;
+        self.have_room(piped, listens, usize::from(speaks) + usize::from(notifies), app.listen().len())?;
+        let owner = Owner::new(app, instance.id, half);
+        listen::lay(&mut plan, app, owner, run, &mut self.slots, self.poll.registry())?;
         let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
         let input = if listens { Some(inputs::lay(&mut plan)?) } else { None };
         let channel = if speaks { Some(ready::lay(&mut plan, app.ready())?) } else { None };

@@ -9,6 +9,7 @@ use log::warn;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 
+use super::listen;
 use super::slots::Owner;
 use super::{CALLS, Engine};
 use crate::supervisor::event::{Event, Half, InstanceId, RunId};
@@ -105,10 +106,11 @@ impl Engine {
 
     fn answer_call(&mut self, run: RunId, call: &Call) {
         let Some(at) = self.intercepted.trees.iter().position(|tree| tree.run == run) else { return };
+        let Some(instance) = self.intercepted.trees.get(at).map(|tree| tree.instance) else { return };
         let caller = Caller::of(call);
         match call.wanted {
             Wanted::Bind { address, length } => {
-                let fate = self.fate(&caller, address, length);
+                let fate = self.fate(instance, &caller, address, length);
                 let Some(tree) = self.intercepted.trees.get(at) else { return };
                 // What was read may be of another process that has got its number since.
                 if !tree.calls.is_waiting(call) {
@@ -155,6 +157,20 @@ impl Engine {
         let of_run = self.intercepted.refused.iter().find(|(run, _)| one.run() == Some(*run)).map(|(_, errno)| *errno);
         let refused = self.origin.unable.or(of_run);
         let is_fork = app.launch.rare.as_deref().is_some_and(|rare| rare.fork);
+        if !app.listen().is_empty() {
+            let others = match refused {
+                _ if is_fork => "; others its own: exec_mode is fork".into(),
+                Some(errno) if self.origin.unable.is_some() && listen::for_node(app).is_some() => {
+                    format!(
+                        ", which Node takes for listen(PORT) by $NODE_OPTIONS; others its own: seccomp: {}",
+                        why(errno)
+                    )
+                }
+                Some(errno) => format!("; others its own: seccomp: {}", why(errno)),
+                None => String::new(),
+            };
+            return format!("pm3's, handed over as $LISTEN_FDS{others}").into();
+        }
         match (app.kind, refused) {
             (Kind::Oneshot, _) => Box::default(),
             _ if is_fork => "its own: exec_mode is fork".into(),
@@ -165,14 +181,17 @@ impl Engine {
     }
 
     /// What is to become of a `bind`.
-    fn fate(&self, caller: &Caller, at: u64, length: u32) -> Fate {
+    fn fate(&self, instance: InstanceId, caller: &Caller, at: u64, length: u32) -> Fate {
         let (address, manner) = match caller.look(at, length) {
             Ok(Some(seen)) => seen,
             // It has no such descriptor, which the kernel tells it.
             Ok(None) | Err(errno::ABSENT) => return Fate::Pass,
             Err(errno) => return Fate::Unseen(errno),
         };
-        let may_have = address.port() >= first_unprivileged_port() || caller.may_bind_privileged();
+        // An address of the app's entry is given to it, whoever it runs as.
+        let may_have = address.port() >= first_unprivileged_port()
+            || caller.may_bind_privileged()
+            || self.supervisor.instance(instance).is_some_and(|(app, _)| listen::names(app, address));
         if address.port() == 0 || !may_have || !caller.shares_network() {
             return Fate::Pass;
         }
@@ -183,8 +202,8 @@ impl Engine {
     fn swap(&mut self, at: usize, call: &Call, address: SocketAddr, manner: Manner) {
         let Some(Tree { run, instance, half, calls }) = self.intercepted.trees.get(at) else { return };
         let Some((app, _)) = self.supervisor.instance(*instance) else { return calls.pass(call) };
-        let owner = Owner { app: &app.name, instance: *instance, half: *half, run: *run };
-        match self.slots.lend(address, owner, self.poll.registry()) {
+        let owner = Owner::new(app, *instance, *half);
+        match self.slots.lend(address, owner, *run, self.poll.registry()) {
             Ok(slot) => {
                 slot.set_nonblocking(manner.nonblocking);
                 match calls.give(call, slot, manner.cloexec) {

@@ -4,7 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::notify;
+use super::{listen, notify};
 use crate::control::Environ;
 use crate::control::role::{Known, LogFile};
 use crate::supervisor::event::{Failure, RunId};
@@ -53,6 +53,8 @@ const CHANNEL_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 
 /// The variable that a run's processes are known by.
 const MARK: &str = "PM3_RUN";
+/// Options that Node takes as if they were on its command line.
+const NODE_OPTIONS: &str = "NODE_OPTIONS";
 
 /// How to start this instance as this run.
 ///
@@ -134,13 +136,17 @@ pub(super) fn port(env: &[CString]) -> Option<u16> {
     std::str::from_utf8(value).ok()?.parse().ok().filter(|port| *port > 0)
 }
 
+/// Whether the app's ports are to be pm3's.
+fn shares_ports(app: &AppSpec) -> bool {
+    app.kind == Kind::Service && !app.launch.rare.as_deref().is_some_and(|rare| rare.fork)
+}
+
 /// Whether what the app binds becomes pm3's: of every service that does not keep its sockets to itself.
 fn intercept(app: &AppSpec, origin: &Origin) -> Intercept {
-    let rare = app.launch.rare.as_deref();
-    if origin.unable.is_some() || app.kind == Kind::Oneshot || rare.is_some_and(|rare| rare.fork) {
+    if origin.unable.is_some() || !shares_ports(app) {
         return Intercept::No;
     }
-    match rare.and_then(|rare| rare.no_new_privs) {
+    match app.launch.rare.as_deref().and_then(|rare| rare.no_new_privs) {
         Some(false) => Intercept::KeepingPrivileges,
         Some(true) | None => Intercept::Yes,
     }
@@ -236,9 +242,22 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
         (number, instance.index.to_string()),
         (MARK, origin.mark(run)),
     ];
-    own.into_iter().for_each(|(name, value)| env.set(name, value));
+    own.into_iter().chain(listen::variables(app)).for_each(|(name, value)| env.set(name, value));
+    // Where nobody sees what it binds. What it has of its own comes first, and is kept.
+    if origin.unable.is_some()
+        && shares_ports(app)
+        && let Some(option) = listen::for_node(app)
+    {
+        let mut options = env.get(NODE_OPTIONS).cloned().unwrap_or_default();
+        if !options.is_empty() {
+            options.push(" ");
+        }
+        options.push(option);
+        env.set(NODE_OPTIONS, options);
+    }
     if app.ready() == Ready::Message {
-        env.set(CHANNEL_FD, spawn::CHANNEL.to_string());
+        // Behind the sockets.
+        env.set(CHANNEL_FD, spawn::behind(app.listen().len()).to_string());
         env.set(CHANNEL_MODE, "json");
     }
     if app.notifies() {

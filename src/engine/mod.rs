@@ -13,6 +13,7 @@ mod effects;
 mod inputs;
 mod intercept;
 mod launch;
+mod listen;
 mod notify;
 mod pipes;
 pub mod plan;

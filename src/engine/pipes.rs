@@ -93,12 +93,13 @@ impl Pipes {
 }
 
 impl Engine {
-    /// Whether the pipes of one more run, and what it has for its own `words`, leave enough descriptors for all else.
+    /// Whether the pipes of one more run, what it has for its own `words` and its sockets leave enough descriptors for all
+    /// else.
     ///
     /// # Errors
     /// How many there would be, and what to do.
-    pub(super) fn have_room(&self, output: bool, input: bool, words: usize) -> Result<(), Failure> {
-        let own = 2 * usize::from(output) + usize::from(input) + words;
+    pub(super) fn have_room(&self, output: bool, input: bool, words: usize, listen: usize) -> Result<(), Failure> {
+        let own = 2 * usize::from(output) + usize::from(input) + words + listen;
         let limit = usize::try_from(fds::limit()).unwrap_or(usize::MAX);
         let sockets = self.channels.count() + self.notices.count() + self.slots.count() + self.intercepted.count();
         let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + sockets + SPARE.min(limit / 4);
@@ -109,7 +110,8 @@ impl Engine {
             (true, false) => ("collecting its output", "log_mode = \"inherit\""),
             (true, true) => ("its input and output", "log_mode = \"inherit\" and stdin = \"null\""),
             (false, true) => ("its input", "stdin = \"null\""),
-            (false, false) => ("hearing how it is", "ready = \"exec\" and no watchdog"),
+            (false, false) if words > 0 => ("hearing how it is", "ready = \"exec\" and no watchdog"),
+            (false, false) => ("its sockets", "listen to fewer"),
         };
         let why = format!(
             "{what} would take {needed} file descriptors, of {limit}; raise the limit (ulimit -n), or set {instead}"

@@ -71,11 +71,12 @@ pub(super) fn lay(plan: &mut Plan, ready: Ready) -> Result<Laid, Failure> {
     })?;
     let (number, ear) = match ready {
         Ready::Descriptor(number) => (number.into(), Ear::Any),
+        // Behind the sockets.
         Ready::Executing | Ready::Listening | Ready::Message | Ready::Notify | Ready::Healthy => {
-            (spawn::CHANNEL, Ear::default())
+            (spawn::behind(plan.handed.len()), Ear::default())
         }
     };
-    plan.channel = Some((theirs.into(), number));
+    plan.handed.push((theirs.into(), number));
     Ok(Laid { socket: ours, ear })
 }
 

@@ -62,7 +62,7 @@ fn run(flags: &Flags) -> Result<u8, Failure> {
     let parent_is_gone = flags.pdeathsig.is_some_and(place::follow_parent);
     let has_terminal = tty::is_controlled();
     let Child { pid: main, status } = spawn::spawn(&plan(flags, has_terminal)?)?;
-    fds::close_from_but(3, [status.as_raw_fd(); 2]);
+    fds::close_from_but(3, &mut [status.as_raw_fd()].into_iter());
     place::leave_directory();
     let mut run = Run { flags, main, is_init, has_terminal, is_stopped: false, children: Children::Some, asked: 0 };
     let first = run.next(Some(FIRST_LOOK));

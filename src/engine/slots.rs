@@ -14,9 +14,11 @@ use log::{debug, warn};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::listen::{self, Locals};
 use super::{Engine, SLOTS};
 use crate::supervisor::event::{Half, InstanceId, Mono, RunId};
 use crate::supervisor::instance::Instance;
+use crate::supervisor::spec::AppSpec;
 use crate::supervisor::station::Station;
 use crate::sys::clock;
 use crate::sys::slot::{self, Slot};
@@ -25,6 +27,7 @@ use crate::sys::slot::{self, Slot};
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     groups: Vec<Group>,
+    pub(super) locals: Locals,
     /// The number of the last one that was opened.
     last: usize,
 }
@@ -34,6 +37,12 @@ pub(super) struct Slots {
 struct Group {
     address: SocketAddr,
     app: Box<str>,
+    /// So many may wait at each.
+    backlog: u32,
+    /// The app's entry names it.
+    is_named: bool,
+    /// It did, and does not any more: who has it may keep it, and nobody else is to come.
+    is_dropped: bool,
     /// In the kernel's order: as they began to listen, the last in the place of one that went.
     places: Vec<Place>,
     /// The numbers of those that get new connections, as the kernel was told.
@@ -63,7 +72,14 @@ pub(super) struct Owner<'a> {
     pub(super) app: &'a str,
     pub(super) instance: InstanceId,
     pub(super) half: Half,
-    pub(super) run: RunId,
+    /// So many may wait at it.
+    pub(super) backlog: u32,
+}
+
+impl<'a> Owner<'a> {
+    pub(super) fn new(app: &'a AppSpec, instance: InstanceId, half: Half) -> Owner<'a> {
+        Owner { app: &app.name, instance, half, backlog: listen::backlog(app) }
+    }
 }
 
 /// A program that listens somewhere and not where the one before it did has so long to do so. Then its settings are
@@ -86,15 +102,31 @@ pub(super) enum Way {
     Unknown,
 }
 
-/// What may wait at a slot, as the kernel's own bound allows it (`net.core.somaxconn`, listen(2)).
-pub(super) const BACKLOG: u32 = 4096;
-
 impl Slots {
     /// The slot of this owner at this address, lent to its run; opened if need be.
     ///
     /// # Errors
     /// As [`Slot::open`]'s; EADDRINUSE also where it would take connections from another app's.
-    pub(super) fn lend(&mut self, address: SocketAddr, owner: Owner<'_>, registry: &Registry) -> io::Result<&Slot> {
+    pub(super) fn lend(
+        &mut self,
+        address: SocketAddr,
+        owner: Owner<'_>,
+        run: RunId,
+        registry: &Registry,
+    ) -> io::Result<&Slot> {
+        let place = self.open(address, owner, registry)?;
+        if place.lent != Some(run) {
+            (place.lent, place.listens) = (Some(run), false);
+        }
+        Ok(&place.slot)
+    }
+
+    /// The same for a run that is to come. Where it cannot be opened, the start of that run says why.
+    pub(super) fn prepare(&mut self, address: SocketAddr, owner: Owner<'_>, registry: &Registry) {
+        let _ = self.open(address, owner, registry);
+    }
+
+    fn open(&mut self, address: SocketAddr, owner: Owner<'_>, registry: &Registry) -> io::Result<&mut Place> {
         let known = self.groups.iter().position(|group| group.address == address && *group.app == *owner.app);
         let at = match known {
             Some(at) => at,
@@ -102,26 +134,26 @@ impl Slots {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             None => {
-                let group = Group { address, app: owner.app.into(), places: Vec::new(), steered: Vec::new() };
-                self.groups.push(group);
+                let (app, places, steered) = (owner.app.into(), Vec::new(), Vec::new());
+                let (backlog, is_named, is_dropped) = (owner.backlog, false, false);
+                self.groups.push(Group { address, app, backlog, is_named, is_dropped, places, steered });
                 self.groups.len() - 1
             }
         };
-        let lent = match self.groups.get_mut(at) {
-            Some(group) => group.place(owner.instance, owner.half, &mut self.last, registry),
+        let opened = match self.groups.get_mut(at) {
+            Some(group) => {
+                group.backlog = owner.backlog;
+                group.place(owner.instance, owner.half, &mut self.last, registry)
+            }
             None => Err(io::ErrorKind::NotFound.into()),
         };
-        if lent.is_err() {
+        if opened.is_err() {
             self.groups.retain(|group| !group.places.is_empty());
         }
-        let place = lent.and_then(|place| {
+        opened.and_then(|place| {
             let group = self.groups.get_mut(at).and_then(|group| group.places.get_mut(place));
             group.ok_or_else(|| io::ErrorKind::NotFound.into())
-        })?;
-        if place.lent != Some(owner.run) {
-            (place.lent, place.listens) = (Some(owner.run), false);
-        }
-        Ok(&place.slot)
+        })
     }
 
     /// A run listens at the slot with this inode, if that is one that it was lent. True then.
@@ -144,6 +176,7 @@ impl Slots {
 
     /// The run is over. What waits at its slots waits for the next one.
     pub(super) fn run_is_over(&mut self, run: RunId) {
+        self.locals.run_is_over(run);
         for place in self.groups.iter_mut().flat_map(|group| &mut group.places) {
             if place.lent == Some(run) {
                 (place.lent, place.listens) = (None, false);
@@ -153,7 +186,8 @@ impl Slots {
 
     /// What names them on this machine.
     pub(super) fn inodes(&self) -> Vec<u64> {
-        self.groups.iter().flat_map(|group| &group.places).map(|place| place.slot.inode).collect()
+        let slots = self.groups.iter().flat_map(|group| &group.places).map(|place| place.slot.inode);
+        slots.chain(self.locals.inodes()).collect()
     }
 
     /// An instance has a slot.
@@ -199,7 +233,7 @@ impl Slots {
 
     /// How many descriptors they are.
     pub(super) fn count(&self) -> usize {
-        self.groups.iter().map(|group| group.places.len()).sum()
+        self.groups.iter().map(|group| group.places.len()).sum::<usize>() + self.locals.count()
     }
 
     /// Something has become of a slot. Somebody who was lent it has shut it down, which stops it for all (shutdown(2)):
@@ -213,7 +247,7 @@ impl Slots {
                 continue;
             }
             let place = group.places.swap_remove(at);
-            match place.slot.listen(BACKLOG) {
+            match place.slot.listen(group.backlog) {
                 Ok(()) => group.places.push(place),
                 Err(error) => warn!("{}: {} was shut down and cannot listen again: {error}", group.app, group.address),
             }
@@ -238,10 +272,19 @@ impl Slots {
         }
     }
 
-    /// Makes what the kernel does agree with what is right by now.
-    fn settle(&mut self, station: impl Fn(InstanceId, Half) -> Station, now: Mono, registry: &Registry) {
+    /// Makes what the kernel does agree with what is right by now. `is_named`: an app's entry names this address.
+    fn settle(
+        &mut self,
+        station: impl Fn(InstanceId, Half) -> Station,
+        is_named: impl Fn(&str, SocketAddr) -> bool,
+        now: Mono,
+        registry: &Registry,
+    ) {
         self.see_spurned(&station, now);
         for group in &mut self.groups {
+            let is_named = is_named(&group.app, group.address);
+            let was_named = std::mem::replace(&mut group.is_named, is_named);
+            group.is_dropped = !is_named && (group.is_dropped || was_named);
             group.settle(&station, now, &mut self.last, registry);
         }
         self.groups.retain(|group| !group.places.is_empty());
@@ -266,7 +309,7 @@ impl Group {
             self.take_back(known, registry);
             return Ok(known);
         }
-        let slot = Slot::open(&self.address, BACKLOG)?;
+        let slot = Slot::open(&self.address, self.backlog)?;
         *last = last.saturating_add(1);
         registry.register(&mut SourceFd(&slot.as_raw_fd()), Token(SLOTS + *last), SILENT)?;
         self.places.push(Place {
@@ -291,10 +334,13 @@ impl Group {
         last: &mut usize,
         registry: &Registry,
     ) {
-        self.open_others(station, last, registry);
+        if !self.is_dropped {
+            self.open_others(station, last, registry);
+        }
+        let is_dropped = self.is_dropped;
         let is_gone = |place: &Place| {
             let is_spurned = place.spurned.is_some_and(|since| since.after(SPURNED) <= now);
-            is_spurned || station(place.instance, place.half) == Station::Gone
+            is_spurned || is_dropped && place.lent.is_none() || station(place.instance, place.half) == Station::Gone
         };
         if self.places.iter().all(is_gone) {
             while let Some(place) = self.places.pop() {
@@ -397,13 +443,27 @@ impl Group {
 impl Engine {
     /// Opens, closes and steers as the supervisor's state wants it.
     pub(super) fn mind_slots(&mut self) {
-        if self.slots.groups.is_empty() {
+        let is_idle = self.slots.groups.is_empty() && self.slots.locals.is_empty();
+        if is_idle && self.supervisor.instances().all(|(app, _)| app.listen().is_empty()) {
             return;
         }
-        let mut all: Vec<&Instance> = self.supervisor.instances().map(|(_, one)| one).collect();
-        all.sort_unstable_by_key(|one| one.id);
-        let known = |id: InstanceId| all.binary_search_by_key(&id, |one| one.id).ok().and_then(|at| all.get(at));
-        let station = |id: InstanceId, half: Half| known(id).map_or(Station::Gone, |one| one.station(half));
-        self.slots.settle(station, clock::now(), self.poll.registry());
+        let mut all: Vec<(&AppSpec, &Instance)> = self.supervisor.instances().collect();
+        all.sort_unstable_by_key(|(_, one)| one.id);
+        let registry = self.poll.registry();
+        let halves = |one: &Instance| [one.half, one.half.other()].map(|half| (half, one.station(half)));
+        for (app, one) in all.iter().filter(|(app, _)| !app.listen().is_empty()) {
+            for (half, _) in halves(one).into_iter().filter(|(_, station)| *station == Station::Coming) {
+                self.slots.open_named(app, Owner::new(app, one.id, half), registry);
+            }
+        }
+        let known = |id: InstanceId| all.binary_search_by_key(&id, |(_, one)| one.id).ok().and_then(|at| all.get(at));
+        let station = |id: InstanceId, half: Half| known(id).map_or(Station::Gone, |(_, one)| one.station(half));
+        let of = |name: &str| all.iter().find(|(app, _)| *app.name == *name).map(|(app, _)| app);
+        let is_named = |name: &str, address| of(name).is_some_and(|app| listen::names(app, address));
+        self.slots.settle(station, is_named, clock::now(), registry);
+        self.slots.locals.keep(|name, path| {
+            let lives = |one: &Instance| halves(one).iter().any(|(_, station)| *station != Station::Gone);
+            all.iter().any(|(app, one)| *app.name == *name && listen::names_path(app, path) && lives(one))
+        });
     }
 }

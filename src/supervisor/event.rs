@@ -81,6 +81,7 @@ pub enum Stage {
     /// More file descriptors needed than the limit allows, or a name that holds a NUL: found before the fork.
     Prepare,
     Pipe,
+    Listen,
     Fork,
     Session,
     Stdin,
@@ -104,6 +105,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Stage::Prepare => "prepare",
             Stage::Pipe => "pipe",
+            Stage::Listen => "listen",
             Stage::Fork => "fork",
             Stage::Session => "setsid",
             Stage::Stdin => "stdin",
@@ -284,8 +286,7 @@ pub enum Effect {
     Survey {
         run: RunId,
     },
-    /// New connections go to others from now on: wait until the run has nothing to do for those that it has. Answered by
-    /// `Drained`, unless the run is gone.
+    /// New connections go to others: wait until the run is done with its own. Answered by `Drained`, unless it is gone.
     Drain {
         run: RunId,
     },

@@ -371,7 +371,7 @@ impl Instance {
         if self.second_mut(run).is_some() {
             self.second_executed(app, turn);
         } else if let State::Alive(life) = &mut self.state
-            && life.executed(app.prepares_within(self.expected), turn.now)
+            && life.executed(app, self.expected, turn.now)
             && self.is_online()
         {
             self.came_online(app, turn);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Effect, Millis, Mono, RunId, Scope, Sig};
 use super::instance::{Next, Turn};
-use super::spec::StopPolicy;
+use super::spec::{AppSpec, StopPolicy};
 
 /// One process lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,13 +95,16 @@ impl Life {
         self.pid = pid;
     }
 
-    /// The program executes, and is online with that unless it has `ready_within` to say so; false if that is not wanted
-    /// any more.
-    pub(super) fn executed(&mut self, ready_within: Option<Millis>, now: Mono) -> bool {
+    /// The program executes, and is online with that unless it has a time to say so, or to listen where that is
+    /// `expected`; false if that is not wanted any more.
+    pub(super) fn executed(&mut self, app: &AppSpec, expected: bool, now: Mono) -> bool {
         match self.phase {
             Phase::Launching => {
                 let preparing = |span: Millis| Phase::Preparing { until: now.after(span.span()) };
-                (self.since, self.phase) = (now, ready_within.map_or(Phase::Online, preparing));
+                let within = app.prepares_within(expected);
+                (self.since, self.phase) = (now, within.map_or(Phase::Online, preparing));
+                // Sockets that it was handed are heard, whether it has looked at them or not.
+                self.listens = !app.listen().is_empty();
                 true
             }
             Phase::Preparing { .. }

@@ -189,9 +189,8 @@ impl Instance {
     pub(super) fn second_executed(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         // Where the first run listens, listening is what the second one has to do.
         let listens = self.life().is_some_and(|life| life.listens);
-        let within = app.prepares_within(listens);
         let Some(second) = &mut self.second else { return };
-        if second.life.executed(within, turn.now) {
+        if second.life.executed(app, listens, turn.now) {
             let pid = second.life.pid;
             if let Some(span) = second.life.preparing() {
                 return self.note(app, turn, What::Preparing { pid, span });

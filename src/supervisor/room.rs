@@ -29,9 +29,10 @@ impl Supervisor {
 }
 
 /// The descriptors that pm3 holds for an app, as many for each instance, and for one more while it is reloaded: two pipes
-/// that it writes into, one that it reads, and the channel on which it says that it is ready.
+/// that it writes into, one that it reads, the channel on which it says that it is ready, and the sockets of its entry.
 fn held(app: &AppSpec, instances: u32) -> u64 {
     let output = if app.launch.output.mode.is_collected() { 2 } else { 0 };
     let reads = app.launch.rare.as_deref().is_some_and(|rare| rare.stdin == Input::Pipe);
-    (output + u64::from(reads) + u64::from(app.ready_within().is_some())) * (u64::from(instances) + 1)
+    let sockets = app.listen().len() as u64;
+    (output + u64::from(reads) + u64::from(app.ready_within().is_some()) + sockets) * (u64::from(instances) + 1)
 }

@@ -167,10 +167,15 @@ impl AppSpec {
     }
 
     /// How long a run that has begun may take until it is online; None: it is online at once. `listens`: it follows one
-    /// that did.
+    /// that did; sockets that are handed to it listen from the start.
     pub(super) fn prepares_within(&self, listens: bool) -> Option<Millis> {
-        let listens = listens || self.ready() == Ready::Listening;
+        let listens = listens && self.listen().is_empty() || self.ready() == Ready::Listening;
         self.ready_within().or_else(|| listens.then(|| self.listens_within()))
+    }
+
+    /// Where it is to be reached at sockets that pm3 hands to it.
+    pub fn listen(&self) -> &[Box<str>] {
+        self.launch.rare.as_deref().map(|rare| &*rare.listen).unwrap_or_default()
     }
 
     /// How long a run that follows one which listened has to listen itself.
@@ -393,6 +398,15 @@ impl From<Shell> for Vec<ShellVariable> {
     }
 }
 
+/// How an entry of `Rare::listen` begins that is an address with a port, as `tcp://[::]:80`.
+pub const LISTEN_TCP: &str = "tcp://";
+
+/// How one begins that is the path of a Unix socket, as `unix:/run/web.sock`.
+pub const LISTEN_UNIX: &str = "unix:";
+
+/// More sockets than this are no longer handed to one process.
+pub const LISTEN_MAX: usize = 32;
+
 /// Settings that most apps leave alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -412,6 +426,13 @@ pub struct Rare {
     pub no_new_privs: Option<bool>,
     /// It owns its sockets: nothing of what it binds is exchanged for pm3's.
     pub fork: bool,
+    /// Where it is to be reached: sockets that pm3 opens and hands to it (sd_listen_fds(3)), each as [`LISTEN_TCP`] with
+    /// an address and a port, or [`LISTEN_UNIX`] with a path.
+    pub listen: Box<[Box<str>]>,
+    /// So many connections may wait at each of its sockets; None: as many as the kernel allows.
+    pub listen_backlog: Option<u32>,
+    /// The permission bits of its Unix sockets; None: [`Rare::SOCKET_MODE`].
+    pub socket_mode: Option<u16>,
     /// In front of each line of output, in this format (`config::date`).
     pub log_date: Option<Box<str>>,
     /// Bytes of recent output that are remembered; None: [`Rare::LOG_MEMORY`].
@@ -430,6 +451,9 @@ pub struct Rare {
 impl Rare {
     /// Some hundred lines: a screen or ten.
     pub const LOG_MEMORY: u32 = 64 << 10;
+
+    /// As systemd has it (SocketMode=, systemd.socket(5)): whoever reaches the directory may connect.
+    pub const SOCKET_MODE: u16 = 0o666;
 
     /// As long as PM2 waits (`listen_timeout`).
     pub const READY_WITHIN: Millis = Millis(3_000);

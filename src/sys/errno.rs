@@ -21,6 +21,9 @@ pub const ABSENT: i32 = Errno::ENOENT as i32;
 /// What it says of an address that somebody has (EADDRINUSE).
 pub const TAKEN: i32 = Errno::EADDRINUSE as i32;
 
+/// What it says of an argument that means nothing (EINVAL).
+pub const UNFIT: i32 = Errno::EINVAL as i32;
+
 /// Whether the same call may work later: the machine or a quota is short of something.
 pub fn passing(errno: i32) -> bool {
     const PASSING: [Errno; 8] = [

@@ -2,7 +2,7 @@
 //! it has no use for, and lets nothing of its own reach an app.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{fs, io};
 
 use nix::errno::Errno;
@@ -74,6 +74,13 @@ pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft)
 }
 
+/// A copy with the lowest free number that is not below `least`; close-on-exec.
+pub(super) fn copy_from(fd: &OwnedFd, least: RawFd) -> nix::Result<OwnedFd> {
+    let number = nix::fcntl::fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least))?;
+    // SAFETY: the kernel has just made it for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// A pipe for somebody else's output: what we read from, which does not block, and what is written to, which does.
 ///
 /// # Errors
@@ -141,10 +148,9 @@ pub fn set_cloexec(fd: BorrowedFd, on: bool) -> io::Result<()> {
 }
 
 /// Closes every descriptor from this one up but these, those of pm3 included: for a child, and for `pm3 run`, which needs
-/// no other. Allocates nothing.
-pub fn close_from_but(mut first: u32, kept: [RawFd; 2]) {
-    let [one, other] = kept.map(RawFd::unsigned_abs);
-    for next in [one.min(other), one.max(other), u32::MAX] {
+/// no other. The smaller ones come first. Allocates nothing.
+pub fn close_from_but(mut first: u32, kept: &mut dyn Iterator<Item = RawFd>) {
+    for next in kept.map(RawFd::unsigned_abs).chain([u32::MAX]) {
         let last = if next == u32::MAX { next } else { next.saturating_sub(1) };
         if first <= last && close_range(first, last).is_err() {
             close_one_by_one(first, last);

@@ -25,7 +25,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use record::Said;
 
 use super::errno;
-use super::fds::Range;
+use super::fds::{self, Range};
 use super::intercept::Calls;
 use super::signals::Inherited;
 use crate::supervisor::event::{Failure, Limit, Sig, Stage};
@@ -63,13 +63,30 @@ pub struct Plan {
     pub pdeathsig: Option<Sig>,
     pub signals: Signals,
     pub keep_fds: KeepFds,
-    /// Becomes the child's descriptor with this number, of 3 or more; pm3's own copy of it ends with the plan.
-    pub channel: Option<(OwnedFd, RawFd)>,
+    /// These become the child's descriptors with these numbers, of 3 or more, the smaller ones first; pm3's own copies end
+    /// with the plan.
+    pub handed: Vec<(OwnedFd, RawFd)>,
 }
 
-/// Where a child finds its end of a channel to pm3: the first number after the streams, as Node has it. A shell can name
-/// no number above 9.
-pub const CHANNEL: RawFd = 3;
+/// Where a child finds what it is handed: the first number after the streams (SD_LISTEN_FDS_START, sd_listen_fds(3)).
+pub const FIRST: RawFd = 3;
+
+/// The number behind so many that are handed out from there.
+pub fn behind(count: usize) -> RawFd {
+    FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX))
+}
+
+impl Plan {
+    /// The first number behind all that are handed out.
+    fn beyond(&self) -> RawFd {
+        self.handed.iter().map(|(_, number)| number.saturating_add(1)).max().unwrap_or(FIRST)
+    }
+
+    /// A copy that is in nobody's way while what is handed out gets its numbers.
+    fn copy_beyond(&self, fd: &OwnedFd) -> Result<OwnedFd, Failure> {
+        fds::copy_from(fd, self.beyond()).map_err(|error| failure(Stage::Pipe, "", error as i32))
+    }
+}
 
 /// Whose session and process group the child is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,14 +183,10 @@ pub fn spawn(plan: &Plan) -> Result<Child, Failure> {
     let prepared = Prepared::new(plan)?;
     // Packets, so that what the child has to say keeps its limits; and a socket can carry a descriptor.
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let pair = || {
-        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
-        pair.map_err(|error| failure(Stage::Pipe, "", error as i32))
-    };
-    let (mut status, mut report) = pair()?;
-    if plan.channel.as_ref().is_some_and(|(_, number)| report.as_raw_fd() == *number) {
-        // In the child's way. The next one is another, while this one is open.
-        (status, report) = pair()?;
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
+    let (status, mut report) = pair.map_err(|error| failure(Stage::Pipe, "", error as i32))?;
+    if report.as_raw_fd() < plan.beyond() {
+        report = plan.copy_beyond(&report)?;
     }
     let none: c_long = 0;
     // SAFETY: no new stack, no thread-local storage, no pids to write: the child is a copy as after fork(2). It calls
@@ -277,6 +290,7 @@ struct Prepared<'a> {
     /// Where in `env` the child's own `LISTEN_PID=…` belongs.
     listen_pid: Option<usize>,
     ids: ids::Ids,
+    handed: Vec<OwnedFd>,
     /// Our pid, to see in the child whether we still live.
     parent: u32,
 }
@@ -285,10 +299,9 @@ impl<'a> Prepared<'a> {
     fn new(plan: &'a Plan) -> Result<Prepared<'a>, Failure> {
         let parent = std::process::id();
         let ours = format!("LISTEN_PID={parent}");
-        let listen_pid = match plan.keep_fds {
-            KeepFds::Inherited => plan.env.iter().position(|entry| entry.as_bytes() == ours.as_bytes()),
-            KeepFds::None => None,
-        };
+        let has_sockets = plan.keep_fds == KeepFds::Inherited || !plan.handed.is_empty();
+        let listen_pid = plan.env.iter().position(|entry| has_sockets && entry.as_bytes() == ours.as_bytes());
+        let handed = plan.handed.iter().map(|(fd, _)| plan.copy_beyond(fd)).collect::<Result<Vec<_>, _>>()?;
         let ids = ids::resolve(plan.user.as_deref(), plan.group.as_deref())?;
         let output = [&plan.stdout, &plan.stderr].into_iter().filter_map(|stream| match stream {
             Stream::Given(fd) => Some(fd),
@@ -304,7 +317,7 @@ impl<'a> Prepared<'a> {
                 let _ = nix::unistd::fchown(fd, Some(uid.into()), None);
             }
         }
-        Ok(Prepared { plan, argv: pointers(&plan.argv), env: pointers(&plan.env), listen_pid, ids, parent })
+        Ok(Prepared { plan, argv: pointers(&plan.argv), env: pointers(&plan.env), listen_pid, ids, handed, parent })
     }
 }
 

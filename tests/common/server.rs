@@ -5,6 +5,7 @@
 //! | `serve:ADDRESS` | listens there, prints `serves ADDRESS`, and answers one client after the other: see [`serve`] |
 //! | `wary:ADDRESS` | the same, but calls `listen` only if its socket does not listen yet (SO_ACCEPTCONN) |
 //! | `http:ADDRESS:DIR` | listens there, prints `serves ADDRESS`, and answers by HTTP: see [`http`] |
+//! | `activated:N` | prints `handed COUNT NAMES` of the sockets that it is handed, and serves at its descriptor N as `serve` |
 //! | `try:ADDRESS` | listens there for as long as it lives, and prints `ADDRESS ok`, or why not |
 //! | `backlog:ADDRESS:N` | listens there, with so many who may wait, and accepts nobody; prints `listens` |
 //! | `defer:ADDRESS` | as `serve`, but a client counts as connected when it has asked its first question |
@@ -16,8 +17,8 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
@@ -39,6 +40,7 @@ pub fn run_one(verb: &str, argument: &str) -> bool {
         "http" => http(argument),
         "notify" => notify(&argument.replace(';', "\n")),
         "beats" => beats(argument),
+        "activated" => activated(super::app::number(argument)),
         "try" => tell(argument, TcpListener::bind(argument)),
         "backlog" => backlog(argument),
         "udp" => tell(&format!("udp {argument}"), UdpSocket::bind(format!("127.0.0.1:{argument}"))),
@@ -70,11 +72,26 @@ fn tell<T>(what: &str, made: std::io::Result<T>) {
 /// - `shutdown`: shuts the listening socket down, then the same as `who`
 fn serve(address: &str, listener: TcpListener) {
     say(&format!("serves {address}"));
+    answer_all(listener.as_raw_fd());
+}
+
+/// As a program that knows sd_listen_fds(3).
+fn activated(fd: RawFd) {
+    let [count, pid, names] = ["FDS", "PID", "FDNAMES"].map(|name| std::env::var(format!("LISTEN_{name}")).unwrap());
+    assert_eq!(pid, std::process::id().to_string());
+    say(&format!("handed {count} {names}"));
+    answer_all(fd);
+}
+
+fn answer_all(listener: RawFd) {
     let who = format!("{} {}\n", std::process::id(), std::env::var("NODE_APP_INSTANCE").unwrap_or_default());
     loop {
-        // One that was shut down has nobody for a moment.
-        let Ok((client, _)) = listener.accept() else { continue };
-        answer(client, &who, listener.as_raw_fd());
+        match nix::sys::socket::accept(listener) {
+            // SAFETY: the kernel has just made it for us.
+            Ok(client) => answer(unsafe { File::from_raw_fd(client) }, &who, listener),
+            // One that was shut down has nobody for a moment; one that does not block is not what a program expects.
+            Err(error) => assert_ne!(error, nix::errno::Errno::EAGAIN),
+        }
     }
 }
 
@@ -89,7 +106,7 @@ fn wary(address: &str) -> TcpListener {
     made.into()
 }
 
-fn answer(client: TcpStream, who: &str, listener: i32) {
+fn answer(client: File, who: &str, listener: i32) {
     let Ok(mut writer) = client.try_clone() else { return };
     for question in BufReader::new(client).lines().map_while(Result::ok) {
         match question.split_once(' ').unwrap_or((&question, "")) {
@@ -102,7 +119,7 @@ fn answer(client: TcpStream, who: &str, listener: i32) {
         }
         let _ = writer.write_all(who.as_bytes());
         if question != "keep" {
-            let _ = writer.shutdown(Shutdown::Both);
+            let _ = nix::sys::socket::shutdown(writer.as_raw_fd(), nix::sys::socket::Shutdown::Both);
             return;
         }
     }

@@ -93,6 +93,11 @@ fn keys_that_do_not_go_together() {
         "script = 'a'\nkill_signal = 'a very long text that nobody wants to read in a message, so it is cut'",
         "script = 'a'\ncron_restart = '99 * * * *'",
         "script = 'a'\ncron_restart = '* * * * * * *'",
+        "script = 'a'\nkind = 'oneshot'\nlisten = ':80'",
+        "script = 'a'\nlisten = ':80'\nready = 'fd:3'",
+        "script = 'a'\nlisten = ['[::]:80', 'tcp://:80', ':81']",
+        "script = 'a'\nlisten = ['http://x', 'tcp://1.2.3.4:99999', 'unix:/a/', 'unix:']",
+        "script = 'a'\nlisten = [':80', 'unix:/a']\n[[apps]]\nscript = 'b'\nlisten = ['unix:///a', '0.0.0.0:80']",
     ] {
         all.push_str(&format!("# {}\n{}", text.replace('\n', ", "), wrong(text)));
     }
@@ -164,6 +169,19 @@ fn keys_that_do_not_go_together() {
         a: cron_restart = '99 * * * *': expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first: number out of bounds
         # script = 'a', cron_restart = '* * * * * * *'
         a: cron_restart = '* * * * * * *': expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first; these are 7
+        # script = 'a', kind = 'oneshot', listen = ':80'
+        a: listen = ':80': a oneshot runs to its end; who is to be reached is a service
+        # script = 'a', listen = ':80', ready = 'fd:3'
+        a: ready = 'fd:3': descriptor 3 is a socket of listen; the first free one is 4
+        # script = 'a', listen = ['[::]:80', 'tcp://:80', ':81']
+        a: listen = ['[::]:80', 'tcp://:80', ':81']: tcp://[::]:80 is there twice
+        # script = 'a', listen = ['http://x', 'tcp://1.2.3.4:99999', 'unix:/a/', 'unix:']
+        a: listen[0]: expected an address and a port, as "0.0.0.0:3000" or ":3000" (all), or "unix:/run/web.sock"
+        a: listen[1]: expected an address and a port, as "0.0.0.0:3000" or ":3000" (all), or "unix:/run/web.sock"
+        a: listen[2]: the path of a Unix socket starts at /, as "unix:/run/web.sock"
+        a: listen[3]: the path of a Unix socket starts at /, as "unix:/run/web.sock"
+        # script = 'a', listen = [':80', 'unix:/a'], [[apps]], script = 'b', listen = ['unix:///a', '0.0.0.0:80']
+        b: listen: unix:/a is what a listens at
     "##]].assert_eq(&all);
 }
 

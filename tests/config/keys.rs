@@ -27,6 +27,9 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("shell_env", "{ A = 'x', B = false }", "{ A = 1, '=' = '' }"),
     ("instances", "2", "1025"),
     ("exec_mode", "'fork'", "'clustr'"),
+    ("listen", "[':3000', 'unix:///run/a.sock']", "[':0', 'localhost:80', '10.0.0.1', 'unix:a', 5]"),
+    ("listen_backlog", "16", "0"),
+    ("socket_mode", "'660'\nlisten = 'unix:/a'", "'888'"),
     ("instance_var", "'N'", "'1N'"),
     ("increment_var", "'PORT'", "'NONE'"),
     ("kind", "'oneshot'", "'one-shot'"),
@@ -161,6 +164,13 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:22: a: shell_env.=: a variable's name is not empty and has no = in it
         f:3:1: a: instances = 1025: expected a number up to 1024, "max" or 0 (one per processor), or -1 (one less)
         f:3:1: a: exec_mode = 'clustr': expected cluster or fork, did you mean cluster?
+        f:3:11: a: listen[0]: port 0 would be another one each time
+        f:3:17: a: listen[1]: expected an address and a port, as "0.0.0.0:3000" or ":3000" (all), or "unix:/run/web.sock"
+        f:3:33: a: listen[2]: expected an address and a port, as "0.0.0.0:3000" or ":3000" (all), or "unix:/run/web.sock"
+        f:3:45: a: listen[3]: the path of a Unix socket starts at /, as "unix:/run/web.sock"
+        f:3:55: a: listen[4]: expected an address and a port, as "0.0.0.0:3000" or ":3000" (all), or "unix:/run/web.sock"
+        f:3:1: a: listen_backlog = 0: expected a whole number from 1 to 65535
+        f:3:1: a: socket_mode = '888': expected octal permission bits, as "022" or 0o022
         f:3:1: a: instance_var = '1N': expected the name of a variable
         f:3:1: a: increment_var = 'NONE': NONE is not set; give it its first value in env
         f:3:1: a: kind = 'one-shot': expected service or oneshot, did you mean oneshot?

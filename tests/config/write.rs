@@ -113,7 +113,7 @@ impl Maker {
                 Box::new(Watch { paths, ignore, delay: maker.millis(), off })
             }),
             health: self.maybe(Maker::health).filter(|_| kind == Kind::Service).map(Box::new),
-            launch: self.launch(kind),
+            launch: self.launch(kind, index),
         }
     }
 
@@ -143,11 +143,11 @@ impl Maker {
         }
     }
 
-    fn launch(&mut self, kind: Kind) -> Launch {
+    fn launch(&mut self, kind: Kind, index: usize) -> Launch {
         let shell = self.variables().into_iter();
         let shell: Vec<ShellVariable> = shell.map(|(name, value)| (name, self.maybe(|_| value))).collect();
         let mut env = self.variables();
-        let rare = self.maybe(|maker| maker.rare(kind)).filter(|rare| *rare != Rare::default());
+        let rare = self.maybe(|maker| maker.rare(kind, index)).filter(|rare| *rare != Rare::default());
         if let Some(counted) = rare.as_ref().and_then(|rare| rare.increment_var.clone()) {
             env.insert(counted, "3000".into());
         }
@@ -175,7 +175,7 @@ impl Maker {
         }
     }
 
-    fn rare(&mut self, kind: Kind) -> Rare {
+    fn rare(&mut self, kind: Kind, index: usize) -> Rare {
         let resources = [(Resource::Core, "core"), (Resource::Nofile, "nofile"), (Resource::Stack, "stack")];
         let limits = resources.iter().filter(|_| self.chance()).map(|(resource, _)| *resource).collect::<Vec<_>>();
         let limit = |resource| {
@@ -183,6 +183,15 @@ impl Maker {
             Limit { resource, soft: hard.map(|_| 999), hard }
         };
         let limits = limits.into_iter().map(limit).collect();
+        // Each app has its own.
+        let port = 1 + 1_000 * index + self.rng.below(1_000);
+        let listen: Box<[Box<str>]> = match (kind, self.rng.below(3)) {
+            (Kind::Service, 0) => [format!("unix:/run/{port} $x").into(), format!("tcp://[::]:{port}").into()].into(),
+            (Kind::Service, 1) => [format!("tcp://127.0.0.1:{port}").into()].into(),
+            _ => Box::default(),
+        };
+        let places = listen.len() as u8;
+        let socket_mode = self.maybe(|maker| maker.one(&[0, 0o600, 0o777]));
         Rare {
             instance_var: self.maybe(|_| "N".into()),
             increment_var: self.maybe(|_| "PORT".into()),
@@ -194,13 +203,16 @@ impl Maker {
             oom_score_adj: self.maybe(|maker| maker.one(&[-1000, 0, 1000])),
             no_new_privs: self.maybe(Maker::chance),
             fork: self.chance(),
+            listen,
+            listen_backlog: self.maybe(|maker| maker.one(&[1, 65_535])),
+            socket_mode,
             limits,
             log_date: self.maybe(|_| "HH:mm [$x]".into()),
             ready: self.one(&[
                 Ready::Executing,
                 Ready::Message,
                 Ready::Notify,
-                Ready::Descriptor(3),
+                Ready::Descriptor(3 + places),
                 Ready::Descriptor(255),
             ]),
             watchdog: self.maybe(|maker| Millis(maker.one(&[100, 30_000]))).filter(|_| kind == Kind::Service),

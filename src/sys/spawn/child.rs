@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag};
@@ -30,14 +30,14 @@ const LISTEN_PID_MAX: usize = 24;
 
 /// Executes the program, or reports to `status` and exits as a shell would: 127 for a program that is not there, 126.
 pub(super) fn become_program(prepared: Prepared, status: RawFd) -> ! {
-    let Prepared { plan, argv, mut env, listen_pid, ids, parent } = prepared;
+    let Prepared { plan, argv, mut env, listen_pid, ids, handed, parent } = prepared;
     let mut own_pid = [0; LISTEN_PID_MAX];
     if let Some(entry) = listen_pid.and_then(|at| env.get_mut(at)) {
         // The last byte stays 0 and ends the string.
         let _ = write!(own_pid.split_last_mut().map_or(&mut [][..], |(_, room)| room), "LISTEN_PID={}", Pid::this());
         *entry = own_pid.as_ptr().cast();
     }
-    let trouble = match set_up(plan, &ids, parent, status) {
+    let trouble = match set_up(plan, &ids, &handed, parent, status) {
         Err(trouble) => trouble,
         Ok(()) => match execute(plan, &argv, &env) {
             Err(trouble) => trouble,
@@ -50,13 +50,14 @@ pub(super) fn become_program(prepared: Prepared, status: RawFd) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, parent: u32, status: RawFd) -> Step<'a> {
+fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, handed: &[OwnedFd], parent: u32, status: RawFd) -> Step<'a> {
     dispositions(&plan.signals);
     session(plan.session)?;
-    given(plan)?;
+    given(plan, handed)?;
     if plan.keep_fds == KeepFds::None {
         // Before the ids change: afterwards /proc/self/fd is not ours to read.
-        fds::close_from_but(3, [status, plan.channel.as_ref().map_or(status, |(_, number)| *number)]);
+        let numbers = plan.handed.iter().map(|(_, number)| *number);
+        fds::close_from_but(3, &mut numbers.chain([status]));
     }
     limits(&plan.limits)?;
     nice(plan.nice)?;
@@ -222,7 +223,7 @@ fn take_ids<'a>(plan: &'a Plan, ids: &'a Ids) -> Step<'a> {
 }
 
 /// Descriptors of pm3's own get their places before all others are closed.
-fn given(plan: &Plan) -> Step<'_> {
+fn given<'a>(plan: &'a Plan, handed: &[OwnedFd]) -> Step<'a> {
     if let Stdin::Given(fd) = &plan.stdin {
         done_at(Stage::Stdin, b"", place(fd, 0))?;
     }
@@ -231,15 +232,11 @@ fn given(plan: &Plan) -> Step<'_> {
             done_at(stage, b"", place(fd, target))?;
         }
     }
-    match &plan.channel {
-        // A copy onto itself would stay close-on-exec.
-        Some((fd, number)) if fd.as_raw_fd() == *number => {
-            let kept = fds::set_cloexec(fd.as_fd(), false);
-            done_at(Stage::Pipe, b"channel", kept.map_err(|_| Errno::last()))
-        }
-        Some((fd, number)) => done_at(Stage::Pipe, b"channel", place(fd, *number)),
-        None => Ok(()),
+    // The copies are beyond all numbers, so none is in another's way.
+    for (fd, (_, number)) in handed.iter().zip(&plan.handed) {
+        done_at(Stage::Pipe, b"", place(fd, *number))?;
     }
+    Ok(())
 }
 
 /// Has our calls held, as the ids that pm3 has: who drops them may not do that any more without no_new_privs. Where it

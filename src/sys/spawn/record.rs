@@ -61,9 +61,10 @@ pub(super) enum Finding {
     Link,
 }
 
-const STAGES: [Stage; 18] = [
+const STAGES: [Stage; 19] = [
     Stage::Prepare,
     Stage::Pipe,
+    Stage::Listen,
     Stage::Fork,
     Stage::Session,
     Stage::Stdin,
