@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
+
 use crate::common::PATIENCE;
 
 pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -29,6 +32,9 @@ pub(crate) fn ask(at: impl Into<SocketAddr>) -> std::io::Result<String> {
     server.write_all(b"who\n")?;
     let mut answer = String::new();
     server.read_to_string(&mut answer)?;
+    // All has been said. A reset now leaves nothing behind that waits for minutes: a firewall remembers each connection, and
+    // when its table is full, it drops what is new (nf_conntrack_max).
+    setsockopt(&server, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;
     if answer.ends_with('\n') { Ok(answer.trim().to_owned()) } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
 
