@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use pm3::supervisor::event::Sig;
 
 use crate::clients::{HOME, Kept, Load, all_who_answer, ask, free_port};
-use crate::common::{PATIENCE, needs};
+use crate::common::ns::Ns;
+use crate::common::{PATIENCE, lacking, needs};
 use crate::world::{World, app, both, entry, has};
 
 /// Asks at a Unix socket who answers, as `PID INSTANCE`.
@@ -173,6 +174,27 @@ fn what_is_somebody_elses_is_told_and_left_alone() {
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         init.stop(0);
     }
+}
+
+#[test]
+fn another_user_has_what_its_entry_names() {
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("root", 1);
+    }
+    let world = World::new();
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first: u16 = first.map_or(1024, |text| text.trim().parse().unwrap());
+    // Where nobody needs a right for any port, this is one as any other. Not the one that another test tries.
+    let port = if first > 1 { first - 2 } else { free_port() };
+    let path = world.path("socket");
+    let keys = format!("user = \"65534\"\nlisten = [\"127.0.0.1:{port}\", \"unix:{path}\"]\nsocket_mode = \"600\"");
+    world.plan(&app("web", &["uid", &format!("serve:127.0.0.1:{port}")], &keys));
+    let mut init = world.boot(Ns::pid1().with("rooted"));
+    assert_eq!(init.lines(2), [format!("serves 127.0.0.1:{port}"), "uid 65534".to_owned()]);
+    assert!(ask((HOME, port)).unwrap().ends_with(" 0"));
+    let file = fs::symlink_metadata(&path).unwrap();
+    assert_eq!((file.uid(), file.gid(), file.permissions().mode() & 0o7777), (65_534, 65_534, 0o600));
+    init.stop(0);
 }
 
 #[test]
