@@ -232,8 +232,9 @@ fn the_word_that_it_is_ready_comes_over_a_descriptor_of_its_own() {
     }
 }
 
-/// A server that says who it is to whoever connects.
-const NODE: &str = "require('net').createServer(c => c.once('data', () => c.end(process.pid + ' 0\\n')))";
+/// A server that says who it is to whoever connects, and bears it when that one resets the connection.
+const NODE: &str =
+    "require('net').createServer(c => c.on('error', () => {}).once('data', () => c.end(process.pid + ' 0\\n')))";
 
 #[test]
 fn node_and_python_take_what_they_are_handed() {
