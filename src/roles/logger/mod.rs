@@ -357,11 +357,9 @@ impl Logger {
 
     /// Moves a piece of each stream that has something.
     fn move_output(&mut self, now: Mono) {
-        let ready = |(_, source): &(&usize, &Source)| source.ready;
-        let all: Vec<usize> = self.sources.iter().filter(ready).map(|(token, _)| *token).collect();
-        // Who had its turn last time comes last: where there is room for one alone, all get it in turn.
-        let (before, after) = all.split_at(all.partition_point(|token| *token <= self.turn));
-        for token in after.iter().chain(before) {
+        let ready = self.sources.iter().filter(|(_, source)| source.ready);
+        let all: Vec<_> = ready.map(|(token, source)| (*token, (source.whose.id, source.whose.stream))).collect();
+        for token in &in_turn(&all, self.turn) {
             if self.move_piece(*token, now) {
                 self.turn = *token;
             }
@@ -420,4 +418,36 @@ impl Logger {
 /// As whom a file is opened.
 fn resolved(file: &LogFile) -> Result<Ids, Failure> {
     ids::resolve(file.user.as_deref(), file.group.as_deref())
+}
+
+/// In which order sources that are ready have their turn, given with whose stream they are, by token. Who had its turn last
+/// time comes last: where there is room for one alone, all get it in turn. But what an earlier run has written comes before
+/// what the next one of the same place writes.
+fn in_turn<W: PartialEq>(ready: &[(usize, W)], last: usize) -> Vec<usize> {
+    let (before, after) = ready.split_at(ready.partition_point(|(token, _)| *token <= last));
+    let mut order = Vec::with_capacity(ready.len());
+    for (token, whose) in after.iter().chain(before) {
+        let earlier = before.iter().filter(|(other, of)| other < token && of == whose).map(|(other, _)| *other);
+        for next in earlier.chain([*token]) {
+            if !order.contains(&next) {
+                order.push(next);
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_turn;
+
+    #[test]
+    fn all_have_their_turn_and_an_earlier_run_comes_before_the_next() {
+        let ready = [(3, 'a'), (4, 'b'), (7, 'a'), (9, 'c')];
+        assert_eq!(in_turn(&ready, 0), [3, 4, 7, 9]);
+        assert_eq!(in_turn(&ready, 4), [3, 7, 9, 4]);
+        assert_eq!(in_turn(&ready, 7), [9, 3, 4, 7]);
+        assert_eq!(in_turn(&ready, 9), [3, 4, 7, 9]);
+        assert!(in_turn::<char>(&[], 5).is_empty());
+    }
 }
