@@ -129,10 +129,17 @@ impl Served {
     #[track_caller]
     fn answer(&mut self, count: usize) {
         for at in self.place.found_at() {
-            let all: std::io::Result<Vec<String>> = (0..QUESTIONS).map(|_| http::ask(at)).collect();
-            let mut who = all.unwrap_or_else(|error| panic!("{at}: {error}\n{}", self.story()));
-            who.sort();
-            who.dedup();
+            let begun = std::time::Instant::now();
+            // One that is still starting is no reason to fail.
+            let who = loop {
+                let all: std::io::Result<Vec<String>> = (0..QUESTIONS).map(|_| http::ask(at)).collect();
+                let mut who = all.unwrap_or_else(|error| panic!("{at}: {error}\n{}", self.story()));
+                who.sort();
+                who.dedup();
+                if who.len() == count || begun.elapsed() > common::PATIENCE {
+                    break who;
+                }
+            };
             assert_eq!(who.len(), count, "{at}: {who:?}\n{}", self.story());
         }
     }
