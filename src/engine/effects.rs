@@ -53,6 +53,10 @@ impl Engine {
     pub(super) fn start_ordered(&mut self) {
         while let Some(order) = self.runs.next_order() {
             let run = order.run;
+            // Before it binds a port itself, pm3's slot there is gone.
+            if self.supervisor.instance(order.instance).is_some_and(|(app, _)| app.owns_ports()) {
+                self.mind_slots();
+            }
             match self.start(order) {
                 Ok((pid, watched)) => {
                     self.happened(Event::Spawned { run, pid });
@@ -139,7 +143,10 @@ impl Engine {
     /// Looks what keeps another run from starting beside this one.
     fn survey(&mut self, run: RunId) {
         self.look_around();
-        let obstacle = survey::obstacle(&self.tree(run), self.slots.inodes());
+        let known = self.supervisor.instances().find(|(_, one)| one.has_run(run));
+        // A next run that binds its own ports cannot, where pm3's slots are.
+        let ours = if known.is_some_and(|(app, _)| app.owns_ports()) { Vec::new() } else { self.slots.inodes() };
+        let obstacle = survey::obstacle(&self.tree(run), ours);
         self.happened(Event::Surveyed { run, obstacle });
     }
 

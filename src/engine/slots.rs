@@ -457,7 +457,12 @@ impl Engine {
             }
         }
         let known = |id: InstanceId| all.binary_search_by_key(&id, |(_, one)| one.id).ok().and_then(|at| all.get(at));
-        let station = |id: InstanceId, half: Half| known(id).map_or(Station::Gone, |(_, one)| one.station(half));
+        let station = |id: InstanceId, half: Half| match known(id).map(|(app, one)| (app, one.station(half))) {
+            // Who comes binds its own ports, and nobody may be in the way.
+            Some((app, Station::Coming)) if app.owns_ports() => Station::Gone,
+            Some((_, station)) => station,
+            None => Station::Gone,
+        };
         let of = |name: &str| all.iter().find(|(app, _)| *app.name == *name).map(|(app, _)| app);
         let is_named = |name: &str, address| of(name).is_some_and(|app| listen::names(app, address));
         self.slots.settle(station, is_named, clock::now(), registry);

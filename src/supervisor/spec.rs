@@ -140,6 +140,11 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
+    /// All ports of its next runs are their own (`exec_mode = "fork"`).
+    pub fn owns_ports(&self) -> bool {
+        self.listen().is_empty() && self.launch.rare.as_deref().is_some_and(|rare| rare.fork)
+    }
+
     /// What makes a run ready.
     pub fn ready(&self) -> Ready {
         self.launch.rare.as_deref().map_or_else(Ready::default, |rare| rare.ready)
@@ -169,7 +174,8 @@ impl AppSpec {
     /// How long a run that has begun may take until it is online; None: it is online at once. `listens`: it follows one
     /// that did; sockets that are handed to it listen from the start.
     pub(super) fn prepares_within(&self, listens: bool) -> Option<Millis> {
-        let listens = listens && self.listen().is_empty() || self.ready() == Ready::Listening;
+        let waits = listens && self.listen().is_empty() && !self.owns_ports();
+        let listens = waits || self.ready() == Ready::Listening;
         self.ready_within().or_else(|| listens.then(|| self.listens_within()))
     }
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::clients::{HOME, all_who_answer, ask, free_port};
-use crate::world::{World, app, both};
+use crate::world::{World, app, both, has};
 
 #[test]
 fn instances_share_the_port_that_their_program_opens() {
@@ -98,6 +98,23 @@ fn who_wants_its_own_port_has_it() {
         let (_, out, _) = init.pm3(&["reload", "web"]);
         assert!(out.iter().any(|line| line.contains(&format!("it owns port {port}"))), "{out:#?}");
         init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+        init.stop(0);
+    }
+}
+
+#[test]
+fn who_is_to_have_its_own_port_from_now_on_has_it() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let words = [format!("serve:127.0.0.1:{port}")];
+        world.plan(&app("web", &[&words[0]], ""));
+        let mut init = world.boot(ns);
+        init.lines(1);
+        world.plan(&app("web", &[&words[0]], "exec_mode = \"fork\"\nmax_restarts = 1"));
+        init.signal(pm3::supervisor::event::Sig::HUP);
+        init.told("file read again");
+        init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+        has(&init.does(&["show", "web"]), "exec_mode is fork");
         init.stop(0);
     }
 }
