@@ -18,6 +18,7 @@ pub mod graph;
 pub mod instance;
 pub mod life;
 pub mod near;
+pub mod note;
 pub mod order;
 pub mod packing;
 pub mod pending;
