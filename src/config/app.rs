@@ -114,6 +114,7 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     output(&mut draft, scope, &mut clashes);
     increment(&draft, scope, &mut clashes);
     sockets(&draft, &mut clashes);
+    spares(&mut draft, &mut clashes);
 
     let mut spec = draft.spec;
     let mut env = scope.own.clone();
@@ -424,6 +425,27 @@ fn increment(draft: &Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             Some(_) => {}
         }
     }
+}
+
+/// Spares, where there is something to hold them at and something to do for them.
+fn spares(draft: &mut Draft, clashes: &mut Clashes) {
+    let Draft { spec, rare, .. } = draft;
+    if spec.spares() == 0 {
+        // Their age means nothing.
+        return spec.standby = None;
+    }
+    let why = if spec.kind == Kind::Oneshot {
+        "a oneshot runs to its end, and has no port; a spare is for a service"
+    } else if rare.fork {
+        "with exec_mode = \"fork\" each process opens its own port, and none can be held there; leave one of them out"
+    } else if !rare.listen.is_empty() {
+        "what listen names is handed over at the start, so nothing holds a spare back; leave one of them out"
+    } else if spec.restart.when == Restart::Never {
+        "with autorestart = \"never\" nothing follows an instance that has ended; leave one of them out"
+    } else {
+        return;
+    };
+    clashes.at("standby", why);
 }
 
 /// Sockets that are handed out, for whom that has a meaning.

@@ -114,6 +114,22 @@ impl Scalar for Period {
     }
 }
 
+/// After how long something is replaced: not again and again, or never.
+pub(super) struct Age(pub(super) Millis);
+
+impl Scalar for Age {
+    fn expects() -> String {
+        "a time of at least \"1s\", or 0 for never".into()
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Age, Refused> {
+        units::millis(text)
+            .filter(|age| *age == Millis::ZERO || *age >= Millis(1_000))
+            .map(Age)
+            .ok_or(Refused::Expected)
+    }
+}
+
 /// `ready`: what makes a run ready.
 impl Scalar for Ready {
     fn expects() -> String {

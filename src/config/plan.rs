@@ -8,8 +8,8 @@ use super::words;
 use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::graph;
 use crate::supervisor::spec::{
-    AppSpec, ExitPolicy, Input, Kind, Limit, LogMode, Output, Rare, Restart, RestartPolicy, Settings, Spec, StopPolicy,
-    Watch,
+    AppSpec, ExitPolicy, Input, Kind, Limit, LogMode, Output, Rare, Restart, RestartPolicy, Settings, Spec, Standby,
+    StopPolicy, Watch,
 };
 use crate::supervisor::texts::Pairs;
 
@@ -59,6 +59,7 @@ fn block(app: &AppSpec, text: &mut String) {
         ("restart", Some(restart(&app.restart))),
         ("ports", launch.rare.as_deref().filter(|rare| rare.fork).map(|_| "its own, not shared".to_owned())),
         ("listen", (!app.listen().is_empty()).then(|| app.listen().join(", "))),
+        ("standby", app.standby.as_deref().map(standby)),
         ("memory", app.memory_limit.map(|limit| format!("restarted above {}", Size(limit)))),
         ("cron", app.cron.as_deref().map(|cron| format!("restarted at {cron}, local time"))),
         ("overlap", app.overlap.map(|may| if may { "always" } else { "never" }.to_owned())),
@@ -73,6 +74,15 @@ fn block(app: &AppSpec, text: &mut String) {
             let _ = writeln!(text, "  {label:<8} {line}");
         }
     }
+}
+
+fn standby(standby: &Standby) -> String {
+    let age = if standby.max_age == Millis::ZERO {
+        String::new()
+    } else {
+        format!(", replaced after {}", show_millis(standby.max_age))
+    };
+    format!("{}{age}", count(standby.count as usize, "spare"))
 }
 
 fn identity(rare: &Rare) -> Option<String> {

@@ -5,7 +5,7 @@
 use super::app::Draft;
 use super::health;
 use super::kinds::{
-    Account, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
+    Account, Age, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
     Period, Program, Umask, Variable, Whole,
 };
 use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Listen, Names, ShellEnv, Watched, Words};
@@ -117,6 +117,10 @@ pub(super) static APP: &[Key<Draft>] = &[
         "how many connections may wait at each socket of pm3's for the app to take them"),
     key!("socket_mode", [], Is("\"666\""), Umask, |app, v| app.rare.socket_mode = Some(v.0).filter(|mode| *mode != Rare::SOCKET_MODE),
         "permission bits of the Unix sockets in listen, which belong to the app's user and group"),
+    key!("standby", [], Is("0"), Whole<0, 64>, |app, v| app.spec.standby.get_or_insert_default().count = v.0 as u32,
+        "spares besides instances: started, and held where they open their port, until they take the place of one that has died"),
+    key!("standby_max_age", [], Is("\"1h\""), Age, |app, v| app.spec.standby.get_or_insert_default().max_age = v.0,
+        "a spare that has stood by for so long is replaced by a fresh one; 0: never"),
     key!("instance_var", [], Is("\"NODE_APP_INSTANCE\""), Variable, |app, v| app.rare.instance_var = Some(v.0),
         "the variable that tells an instance its number, from 0; the lowest free one is taken"),
     key!("increment_var", [], Unset, Variable, |app, v| app.rare.increment_var = Some(v.0),

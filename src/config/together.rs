@@ -32,7 +32,8 @@ pub(super) fn join(apps: Vec<App<'_>>, wanted: &Wanted<'_>, found: &mut Mistakes
     let by_name = by_name(&apps, found);
     one_main(&apps, found);
     own_places(&apps, found);
-    let instances = apps.iter().fold(0u32, |sum, app| sum.saturating_add(app.spec.instances));
+    let instances =
+        apps.iter().fold(0u32, |sum, app| sum.saturating_add(app.spec.instances).saturating_add(app.spec.spares()));
     if instances > INSTANCES_MAX {
         found.add(0, format!("{instances} instances of all apps together, more than {INSTANCES_MAX}"));
     }

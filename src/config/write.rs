@@ -10,7 +10,7 @@ use super::value::Word;
 use crate::supervisor::event::Millis;
 use crate::supervisor::spec::{
     AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart, RestartPolicy,
-    ShellVariable, StopPolicy, Watch,
+    ShellVariable, Standby, StopPolicy, Watch,
 };
 
 /// A file with these apps, in TOML, as `pm3 init` takes it; it is read as the same specs. Where an app's directory is not absolute, the file means the
@@ -73,6 +73,7 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
         overlap,
         watch,
         health,
+        standby,
         launch,
     } = app;
     let mut to = Writer(Vec::new());
@@ -83,6 +84,12 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
     // A file has no word for none: the app comes back stopped. The app named web may have another number than one, from
     // the environment.
     to.unless("instances", *instances <= 1 && &**name != "web", || number((*instances).max(1)));
+    if let Some(standby) = standby {
+        let usual = Standby::default();
+        let Standby { count, max_age } = &**standby;
+        to.unless("standby", *count == usual.count, || number(*count));
+        to.unless("standby_max_age", *max_age == usual.max_age, || millis(*max_age));
+    }
     to.unless("autostart", *autostart && *instances > 0, || Tree::Flag(false));
     to.unless("after", after.is_empty(), || texts(after));
     to.unless("requires", requires.is_empty(), || texts(requires));

@@ -33,6 +33,7 @@ pub mod serving;
 pub mod shutdown;
 pub mod signal;
 pub mod spec;
+pub mod standby;
 pub mod station;
 pub mod texts;
 pub mod time;

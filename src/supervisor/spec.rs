@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seldom::{Seldom, Usual};
 use super::signal::Sig;
+pub use super::standby::Standby;
 use super::texts::{Pairs, Texts};
 use super::time::Millis;
 
@@ -136,6 +137,8 @@ pub struct AppSpec {
     pub watch: Option<Box<Watch>>,
     /// How to see whether it is well; None: nobody looks.
     pub health: Option<Box<Health>>,
+    /// Spares that stand by; None: there are none.
+    pub standby: Option<Box<Standby>>,
     pub launch: Launch,
 }
 
@@ -209,6 +212,7 @@ impl Default for AppSpec {
             overlap: None,
             watch: None,
             health: None,
+            standby: None,
             launch: Launch::default(),
         }
     }

@@ -94,6 +94,10 @@ fn keys_that_do_not_go_together() {
         "script = 'a'\ncron_restart = '99 * * * *'",
         "script = 'a'\ncron_restart = '* * * * * * *'",
         "script = 'a'\nkind = 'oneshot'\nlisten = ':80'",
+        "script = 'a'\nkind = 'oneshot'\nstandby = 1",
+        "script = 'a'\nexec_mode = 'fork'\nstandby = 1",
+        "script = 'a'\nlisten = ':80'\nstandby = 1",
+        "script = 'a'\nautorestart = 'never'\nstandby = 1",
         "script = 'a'\nlisten = ':80'\nready = 'fd:3'",
         "script = 'a'\nlisten = ['[::]:80', 'tcp://:80', ':81']",
         "script = 'a'\nlisten = ['http://x', 'tcp://1.2.3.4:99999', 'unix:/a/', 'unix:']",
@@ -171,6 +175,14 @@ fn keys_that_do_not_go_together() {
         a: cron_restart = '* * * * * * *': expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first; these are 7
         # script = 'a', kind = 'oneshot', listen = ':80'
         a: listen = ':80': a oneshot runs to its end; who is to be reached is a service
+        # script = 'a', kind = 'oneshot', standby = 1
+        a: standby = 1: a oneshot runs to its end, and has no port; a spare is for a service
+        # script = 'a', exec_mode = 'fork', standby = 1
+        a: standby = 1: with exec_mode = "fork" each process opens its own port, and none can be held there; leave one of them out
+        # script = 'a', listen = ':80', standby = 1
+        a: standby = 1: what listen names is handed over at the start, so nothing holds a spare back; leave one of them out
+        # script = 'a', autorestart = 'never', standby = 1
+        a: standby = 1: with autorestart = "never" nothing follows an instance that has ended; leave one of them out
         # script = 'a', listen = ':80', ready = 'fd:3'
         a: ready = 'fd:3': descriptor 3 is a socket of listen; the first free one is 4
         # script = 'a', listen = ['[::]:80', 'tcp://:80', ':81']

@@ -30,6 +30,8 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("listen", "[':3000', 'unix:///run/a.sock']", "[':0', 'localhost:80', '10.0.0.1', 'unix:a', 5]"),
     ("listen_backlog", "16", "0"),
     ("socket_mode", "'660'\nlisten = 'unix:/a'", "'888'"),
+    ("standby", "1", "65"),
+    ("standby_max_age", "'10m'\nstandby = 1", "100"),
     ("instance_var", "'N'", "'1N'"),
     ("increment_var", "'PORT'", "'NONE'"),
     ("kind", "'oneshot'", "'one-shot'"),
@@ -171,6 +173,8 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:55: a: listen[4]: expected an address and a port, as "0.0.0.0:3000" or ":3000" (all), or "unix:/run/web.sock"
         f:3:1: a: listen_backlog = 0: expected a whole number from 1 to 65535
         f:3:1: a: socket_mode = '888': expected octal permission bits, as "022" or 0o022
+        f:3:1: a: standby = 65: expected a whole number from 0 to 64
+        f:3:1: a: standby_max_age = 100: expected a time of at least "1s", or 0 for never
         f:3:1: a: instance_var = '1N': expected the name of a variable
         f:3:1: a: increment_var = 'NONE': NONE is not set; give it its first value in env
         f:3:1: a: kind = 'one-shot': expected service or oneshot, did you mean oneshot?

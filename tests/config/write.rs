@@ -7,7 +7,7 @@ use pm3::config;
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
     AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart, RestartPolicy,
-    ShellVariable, StopPolicy, Watch,
+    ShellVariable, Standby, StopPolicy, Watch,
 };
 use pm3::supervisor::texts::Texts;
 
@@ -85,7 +85,7 @@ impl Maker {
         let name = if index == 0 { "web".into() } else { format!("app-{index}ä") };
         let others = before.iter().map(|app| app.name.clone()).collect::<Vec<_>>();
         let kind = self.one(&[Kind::Service, Kind::Oneshot]);
-        AppSpec {
+        let mut spec = AppSpec {
             name: name.into(),
             namespace: self.maybe(|maker| maker.one(&["shop", "ns.1"]).into()),
             kind,
@@ -113,8 +113,15 @@ impl Maker {
                 Box::new(Watch { paths, ignore, delay: maker.millis(), off })
             }),
             health: self.maybe(Maker::health).filter(|_| kind == Kind::Service).map(Box::new),
+            standby: None,
             launch: self.launch(kind, index),
+        };
+        let (owns, is_handed) = (spec.launch.rare.as_deref().is_some_and(|rare| rare.fork), !spec.listen().is_empty());
+        if kind == Kind::Service && spec.restart.when != Restart::Never && !owns && !is_handed {
+            let (count, max_age) = (self.one(&[1, 64]), Millis(self.one(&[0, 1_000, 3_600_000])));
+            spec.standby = self.maybe(|_| Box::new(Standby { count, max_age }));
         }
+        spec
     }
 
     fn health(&mut self) -> Health {

@@ -152,6 +152,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         overlap: dice.pick(&[None, None, None, Some(true), Some(false)]),
         watch: dice.chance(40).then(|| Box::new(Watch { off: dice.chance(20), ..Watch::default() })),
         health: None,
+        standby: None,
         launch: Launch { script: "script".into(), rare: ready(dice), ..Launch::default() },
     }
 }
