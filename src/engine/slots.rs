@@ -246,6 +246,10 @@ impl Slots {
                 group.steered.clear();
                 continue;
             }
+            // What was told of it may be over: then it has kept its number.
+            if group.places.get(at).is_some_and(|place| place.slot.is_open()) {
+                continue;
+            }
             let place = group.places.swap_remove(at);
             match place.slot.listen(group.backlog) {
                 Ok(()) => group.places.push(place),
@@ -312,6 +316,10 @@ impl Group {
         let slot = Slot::open(&self.address, self.backlog)?;
         *last = last.saturating_add(1);
         registry.register(&mut SourceFd(&slot.as_raw_fd()), Token(SLOTS + *last), SILENT)?;
+        if self.places.is_empty() {
+            // From now on a program tells to whom new connections go, so that nobody gets any by joining.
+            let _ = slot.steer(&[0]);
+        }
         self.places.push(Place {
             number: *last,
             slot,
@@ -322,7 +330,7 @@ impl Group {
             parked: false,
             spurned: None,
         });
-        // The kernel hears of it by the program; until then, of a group of several, it is told of all.
+        // The kernel hears of it by the next program.
         self.steered.clear();
         Ok(self.places.len() - 1)
     }
@@ -370,9 +378,18 @@ impl Group {
     }
 
     fn steer(&mut self, wanted: Vec<u32>) {
-        let Some(place) = self.places.first().filter(|_| wanted != self.steered) else { return };
+        // One that was shut down is heard of soon, and then this comes again. Until then the numbers are others.
+        if wanted == self.steered || self.places.iter().any(|place| !place.slot.is_open()) {
+            return;
+        }
         debug!("{}: {} goes to {wanted:?} of {}", self.app, self.address, self.places.len());
-        if let Err(error) = place.slot.steer(&wanted) {
+        // By one more that is the last for a moment and that no program names: all others are in somebody's hands.
+        let told = Slot::open(&self.address, self.backlog).and_then(|slot| {
+            let told = slot.steer(&wanted);
+            slot.close();
+            told
+        });
+        if let Err(error) = told {
             warn!("{}: new connections to {} go to all of its slots: {error}", self.app, self.address);
         }
         self.steered = wanted;
@@ -470,5 +487,71 @@ impl Engine {
             let lives = |one: &Instance| halves(one).iter().any(|(_, station)| *station != Station::Gone);
             all.iter().any(|(app, one)| *app.name == *name && listen::names_path(app, path) && lives(one))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use std::net::TcpStream;
+
+    use nix::sys::socket::{Shutdown, shutdown};
+
+    use super::*;
+
+    /// Slots of as many instances at a free port, each lent to a run with its instance's number that listens there.
+    fn slots(count: u32) -> (Slots, mio::Poll, SocketAddr) {
+        let poll = mio::Poll::new().unwrap();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut slots = Slots::default();
+        for number in 0..count {
+            let (run, instance) = (RunId(number.into()), InstanceId(number));
+            let owner = Owner { app: "web", instance, half: Half::First, backlog: 64 };
+            let inode = slots.lend(address, owner, run, poll.registry()).unwrap().inode;
+            assert!(slots.listens(run, inode));
+        }
+        (slots, poll, address)
+    }
+
+    fn settle(slots: &mut Slots, poll: &mio::Poll, serve: &[u32]) {
+        let station = |id: InstanceId, half| match half {
+            Half::First if serve.contains(&id.0) => Station::Serving,
+            Half::First => Station::Aside,
+            Half::Second => Station::Gone,
+        };
+        slots.settle(station, |_, _| false, clock::now(), poll.registry());
+    }
+
+    /// So many clients connect; how many of them wait at each instance's slot.
+    fn gained(slots: &Slots, address: SocketAddr, clients: usize) -> Vec<u32> {
+        let waiting = || (0..3).map(|run| slots.waiting(RunId(run))).collect::<Vec<_>>();
+        let before = waiting();
+        let clients: Vec<TcpStream> = (0..clients).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let gained = waiting().iter().zip(before).map(|(after, before)| after - before).collect();
+        std::mem::forget(clients);
+        gained
+    }
+
+    #[test]
+    fn one_that_is_shut_down_before_others_are_steered_listens_again() {
+        for down in 0..3 {
+            let (mut slots, poll, address) = slots(3);
+            settle(&mut slots, &poll, &[0, 1]);
+            let place = &slots.groups[0].places[down];
+            let number = place.number;
+            shutdown(place.slot.as_raw_fd(), Shutdown::Both).unwrap();
+            // Before pm3 hears of it, the state wants others to serve.
+            settle(&mut slots, &poll, &[0, 1, 2]);
+            slots.stirred(number, false, poll.registry());
+            // What is told of those that listen changes nothing.
+            (1..=3).for_each(|number| slots.stirred(number, false, poll.registry()));
+            for serves in 0..3 {
+                settle(&mut slots, &poll, &[serves]);
+                let mut expected = vec![0; 3];
+                expected[serves as usize] = 8;
+                assert_eq!(gained(&slots, address, 8), expected, "after {down}");
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use libc::{sock_filter, sock_fprog};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockopt, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::fstat;
 
@@ -71,6 +71,11 @@ impl Slot {
         socket::listen(&self.fd, backlog)
     }
 
+    /// It listens: nobody who was lent it has shut it down.
+    pub fn is_open(&self) -> bool {
+        getsockopt(&self.fd, sockopt::AcceptConn).unwrap_or(false)
+    }
+
     /// Sets whether accept(2) waits. That is a matter of the socket and not of who holds it, so it is done when a program
     /// gets it that has its own socket so.
     pub fn set_nonblocking(&self, on: bool) {
@@ -107,6 +112,9 @@ impl Slot {
 
     /// Sends new connections to the slots of this group with these numbers, in equal parts at random. A number is a
     /// slot's place in the order in which those that listen began to; when one goes, the last takes its place.
+    ///
+    /// Not to be called of one that somebody else may shut down at that moment: the kernel would make it a group of its
+    /// own, and it could never listen beside the others again (reuseport_attach_prog, inet_csk_bind_conflict).
     ///
     /// # Errors
     /// The kernel refuses it: new connections go to all.
