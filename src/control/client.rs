@@ -12,7 +12,7 @@ use super::codec::{self, Malformed, Reader};
 use super::logs::{self, Line, Query};
 use super::place::{Address, Candidate};
 use super::{Count, Described, Environ, Problem, Refusal, Reply, Request, Row};
-use crate::supervisor::event::{Outcome, Sig, Verb};
+use crate::supervisor::event::{Outcome, Progress, Sig, Verb};
 use crate::supervisor::spec::AppSpec;
 
 /// How long a pm3 that is well may take for an answer that needs no waiting. PID 1 waits on nobody; a machine that
@@ -101,10 +101,21 @@ const FIRST_WAIT: Duration = Duration::from_millis(5);
 /// Tells who is at the other end.
 type PeerOf = fn(&UnixStream) -> io::Result<Peer>;
 
+/// Who hears what happens to a request before its reply.
+#[derive(Default)]
+struct Follower(Option<Box<dyn FnMut(Progress) + Send>>);
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Follower({})", self.0.is_some())
+    }
+}
+
 /// A connection to a pm3 that has answered.
 #[derive(Debug)]
 pub struct Client {
     connection: Connection,
+    follower: Follower,
     /// Where it was found.
     pub address: Address,
     /// As it calls itself.
@@ -147,6 +158,7 @@ impl Client {
         let (connection, peer) = Connection::open(candidate, uid, peer_of)?;
         let mut client = Client {
             connection,
+            follower: Follower::default(),
             peer,
             address: candidate.address.clone(),
             release: "".into(),
@@ -157,7 +169,12 @@ impl Client {
         };
         match client.ask(&Request::Ping, Some(PATIENCE))? {
             Reply::Pong { release, pid } => (client.release, client.pid) = (release, pid),
-            Reply::List { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Log(_) | Reply::Error(_) => {
+            Reply::List { .. }
+            | Reply::Described { .. }
+            | Reply::Outcome(_)
+            | Reply::Progress(_)
+            | Reply::Log(_)
+            | Reply::Error(_) => {
                 return Err(client.astray());
             }
         }
@@ -171,9 +188,12 @@ impl Client {
     pub fn list(&mut self) -> Result<Vec<Row>, Error> {
         match self.ask(&Request::List, Some(PATIENCE))? {
             Reply::List { rows } => Ok(rows),
-            Reply::Pong { .. } | Reply::Described { .. } | Reply::Outcome(_) | Reply::Log(_) | Reply::Error(_) => {
-                Err(self.astray())
-            }
+            Reply::Pong { .. }
+            | Reply::Described { .. }
+            | Reply::Outcome(_)
+            | Reply::Progress(_)
+            | Reply::Log(_)
+            | Reply::Error(_) => Err(self.astray()),
         }
     }
 
@@ -188,9 +208,12 @@ impl Client {
     ) -> Result<(Vec<Described>, Vec<Box<str>>), Error> {
         match self.ask(&Request::Describe { targets, secrets }, Some(PATIENCE))? {
             Reply::Described { apps, failed } => Ok((apps, failed)),
-            Reply::Pong { .. } | Reply::List { .. } | Reply::Outcome(_) | Reply::Log(_) | Reply::Error(_) => {
-                Err(self.astray())
-            }
+            Reply::Pong { .. }
+            | Reply::List { .. }
+            | Reply::Outcome(_)
+            | Reply::Progress(_)
+            | Reply::Log(_)
+            | Reply::Error(_) => Err(self.astray()),
         }
     }
 
@@ -309,6 +332,7 @@ impl Client {
         let (connection, peer) = Connection::open(&self.candidate, self.uid, self.peer_of)?;
         Ok(Client {
             connection,
+            follower: Follower::default(),
             peer,
             address: self.address.clone(),
             release: self.release.clone(),
@@ -327,13 +351,22 @@ impl Client {
         self.change(&Request::Quit)
     }
 
+    /// From now on `told` hears what happens to what is asked for, before the answer comes; None: nobody does. pm3 leaves
+    /// out what is not read as fast as it comes, and one of a release that knows nothing of this tells nothing.
+    pub fn follow(&mut self, told: Option<Box<dyn FnMut(Progress) + Send>>) {
+        self.follower = Follower(told);
+    }
+
     /// Asks for something that takes its time: there is an answer, or pm3 is gone.
     fn change(&mut self, request: &Request) -> Result<Outcome, Error> {
         match self.ask(request, None)? {
             Reply::Outcome(outcome) => Ok(outcome),
-            Reply::Pong { .. } | Reply::List { .. } | Reply::Described { .. } | Reply::Log(_) | Reply::Error(_) => {
-                Err(self.astray())
-            }
+            Reply::Pong { .. }
+            | Reply::List { .. }
+            | Reply::Described { .. }
+            | Reply::Progress(_)
+            | Reply::Log(_)
+            | Reply::Error(_) => Err(self.astray()),
         }
     }
 
@@ -343,10 +376,11 @@ impl Client {
     /// # Errors
     /// A refusal, and all that keeps an answer from coming.
     pub fn ask(&mut self, request: &Request, patience: Option<Duration>) -> Result<Reply, Error> {
-        let line = codec::request_line(request).map_err(Error::Unsendable)?;
+        let line = if self.follower.0.is_some() { codec::followed_line } else { codec::request_line };
+        let line = line(request).map_err(Error::Unsendable)?;
         let mut tries = 1..=TRIES;
         loop {
-            let wait = match self.connection.ask(&line, patience) {
+            let wait = match self.connection.ask(&line, patience, &mut self.follower) {
                 Err(Error::Refused(refusal)) if refusal.problem == Problem::Busy => match tries.next() {
                     Some(try_) => FIRST_WAIT * try_,
                     None => return Err(Error::Refused(refusal)),
@@ -414,10 +448,12 @@ impl Logs {
             Reply::Log(event) => Ok(Told::Event(event)),
             Reply::Outcome(outcome) => Ok(Told::End(outcome)),
             Reply::Error(refusal) => Err(Error::Refused(refusal)),
-            Reply::Pong { .. } | Reply::List { .. } | Reply::Described { .. } => Err(Error::Malformed(
-                self.connection.address.clone(),
-                Malformed::Unreadable("an answer to another question".into()),
-            )),
+            Reply::Pong { .. } | Reply::List { .. } | Reply::Described { .. } | Reply::Progress(_) => {
+                Err(Error::Malformed(
+                    self.connection.address.clone(),
+                    Malformed::Unreadable("an answer to another question".into()),
+                ))
+            }
         };
         replies.into_iter().map(told).collect()
     }
@@ -449,13 +485,19 @@ impl Connection {
         Ok((Connection { stream, address, reader: Reader::of_replies() }, peer))
     }
 
-    fn ask(&mut self, line: &[u8], patience: Option<Duration>) -> Result<Reply, Error> {
+    fn ask(&mut self, line: &[u8], patience: Option<Duration>, follower: &mut Follower) -> Result<Reply, Error> {
         let lost = |error| Error::Lost(self.address.clone(), error);
         self.stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
         self.stream.set_read_timeout(patience).map_err(lost)?;
         let sent = self.stream.write_all(line);
+        let reply = loop {
+            match (self.receive(patience), &mut follower.0) {
+                (Ok(Reply::Progress(news)), Some(told)) => told(*news),
+                (reply, _) => break reply,
+            }
+        };
         // A pm3 that refuses has said why before it closed: that is read even if nothing could be sent any more.
-        match (self.receive(patience), sent) {
+        match (reply, sent) {
             (Ok(Reply::Error(refusal)), _) => Err(Error::Refused(refusal)),
             (Ok(reply), Ok(())) => Ok(reply),
             (Ok(_) | Err(Error::Lost(..)), Err(error)) => Err(Error::Lost(self.address.clone(), error)),

@@ -72,9 +72,18 @@ pub struct Reader<One> {
     message: PhantomData<One>,
 }
 
-impl Reader<Request> {
+/// A line of a client's.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Asked {
+    pub ask: Request,
+    /// It wants to hear what happens before the reply.
+    #[serde(default)]
+    pub progress: bool,
+}
+
+impl Reader<Asked> {
     /// Requests of a client with this right.
-    pub fn of_requests(right: Right) -> Reader<Request> {
+    pub fn of_requests(right: Right) -> Reader<Asked> {
         Reader::new(request_max(right))
     }
 }
@@ -150,13 +159,9 @@ pub trait Message: Sized {
     fn take(line: &[u8]) -> serde_json::Result<Self>;
 }
 
-impl Message for Request {
-    fn take(line: &[u8]) -> serde_json::Result<Request> {
-        #[derive(Deserialize)]
-        struct Asked {
-            ask: Request,
-        }
-        serde_json::from_slice(line).map(|Asked { ask }| ask)
+impl Message for Asked {
+    fn take(line: &[u8]) -> serde_json::Result<Asked> {
+        serde_json::from_slice(line)
     }
 }
 
@@ -213,8 +218,20 @@ fn request_max(right: Right) -> usize {
 /// # Errors
 /// It is longer than a server reads of a client that may ask this.
 pub fn request_line(request: &Request) -> Result<Vec<u8>, Malformed> {
+    asking("ask", request)
+}
+
+/// The same for a client that wants to hear what happens before the reply.
+///
+/// # Errors
+/// As of [`request_line`].
+pub fn followed_line(request: &Request) -> Result<Vec<u8>, Malformed> {
+    asking(r#"progress":true,"ask"#, request)
+}
+
+fn asking(words: &str, request: &Request) -> Result<Vec<u8>, Malformed> {
     let max = request_max(request.needs());
-    line("ask", request, max).ok_or(Malformed::TooLong(max))
+    line(words, request, max).ok_or(Malformed::TooLong(max))
 }
 
 /// A reply as a line, newline included. One that is longer than a client reads becomes a refusal that says so.
@@ -286,7 +303,7 @@ mod tests {
                 piece = later;
                 loop {
                     match reader.next() {
-                        Ok(Some(request)) => found.push(request),
+                        Ok(Some(asked)) => found.push(asked.ask),
                         Ok(None) => break,
                         Err(malformed) => return (found, Some(malformed)),
                     }
@@ -360,7 +377,7 @@ mod tests {
         for (right, max) in [(Right::View, REQUEST_MAX), (Right::Admin, ADMIN_REQUEST_MAX)] {
             let mut reader = Reader::of_requests(right);
             reader.push(fill(max).as_bytes());
-            assert_eq!(reader.next(), Ok(Some(Request::Ping)));
+            assert_eq!(reader.next(), Ok(Some(Asked { ask: Request::Ping, progress: false })));
             assert_eq!((reader.held(), reader.bytes.capacity()), (0, 0));
             reader.push(fill(max + 1).as_bytes());
             assert_eq!((reader.held(), reader.next()), (max + 1, Err(Malformed::TooLong(max))));
@@ -384,7 +401,7 @@ mod tests {
         let needs = |line: &str| {
             let mut reader = Reader::of_requests(Right::Admin);
             reader.push(format!("{{\"version\":1,\"ask\":{line}}}\n").as_bytes());
-            reader.next().unwrap().unwrap().needs()
+            reader.next().unwrap().unwrap().ask.needs()
         };
         let lines = [
             (Right::View, r#""ping""#),

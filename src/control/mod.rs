@@ -12,6 +12,15 @@
 //! `{"ask":{"operate":{"verb":"stop","targets":["web"]}}}`. What is no request gets one error reply, then the connection is
 //! closed. Unknown fields are ignored and missing ones have defaults, so that fields can be added without a new version.
 //!
+//! Who writes `"progress":true` beside its `ask` hears what happens before the reply, as it happens. Who does not read as
+//! fast as that misses some of it, and nothing else:
+//!
+//! ```text
+//! {"version":1,"progress":true,"ask":{"operate":{"verb":"reload","targets":["web"]}}}
+//! {"version":1,"reply":{"progress":{"of":4,"over":0,"step":"starts","id":0,"app":"web","text":"starting a new …","after":0}}}
+//! {"version":1,"reply":{"progress":{"of":4,"over":1,"step":"done","id":0,"app":"web","after":1312}}}
+//! ```
+//!
 //! `place` says where the socket is, `codec` turns bytes into lines and lines into meaning, `client` is the asking
 //! side; init's side is `engine::server`. `role` is what init tells the helper processes that it starts. Nothing here
 //! touches processes, and only `client` does I/O.
@@ -25,7 +34,7 @@ pub mod role;
 use serde::{Deserialize, Serialize};
 
 pub use crate::supervisor::event::Count;
-use crate::supervisor::event::{Mono, Outcome, Sig, Verb};
+use crate::supervisor::event::{Mono, Outcome, Progress, Sig, Verb};
 use crate::supervisor::packing;
 use crate::supervisor::spec::{AppSpec, Right};
 
@@ -64,6 +73,10 @@ pub mod limits {
     /// Bytes of replies that wait for their readers, all clients together: PID 1 may live in 16 MB. Above it, those
     /// who have not read for longest are cut off.
     pub const UNREAD_MAX: usize = 8 << 20;
+
+    /// Bytes of progress that wait for one who does not read them; what comes then is left out. It is some hundred lines,
+    /// and the kernel holds more.
+    pub const PROGRESS_MAX: usize = 16 << 10;
 
     /// Clients at once. Clients are short-lived; what stays for longer is a monitor or two. Each costs a file
     /// descriptor, which apps need more. Root's and those of init's own user may be beyond it, where all others wait for
@@ -213,7 +226,7 @@ impl Request {
     }
 }
 
-/// What pm3 answers: one for each request.
+/// What pm3 answers: one for each request, but for what is said otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reply {
@@ -233,6 +246,8 @@ pub enum Reply {
         failed: Vec<Box<str>>,
     },
     Outcome(Outcome),
+    /// What happens to instances that a request is about, before its reply: only to who asked for it.
+    Progress(Box<Progress>),
     /// One of many, to [`Request::Logs`].
     Log(logs::Event),
     Error(Refusal),

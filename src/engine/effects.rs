@@ -38,6 +38,7 @@ impl Engine {
                 self.watch_wall_clock();
             }
             Effect::Reply { client, outcome } => self.reply(client, &Reply::Outcome(outcome)),
+            Effect::Progress { client, news } => self.server.inform(client, &Reply::Progress(news)),
             Effect::Note(note) => tell(&note),
             Effect::ReadPlan => self.read_plan(),
             Effect::Report => report::log(&self.supervisor, &self.origin),

@@ -486,7 +486,8 @@ impl Engine {
             Request::ReloadLogs => return self.hand_to_logger(client, Ask::Reopen, &[]),
             Request::Quit => Wish::Quit,
         };
-        self.happened(Event::Request { client, wish });
+        let follows = self.server.follows(client);
+        self.happened(Event::Request { client, wish, follows });
     }
 
     fn clock_jumped(&mut self) {

@@ -19,7 +19,7 @@ use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
-use crate::control::codec::{self, Reader};
+use crate::control::codec::{self, Asked, Reader};
 use crate::control::limits;
 use crate::control::place::{self, Address};
 use crate::control::{Problem, Refusal, Reply, Request};
@@ -93,7 +93,9 @@ struct Client {
     uid: u32,
     right: Right,
     phase: Phase,
-    reader: Reader<Request>,
+    reader: Reader<Asked>,
+    /// It wants to hear what happens to its request before the reply.
+    follows: bool,
     /// A line that the client has not read yet, and how much of it the kernel has taken.
     unread: Vec<u8>,
     sent: usize,
@@ -236,6 +238,20 @@ impl Server {
         self.cut_off_who_does_not_read(client, registry);
     }
 
+    /// Whether a client wants to hear what happens to its request before the reply.
+    pub fn follows(&self, client: ClientId) -> bool {
+        self.clients.iter().any(|one| one.id == client && one.follows)
+    }
+
+    /// Tells a client something before its reply, as far as it reads.
+    pub fn inform(&mut self, client: ClientId, news: &Reply) {
+        let asker = self.clients.iter_mut().find(|one| one.id == client && one.phase == Phase::Waiting);
+        let Some(asker) = asker.filter(|one| one.unread.len() < limits::PROGRESS_MAX) else { return };
+        asker.say(news, Phase::Waiting);
+        // Whoever is gone is found out by its event, and what is not taken now goes out when the socket is writable.
+        let _ = asker.flush();
+    }
+
     /// Takes the socket's names away and closes every client's connection. What can be sent without waiting is sent.
     pub fn close(&mut self) {
         for listener in self.listeners.drain(..) {
@@ -327,6 +343,7 @@ impl Server {
             right,
             phase: Phase::Asking,
             reader: Reader::of_requests(right),
+            follows: false,
             unread: Vec::new(),
             sent: 0,
             attached: VecDeque::new(),
@@ -392,7 +409,8 @@ impl Server {
         };
         while clients(self) > limits::UNREAD_MAX {
             let behind = self.clients.iter().filter(|client| client.id != newest && !client.is_role);
-            let behind = behind.filter(|client| !client.unread.is_empty());
+            // What waits before a reply is little, and the reply is owed.
+            let behind = behind.filter(|client| !client.unread.is_empty() && client.phase != Phase::Waiting);
             let Some(id) = behind.min_by_key(|client| client.active).map(|client| client.id) else { return };
             self.remove(id, registry, &mut Vec::new());
         }
@@ -451,11 +469,12 @@ impl Client {
                 Phase::Leaving => return Progress::Closed,
             }
             match self.reader.next() {
-                Ok(Some(request)) if self.right >= request.needs() => {
-                    return Progress::Asked(request);
+                Ok(Some(Asked { ask, progress })) if self.right >= ask.needs() => {
+                    self.follows = progress;
+                    return Progress::Asked(ask);
                 }
-                Ok(Some(request)) => {
-                    self.say(&Reply::Error(not_allowed(&request, self.right)), Phase::Asking);
+                Ok(Some(Asked { ask, .. })) => {
+                    self.say(&Reply::Error(not_allowed(&ask, self.right)), Phase::Asking);
                     continue;
                 }
                 Ok(None) => {}

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 pub use super::checkup::Finding;
 pub use super::note::{Note, What};
+pub use super::progress::{Outcome, Progress, Step};
 pub use super::signal::Sig;
 use super::spec::{AppSpec, Shell, Spec};
 pub use super::spec::{Limit, Resource};
-pub use super::time::{Millis, Mono};
+pub use super::time::{Millis, Mono, Span};
 
 /// One process lifetime in an instance. Never reused, unlike a pid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -234,8 +235,8 @@ pub enum Event {
     Probed { run: RunId, finding: Finding },
     /// The run says that it is alive; never before `Executed`. `well`: or that it is not, and wants to be replaced.
     Heartbeat { run: RunId, well: bool },
-    /// A client asks; answered by exactly one `Effect::Reply`.
-    Request { client: ClientId, wish: Wish },
+    /// A client asks; answered by exactly one `Effect::Reply`, and before it, if it `follows`, by `Effect::Progress`.
+    Request { client: ClientId, wish: Wish, follows: bool },
     /// The client is gone; what it asked for goes on, its reply is not wanted.
     ClientGone { client: ClientId },
     /// A signal to pm3 itself; `by_kernel` tells a lost terminal's SIGHUP from a person's.
@@ -313,6 +314,11 @@ pub enum Effect {
         app: Box<str>,
         cron: Box<str>,
     },
+    /// Tell a client what happens to its request, if it reads.
+    Progress {
+        client: ClientId,
+        news: Box<Progress>,
+    },
     Reply {
         client: ClientId,
         outcome: Outcome,
@@ -328,17 +334,6 @@ pub enum Effect {
         code: u8,
         reason: Box<str>,
     },
-}
-
-/// The answer to a `Request`: which instances did as asked, and what failed, one line each.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Outcome {
-    pub done: Vec<Box<str>>,
-    pub failed: Vec<Box<str>>,
-    /// What the operator should know besides; no failures.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub said: Vec<Box<str>>,
 }
 
 /// What keeps a second run of a program from starting beside the first.
@@ -431,21 +426,6 @@ impl fmt::Display for Reason {
             Reason::Unhealthy(why) => write!(f, "unhealthy: {why}"),
             Reason::Silent(Millis(0)) => f.write_str("watchdog: it asked for a restart"),
             Reason::Silent(span) => write!(f, "watchdog: no heartbeat for {}", Span(*span)),
-        }
-    }
-}
-
-/// A time as people write it: `200 ms`, `1.5 s`, `8 s`.
-pub struct Span(pub Millis);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Millis(ms) = self.0;
-        match (ms / 1_000, ms % 1_000 / 100) {
-            (0, _) => write!(f, "{ms} ms"),
-            _ if ms % 100 > 0 => write!(f, "{ms} ms"),
-            (seconds, 0) => write!(f, "{seconds} s"),
-            (seconds, tenths) => write!(f, "{seconds}.{tenths} s"),
         }
     }
 }

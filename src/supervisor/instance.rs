@@ -249,7 +249,7 @@ impl Instance {
     }
 
     pub(super) fn note(&self, app: &AppSpec, turn: &mut Turn<'_>, what: What) {
-        turn.out.push(Effect::Note(Note { who: self.who(app), what }));
+        turn.out.push(Effect::Note(Note { who: self.who(app), id: Some(self.id), what }));
     }
 
     // What is asked of it.

@@ -23,6 +23,7 @@ pub mod order;
 pub mod packing;
 pub mod pending;
 pub mod policy;
+pub mod progress;
 pub mod reload;
 pub mod request;
 pub mod rollout;
@@ -99,9 +100,10 @@ impl Supervisor {
         if self.ended {
             return;
         }
+        let before = out.len();
         self.take(now, event, out);
         if !self.ended {
-            self.drive(now, out);
+            self.drive(now, before, out);
         }
     }
 
@@ -171,7 +173,7 @@ impl Supervisor {
             Event::Usage { run, bytes } => self.usage(run, bytes, now),
             Event::Probed { run, finding } => self.probed(run, finding, now, out),
             Event::Heartbeat { run, well } => self.heartbeat(run, well, now),
-            Event::Request { client, wish } => self.request(client, wish, now, out),
+            Event::Request { client, wish, follows } => self.request(client, wish, follows, now, out),
             Event::ClientGone { client } => self.forget_client(client),
             Event::Signal { sig, by_kernel } => self.signal(sig, by_kernel, now, out),
             Event::Planned { spec } => self.plan(*spec, now, out),
@@ -186,7 +188,7 @@ impl Supervisor {
             Event::FilesChanged { app, path, at } if !self.is_ending() => self.files_changed(&app, &path, at, now, out),
             Event::FilesChanged { .. } => {}
             Event::ClockChanged => self.ask_schedules(out),
-            Event::Childless => self.childless(out),
+            Event::Childless => self.childless(now, out),
             Event::Tick => {}
         }
     }
@@ -264,7 +266,11 @@ impl Supervisor {
         if one.surveyed(obstacle)
             && let Some(why) = why
         {
-            out.push(Effect::Note(Note { who: name.clone(), what: What::Pm3(format!("{why} ends first").into()) }));
+            out.push(Effect::Note(Note {
+                who: name.clone(),
+                id: None,
+                what: What::Pm3(format!("{why} ends first").into()),
+            }));
             let (id, told) = (one.id, format!("{name}: {why} was ended first"));
             self.say(id, &told);
         }
@@ -282,8 +288,8 @@ impl Supervisor {
         }
     }
 
-    /// Drives everything until nothing changes any more.
-    fn drive(&mut self, now: Mono, out: &mut Vec<Effect>) {
+    /// Drives everything until nothing changes any more. What is in `out` from `before` on is of this step.
+    fn drive(&mut self, now: Mono, before: usize, out: &mut Vec<Effect>) {
         // A failure can travel along a chain of `requires`, one app a pass; the rest settles in a few.
         let passes = self.apps.len().saturating_add(8);
         for _ in 0..passes {
@@ -292,7 +298,7 @@ impl Supervisor {
             }
         }
         if !self.ended {
-            self.answer(out);
+            self.answer(now, before, out);
             if self.is_ending() {
                 self.checkups.clear();
             } else {
@@ -429,7 +435,11 @@ impl Supervisor {
             }
         }
         debug_assert!(false, "an event about a run that nobody has: {run:?}");
-        out.push(Effect::Note(Note { who: "pm3".into(), what: What::Fault(format!("unknown run {}", run.0).into()) }));
+        out.push(Effect::Note(Note {
+            who: "pm3".into(),
+            id: None,
+            what: What::Fault(format!("unknown run {}", run.0).into()),
+        }));
     }
 
     fn draw(&mut self) -> u32 {

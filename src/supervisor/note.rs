@@ -4,12 +4,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{End, Millis, Reason, Sig};
+use super::event::{End, InstanceId, Millis, Reason, Sig};
 
 /// A line for the log. `who` is the app's name, with `-<index>` where it has several instances.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     pub who: Box<str>,
+    /// The instance, if it is about one.
+    #[serde(default)]
+    pub id: Option<InstanceId>,
     pub what: What,
 }
 
@@ -97,43 +100,51 @@ pub enum What {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = &self.who;
-        match &self.what {
-            What::Waiting { on } => write!(f, "{who}: waiting for {on}"),
-            What::Online { pid } => write!(f, "{who}: online, pid {pid}"),
-            What::Finished { end } => write!(f, "{who}: finished, {end}"),
-            What::Reloading { pid, reason } => write!(f, "{who}: starting a new process beside pid {pid}: {reason}"),
+        let is_own = matches!(self.what, What::Pm3(_)) && *self.who == *"pm3";
+        if !is_own {
+            write!(f, "{}: ", self.who)?;
+        }
+        self.what.fmt(f)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Waiting { on } => write!(f, "waiting for {on}"),
+            What::Online { pid } => write!(f, "online, pid {pid}"),
+            What::Finished { end } => write!(f, "finished, {end}"),
+            What::Reloading { pid, reason } => write!(f, "starting a new process beside pid {pid}: {reason}"),
             What::OnTrial { pid, span } => {
-                write!(f, "{who}: the new process, pid {pid}, takes over if it lives for {} ms", span.0)
+                write!(f, "the new process, pid {pid}, takes over if it lives for {} ms", span.0)
             }
             What::Preparing { pid, span } => {
-                write!(f, "{who}: the new process, pid {pid}, takes over if it is ready within {} ms", span.0)
+                write!(f, "the new process, pid {pid}, takes over if it is ready within {} ms", span.0)
             }
             What::NeverReady { span } => {
-                write!(f, "{who}: not ready after {} ms, taken for online; see listen_timeout", span.0)
+                write!(f, "not ready after {} ms, taken for online; see listen_timeout", span.0)
             }
-            What::Unhealthy { failed: 1, why } => write!(f, "{who}: unhealthy: {why}"),
-            What::Unhealthy { failed, why } => write!(f, "{who}: unhealthy after {failed} probes: {why}"),
-            What::Healthy => write!(f, "{who}: healthy again"),
-            What::Succeeded { reason } => write!(f, "{who}: {reason}, its new process takes over at once"),
-            What::ReloadFailed { why, pid } => write!(f, "{who}: the new process failed, pid {pid} goes on: {why}"),
-            What::NewWasDone { end, pid } => write!(f, "{who}: the new process was done, {end}; pid {pid} goes on"),
-            What::Stopped => write!(f, "{who}: stopped"),
-            What::Stopping { sig, reason } => write!(f, "{who}: stopping with {sig}: {reason}"),
+            What::Unhealthy { failed: 1, why } => write!(f, "unhealthy: {why}"),
+            What::Unhealthy { failed, why } => write!(f, "unhealthy after {failed} probes: {why}"),
+            What::Healthy => f.write_str("healthy again"),
+            What::Succeeded { reason } => write!(f, "{reason}, its new process takes over at once"),
+            What::ReloadFailed { why, pid } => write!(f, "the new process failed, pid {pid} goes on: {why}"),
+            What::NewWasDone { end, pid } => write!(f, "the new process was done, {end}; pid {pid} goes on"),
+            What::Stopped => f.write_str("stopped"),
+            What::Stopping { sig, reason } => write!(f, "stopping with {sig}: {reason}"),
             What::Draining { reason, most } => {
-                write!(f, "{who}: gets no new connections, has {} ms for those it has: {reason}", most.0)
+                write!(f, "gets no new connections, has {} ms for those it has: {reason}", most.0)
             }
-            What::Killing => write!(f, "{who}: still there after its grace, sending SIGKILL"),
-            What::Leftovers { sig } => write!(f, "{who}: its main process ended, sending {sig} to those it left"),
-            What::Restarting { reason, after: Millis(0) } => write!(f, "{who}: restarting: {reason}"),
-            What::Restarting { reason, after } => write!(f, "{who}: restarting in {} ms: {reason}", after.0),
-            What::Errored { reason, unstable: 0 } => write!(f, "{who}: errored: {reason}"),
+            What::Killing => f.write_str("still there after its grace, sending SIGKILL"),
+            What::Leftovers { sig } => write!(f, "its main process ended, sending {sig} to those it left"),
+            What::Restarting { reason, after: Millis(0) } => write!(f, "restarting: {reason}"),
+            What::Restarting { reason, after } => write!(f, "restarting in {} ms: {reason}", after.0),
+            What::Errored { reason, unstable: 0 } => write!(f, "errored: {reason}"),
             What::Errored { reason, unstable } => {
-                write!(f, "{who}: errored after {unstable} short runs, the last: {reason}")
+                write!(f, "errored after {unstable} short runs, the last: {reason}")
             }
-            What::Pm3(text) if **who == *"pm3" => f.write_str(text),
-            What::Pm3(text) => write!(f, "{who}: {text}"),
-            What::Fault(text) => write!(f, "{who}: fault in pm3, this instance is held: {text}"),
+            What::Pm3(text) => f.write_str(text),
+            What::Fault(text) => write!(f, "fault in pm3, this instance is held: {text}"),
         }
     }
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::event::{ClientId, Effect, InstanceId, Outcome, Reason, RunId};
+use super::event::{ClientId, Effect, InstanceId, Millis, Mono, Note, Outcome, Progress, Reason, RunId, Step, What};
 use super::instance::{Goal, Instance, State};
 use super::order::Readiness;
 use super::spec::Kind;
@@ -18,6 +18,18 @@ pub struct Pending {
     /// It asked for the end of pm3, and is answered just before that.
     #[serde(default)]
     pub(super) quits: bool,
+    /// What the client hears meanwhile; None: it wants to hear nothing.
+    #[serde(default)]
+    pub(super) follows: Option<Following>,
+}
+
+/// How far a request has come for a client that follows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Following {
+    /// The instances that it waits for, or waited.
+    of: u32,
+    over: u32,
 }
 
 /// One instance that a request waits for.
@@ -27,6 +39,9 @@ pub(super) struct Wait {
     /// As it was called when it was asked; an instance that is gone has no other name.
     pub(super) who: Box<str>,
     pub(super) aim: Aim,
+    /// When the first thing happened to it that its client has heard of.
+    #[serde(default)]
+    pub(super) since: Option<Mono>,
 }
 
 /// Where an instance was sent.
@@ -40,11 +55,14 @@ pub(super) enum Aim {
     Gone,
 }
 
+/// The name of an instance's app, its own, and how far it is.
+type Stand<'a> = (&'a str, Box<str>, Way);
+
 /// An instance, the index of its app, and its own within that.
 type Place = (InstanceId, usize, usize);
 
 /// How far an instance is on the way that a request sent it.
-enum Progress {
+enum Way {
     Underway,
     Done,
     /// It ended as the file lets it, which is no failure, and is told.
@@ -53,8 +71,9 @@ enum Progress {
 }
 
 impl Pending {
-    pub(super) fn new(client: ClientId) -> Pending {
-        Pending { client, waits: Vec::new(), outcome: Outcome::default(), quits: false }
+    pub(super) fn new(client: ClientId, follows: bool) -> Pending {
+        let follows = follows.then(Following::default);
+        Pending { client, waits: Vec::new(), outcome: Outcome::default(), quits: false, follows }
     }
 
     pub(super) fn fail(&mut self, why: impl Into<Box<str>>) {
@@ -66,38 +85,108 @@ impl Pending {
     }
 
     pub(super) fn wait(&mut self, instance: InstanceId, who: Box<str>, aim: Aim) {
-        self.waits.push(Wait { instance, who, aim });
+        self.waits.push(Wait { instance, who, aim, since: None });
+    }
+
+    /// Tells that the request is under way, where it does not end at once.
+    pub(super) fn begin(&mut self, out: &mut Vec<Effect>) {
+        if let Some(following) = &mut self.follows
+            && !self.waits.is_empty()
+        {
+            following.of = u32::try_from(self.waits.len()).unwrap_or(u32::MAX);
+            let news = Progress { of: following.of, step: Step::Asked, ..Progress::default() };
+            out.push(Effect::Progress { client: self.client, news: Box::new(news) });
+        }
     }
 }
 
+impl Wait {
+    fn lost(&self) -> String {
+        format!("{}: is not there any more", self.who)
+    }
+}
+
+impl Following {
+    /// Tells of one instance: what happened to it in this step, and whether it has arrived with that.
+    fn tell(
+        &mut self,
+        client: ClientId,
+        wait: &mut Wait,
+        stand: Option<&Stand<'_>>,
+        news: &[(InstanceId, What)],
+        now: Mono,
+        out: &mut Vec<Effect>,
+    ) {
+        let end = match (stand, wait.aim) {
+            (Some((_, _, Way::Underway)), _) => None,
+            (Some((_, _, Way::Done)), _) | (None, Aim::Down | Aim::Gone) => Some((Step::Done, "".into())),
+            (Some((_, _, Way::Over(what))), _) => Some((Step::Done, what.clone())),
+            (Some((_, who, Way::Failed(why))), _) => Some((Step::Failed, format!("{who}: {why}").into())),
+            (None, Aim::Up { .. }) => Some((Step::Failed, wait.lost().into())),
+        };
+        let app = stand.map_or(&*wait.who, |(app, _, _)| app);
+        let mut tell = |of: Following, since: Option<Mono>, step: Step, text: Box<str>| {
+            let (of, over, id, app) = (of.of, of.over, Some(wait.instance), app.into());
+            let after = since.map_or(Millis::ZERO, |since| Millis::between(since, now));
+            let news = Box::new(Progress { of, over, step, id, app, text, after });
+            out.push(Effect::Progress { client, news });
+        };
+        let own = news.iter().filter(|(id, _)| *id == wait.instance).filter_map(|(_, what)| what.as_progress(wait.aim));
+        // That it is online is what was waited for.
+        for (step, text) in own.filter(|(step, _)| end.is_none() || *step != Step::Online) {
+            tell(*self, wait.since, step, text.into());
+            wait.since.get_or_insert(now);
+        }
+        if let Some((step, text)) = end {
+            self.over = self.over.saturating_add(1);
+            tell(*self, wait.since, step, text);
+        }
+    }
+}
+
+/// What happened to instances.
+fn news(effects: &[Effect]) -> Vec<(InstanceId, What)> {
+    let of = |one: &Effect| {
+        if let Effect::Note(Note { id: Some(id), what, .. }) = one { Some((*id, what.clone())) } else { None }
+    };
+    effects.iter().filter_map(of).collect()
+}
+
 impl Supervisor {
-    /// Replies to every request whose instances have all arrived.
-    pub(super) fn answer(&mut self, out: &mut Vec<Effect>) {
+    /// Tells those who follow their requests what has happened, which are the notes in `out` from `before` on; and replies
+    /// to every request whose instances have all arrived.
+    pub(super) fn answer(&mut self, now: Mono, before: usize, out: &mut Vec<Effect>) {
         if self.pending.is_empty() {
             return;
         }
         let places = self.places();
         let mut pending = std::mem::take(&mut self.pending);
+        let is_followed = pending.iter().any(|request| request.follows.is_some());
+        let news = if is_followed { news(out.get(before..).unwrap_or_default()) } else { Vec::new() };
         pending.retain_mut(|request| {
             let waits = std::mem::take(&mut request.waits);
-            for wait in waits {
-                let Some((who, progress)) = self.progress(&wait, &places) else {
+            for mut wait in waits {
+                let stand = self.stand(&wait, &places);
+                if let Some(following) = &mut request.follows {
+                    following.tell(request.client, &mut wait, stand.as_ref(), &news, now, out);
+                }
+                let Some((_, who, way)) = stand else {
                     match wait.aim {
                         // More than stopped: the file has dropped it meanwhile.
                         Aim::Down | Aim::Gone => request.outcome.done.push(wait.who),
-                        Aim::Up { .. } => request.fail(format!("{}: is not there any more", wait.who)),
+                        Aim::Up { .. } => request.fail(wait.lost()),
                     }
                     continue;
                 };
-                match progress {
-                    Progress::Underway => request.waits.push(wait),
-                    Progress::Done => request.outcome.done.push(who),
-                    Progress::Over(what) => {
+                match way {
+                    Way::Underway => request.waits.push(wait),
+                    Way::Done => request.outcome.done.push(who),
+                    Way::Over(what) => {
                         request.say(format!("{who}: {what}"));
                         request.outcome.done.push(who);
                         self.call_off(wait.instance);
                     }
-                    Progress::Failed(why) => {
+                    Way::Failed(why) => {
                         request.fail(format!("{who}: {why}"));
                         self.call_off(wait.instance);
                     }
@@ -136,8 +225,8 @@ impl Supervisor {
     }
 
     /// pm3 ends: nobody is left waiting for an answer.
-    pub(super) fn answer_all(&mut self, out: &mut Vec<Effect>) {
-        self.answer(out);
+    pub(super) fn answer_all(&mut self, now: Mono, out: &mut Vec<Effect>) {
+        self.answer(now, out.len(), out);
         for mut request in std::mem::take(&mut self.pending) {
             if request.quits {
                 request.outcome.done.push("pm3".into());
@@ -158,48 +247,49 @@ impl Supervisor {
         places
     }
 
-    fn progress(&self, wait: &Wait, places: &[Place]) -> Option<(Box<str>, Progress)> {
+    /// None: it is not there any more.
+    fn stand<'a>(&'a self, wait: &Wait, places: &[Place]) -> Option<Stand<'a>> {
         let found = places.binary_search_by_key(&wait.instance, |(id, _, _)| *id).ok()?;
         let (_, at, nth) = *places.get(found)?;
         let app = self.apps.get(at)?;
         let one = app.instances.get(nth)?;
-        let progress = match wait.aim {
-            Aim::Gone => Progress::Underway,
-            Aim::Down if one.goal == Goal::Run => Progress::Failed("was started again meanwhile".into()),
-            Aim::Down if one.is_over() => Progress::Done,
-            Aim::Down => Progress::Underway,
-            Aim::Up { .. } if one.goal != Goal::Run => Progress::Failed("was stopped meanwhile".into()),
+        let way = match wait.aim {
+            Aim::Gone => Way::Underway,
+            Aim::Down if one.goal == Goal::Run => Way::Failed("was started again meanwhile".into()),
+            Aim::Down if one.is_over() => Way::Done,
+            Aim::Down => Way::Underway,
+            Aim::Up { .. } if one.goal != Goal::Run => Way::Failed("was stopped meanwhile".into()),
             Aim::Up { after } => match &one.state {
                 // A reload is done when the old process is gone, too.
-                State::Alive(life) if one.is_online() && life.run > after && one.has_leaver() => Progress::Underway,
-                State::Alive(life) if one.is_online() && life.run > after => Progress::Done,
-                State::Finished { .. } if app.spec.kind == Kind::Oneshot => Progress::Done,
+                State::Alive(life) if one.is_online() && life.run > after && one.has_leaver() => Way::Underway,
+                State::Alive(life) if one.is_online() && life.run > after => Way::Done,
+                State::Finished { .. } if app.spec.kind == Kind::Oneshot => Way::Done,
                 State::Alive(_) if one.is_online() && one.has_failed_to_reload() => {
-                    Progress::Failed(format!("{}; pid {} goes on", told(one, "reload failed"), one.pid()).into())
+                    Way::Failed(format!("{}; pid {} goes on", told(one, "reload failed"), one.pid()).into())
                 }
                 State::Alive(_) if one.is_online() && one.new_was_done().is_some() => {
-                    Progress::Over(format!("{}; pid {} goes on", told(one, "reload"), one.pid()).into())
+                    Way::Over(format!("{}; pid {} goes on", told(one, "reload"), one.pid()).into())
                 }
-                State::Finished { .. } => Progress::Over(format!("finished, {}", told(one, "done")).into()),
+                State::Finished { .. } => Way::Over(format!("finished, {}", told(one, "done")).into()),
                 State::Alive(_) if one.is_online() && !app.is_rolling(one.id) => {
-                    Progress::Failed("keeps running as it is, another instance failed to restart".into())
+                    Way::Failed("keeps running as it is, another instance failed to restart".into())
                 }
-                State::Alive(_) if !one.is_online() => Progress::Underway,
-                State::Errored { .. } | State::Backoff { .. } => Progress::Failed(told(one, "did not come up")),
+                State::Alive(_) if !one.is_online() => Way::Underway,
+                State::Errored { .. } | State::Backoff { .. } => Way::Failed(told(one, "did not come up")),
                 // Without what it waits for it neither comes up nor, running, begins its turn.
                 State::Waiting { .. } | State::Alive(_) => match (self.readiness(app), self.stuck_on(app)) {
                     (_, Some(other)) => {
-                        Progress::Failed(format!("waits for {other}, which is not running; start {other} too").into())
+                        Way::Failed(format!("waits for {other}, which is not running; start {other} too").into())
                     }
                     (Readiness::Broken(other, _), None) => {
-                        Progress::Failed(format!("requires {other}, which failed").into())
+                        Way::Failed(format!("requires {other}, which failed").into())
                     }
-                    (Readiness::Ready | Readiness::Waits(_), None) => Progress::Underway,
+                    (Readiness::Ready | Readiness::Waits(_), None) => Way::Underway,
                 },
-                State::Settling { .. } | State::Stopped => Progress::Underway,
+                State::Settling { .. } | State::Stopped => Way::Underway,
             },
         };
-        Some((one.who(&app.spec), progress))
+        Some((&app.spec.name, one.who(&app.spec), way))
     }
 }
 

@@ -20,8 +20,8 @@ const REQUESTS_MAX: usize = 256;
 const SUGGESTIONS_MAX: usize = 8;
 
 impl Supervisor {
-    pub(super) fn request(&mut self, client: ClientId, wish: Wish, now: Mono, out: &mut Vec<Effect>) {
-        let mut pending = Pending::new(client);
+    pub(super) fn request(&mut self, client: ClientId, wish: Wish, follows: bool, now: Mono, out: &mut Vec<Effect>) {
+        let mut pending = Pending::new(client, follows);
         let refusal = if self.is_ending() && wish != Wish::Quit {
             Some("pm3 is stopping")
         } else if self.pending.len() >= REQUESTS_MAX {
@@ -51,6 +51,7 @@ impl Supervisor {
                 }
             }
         }
+        pending.begin(out);
         self.pending.push(pending);
     }
 
@@ -200,7 +201,7 @@ impl Supervisor {
 
     /// A note of pm3's own affairs.
     pub(super) fn tell(text: &str, out: &mut Vec<Effect>) {
-        out.push(Effect::Note(Note { who: "pm3".into(), what: What::Pm3(text.into()) }));
+        out.push(Effect::Note(Note { who: "pm3".into(), id: None, what: What::Pm3(text.into()) }));
     }
 }
 

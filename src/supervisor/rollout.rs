@@ -45,7 +45,7 @@ impl App {
         }
         if held > 0 {
             let text = format!("the first restarted instance failed, {held} more keep running as they are");
-            turn.out.push(Effect::Note(Note { who: self.spec.name.clone(), what: What::Pm3(text.into()) }));
+            turn.out.push(Effect::Note(Note { who: self.spec.name.clone(), id: None, what: What::Pm3(text.into()) }));
         }
     }
 

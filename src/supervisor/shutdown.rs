@@ -159,7 +159,7 @@ impl Supervisor {
             }
             Some(Sweep::Killed { until }) if until <= now => {
                 Supervisor::tell("some processes cannot be killed, leaving them to the kernel", out);
-                self.exit(&ending, out);
+                self.exit(&ending, now, out);
             }
             None | Some(Sweep::Asked { .. } | Sweep::Killed { .. }) => {}
         }
@@ -186,17 +186,17 @@ impl Supervisor {
     }
 
     /// The last child is gone while the sweep waits for it.
-    pub(super) fn childless(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn childless(&mut self, now: Mono, out: &mut Vec<Effect>) {
         if let Some(ending) = self.ending.take() {
             if ending.sweep.is_some() && !self.has_processes() {
-                self.exit(&ending, out);
+                self.exit(&ending, now, out);
             }
             self.ending = Some(ending);
         }
     }
 
-    fn exit(&mut self, ending: &Ending, out: &mut Vec<Effect>) {
-        self.answer_all(out);
+    fn exit(&mut self, ending: &Ending, now: Mono, out: &mut Vec<Effect>) {
+        self.answer_all(now, out);
         self.ended = true;
         let code = ending.decided.unwrap_or_else(|| self.requested_code(ending.over_budget));
         out.push(Effect::Exit { code, reason: ending.reason.clone() });

@@ -1,5 +1,6 @@
 //! Moments and spans. Time is data here: it comes in with each event, and nothing in the supervisor asks for it.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,5 +35,20 @@ impl Millis {
 
     pub fn span(self) -> Duration {
         Duration::from_millis(u64::from(self.0))
+    }
+}
+
+/// A time as people write it: `200 ms`, `1.5 s`, `8 s`.
+pub struct Span(pub Millis);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Millis(ms) = self.0;
+        match (ms / 1_000, ms % 1_000 / 100) {
+            (0, _) => write!(f, "{ms} ms"),
+            _ if ms % 100 > 0 => write!(f, "{ms} ms"),
+            (seconds, 0) => write!(f, "{seconds} s"),
+            (seconds, tenths) => write!(f, "{seconds}.{tenths} s"),
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Instance {
             | State::Settling { .. } => {
                 self.start();
                 let what = What::Restarting { reason, after: Millis::ZERO };
-                out.push(Effect::Note(Note { who: self.who(app), what }));
+                out.push(Effect::Note(Note { who: self.who(app), id: Some(self.id), what }));
             }
             State::Alive(_) | State::Waiting { .. } | State::Stopped => {}
         }

@@ -14,7 +14,7 @@ use pm3::control::client::{Client, Error, Peer};
 use pm3::control::place::{Address, Candidate, Facts};
 use pm3::control::{Reply, Request, Row};
 use pm3::engine::server::{Incoming, Server};
-use pm3::supervisor::event::Outcome;
+use pm3::supervisor::event::{Outcome, Progress};
 use pm3::supervisor::spec::Settings;
 use pm3::sys;
 
@@ -25,6 +25,10 @@ const SERVER: usize = 7;
 
 /// A target that is never done.
 pub const ENDLESS: &str = "endless";
+
+/// A target of which more is told than anybody reads, and how much, before it is done.
+pub const TALKATIVE: &str = "talkative";
+pub const TOLD: u32 = 20_000;
 
 /// A new directory of this test's own, removed at its end.
 pub struct Scratch(PathBuf);
@@ -160,6 +164,11 @@ fn answer(mut poll: Poll, mut server: Server, rows: &[Row], tell: &Sender<Incomi
                     continue;
                 }
                 Request::Operate { targets, .. } => {
+                    let talks = server.follows(*client) && targets.iter().any(|target| &**target == TALKATIVE);
+                    for over in (0..TOLD).filter(|_| talks) {
+                        let news = Progress { over, of: TOLD, ..Progress::default() };
+                        server.inform(*client, &Reply::Progress(Box::new(news)));
+                    }
                     Reply::Outcome(Outcome { done: targets.clone(), ..Outcome::default() })
                 }
                 Request::Apply { apps, .. } => {

@@ -3,8 +3,11 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use pm3::control::client::Client;
 use pm3::control::limits::{
     ADMIN_REQUEST_MAX, CLIENTS_PER_UID_MAX, REPLY_MAX, REQUEST_MAX, UNFINISHED_MAX, UNREAD_MAX,
 };
@@ -12,7 +15,7 @@ use pm3::control::{Problem, Refusal, Reply, Request, codec};
 use pm3::engine::server::Incoming;
 use pm3::supervisor::event::Verb;
 
-use crate::desk::{Desk, ENDLESS, ROW, hear, is_over, list, say};
+use crate::desk::{Desk, ENDLESS, ROW, TALKATIVE, TOLD, hear, is_over, list, say};
 
 const LIST: &str = "{\"version\":1,\"ask\":\"list\"}\n";
 const PING: &str = "{\"version\":1,\"ask\":\"ping\"}\n";
@@ -146,6 +149,52 @@ fn who_gets_no_answer_in_time_is_told_so() {
     let request = Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None };
     let error = client.ask(&request, Some(std::time::Duration::from_millis(1))).unwrap_err();
     assert!(error.to_string().ends_with("no answer within 0 s; is pm3 stopped?"), "{error}");
+}
+
+#[test]
+fn who_does_not_read_what_is_told_on_the_way_has_the_reply_all_the_same() {
+    let desk = Desk::new();
+    let stream = desk.connect();
+    let ask = format!(r#""ask":{{"operate":{{"verb":"reload","targets":["{TALKATIVE}"]}}}}"#);
+    say(&stream, &format!("{{\"version\":1,\"progress\":true,{ask}}}\n"));
+    // By then it has been told, as far as there was room.
+    desk.assert_answers();
+    let mut told = Vec::new();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(&stream));
+    let outcome = loop {
+        let next = reply(&(lines.next().unwrap().unwrap() + "\n"));
+        let Reply::Progress(news) = next else { break next };
+        told.push(news.over);
+    };
+    assert!(matches!(outcome, Reply::Outcome(outcome) if outcome.done == [TALKATIVE.into()]));
+    assert!(told.len() > 100 && told.len() < TOLD as usize, "{} of {TOLD} were kept", told.len());
+    assert!(
+        told.iter().zip(0..).all(|(over, at)| *over == at),
+        "what comes too late is left out, not what came before"
+    );
+    // Who says nothing of it hears nothing of it; nor does it last beyond the one request.
+    for words in ["", "\"progress\":false,"] {
+        say(&stream, &format!("{{{words}{ask}}}\n"));
+        assert!(matches!(reply(&(lines.next().unwrap().unwrap() + "\n")), Reply::Outcome(_)));
+    }
+}
+
+#[test]
+fn what_is_told_on_the_way_comes_before_the_answer() {
+    let desk = Desk::new();
+    let mut client = desk.client().unwrap();
+    let heard = Arc::new(AtomicU32::new(0));
+    let hears = Arc::clone(&heard);
+    client.follow(Some(Box::new(move |news| {
+        assert_eq!(news.of, TOLD);
+        hears.fetch_add(1, Ordering::Relaxed);
+    })));
+    let reload = |client: &mut Client| client.operate(Verb::Reload, vec![TALKATIVE.into()], None).unwrap();
+    assert_eq!(reload(&mut client).done, [TALKATIVE.into()]);
+    let heard = heard.load(Ordering::Relaxed);
+    assert!(heard > 100, "{heard}");
+    client.follow(None);
+    assert_eq!(reload(&mut client).done, [TALKATIVE.into()]);
 }
 
 #[test]

@@ -39,6 +39,7 @@ impl Oracle {
                 self.model.cron_at.remove(app);
                 Ok(())
             }
+            Effect::Progress { client, news } => self.allow_progress(*client, news),
             Effect::Reply { client, outcome } => self.allow_reply(now, event, *client, outcome),
             Effect::Note(note) => match &note.what {
                 What::Fault(why) => Err(format!("a broken invariant: {why}")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pm3::supervisor::event::{ClientId, Count, Event, InstanceId, Mono, Outcome, RunId, Sig, Verb, Wish};
+use pm3::supervisor::event::{ClientId, Count, Event, InstanceId, Mono, Outcome, Progress, RunId, Sig, Verb, Wish};
 use pm3::supervisor::spec::{AppSpec, Shell, Watch};
 
 use crate::model::{Goal, Place, Status, Why};
@@ -261,6 +261,16 @@ impl Oracle {
         }
     }
 
+    /// Before its reply, and only to who wants it; about those whom it asked for.
+    pub(crate) fn allow_progress(&self, client: ClientId, news: &Progress) -> Verdict {
+        ensure!(!self.gone.contains(&client), "tells {client:?}, which is gone");
+        let ask = self.model.asks.get(&client).filter(|_| follows(client));
+        let Some(ask) = ask else { return Err(format!("tells {client:?} what it has not asked for: {news:?}")) };
+        let known = news.id.is_none_or(|id| ask.waits.iter().any(|wait| wait.id == id));
+        ensure!(known && news.over <= news.of && news.of > 0, "{news:?} is not about {ask:?}");
+        Ok(())
+    }
+
     pub(crate) fn allow_reply(&mut self, now: Mono, event: &Event, client: ClientId, outcome: &Outcome) -> Verdict {
         self.see_arrivals();
         ensure!(!self.gone.contains(&client), "replies to {client:?}, which is gone");
@@ -359,6 +369,11 @@ impl Oracle {
         }
         self.model.asks = asks;
     }
+}
+
+/// Half of them want to hear what happens before the reply.
+pub(crate) fn follows(client: ClientId) -> bool {
+    client.0.is_multiple_of(2)
 }
 
 /// An instance does as an operator says; `others` serve for it.

@@ -97,7 +97,7 @@ impl Oracle {
                     mark.answer = mark.answer.or(Some(obstacle.is_some()));
                 }
             }
-            Event::Request { client, wish } => self.hear_request(now, *client, wish),
+            Event::Request { client, wish, .. } => self.hear_request(now, *client, wish),
             Event::ClientGone { client } => {
                 self.model.asks.remove(client);
                 self.gone.push(*client);

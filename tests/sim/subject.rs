@@ -104,8 +104,8 @@ impl Subject {
         match (self.mutant, event) {
             (Some(Mutant::RepliesToTheGone), Event::ClientGone { .. }) => None,
             (Some(Mutant::MissesExits), Event::Exited { .. }) if self.steps.is_multiple_of(16) => None,
-            (Some(mutant), Event::Request { client, wish }) => {
-                Some(Event::Request { client, wish: misunderstood(mutant, wish)? })
+            (Some(mutant), Event::Request { client, wish, follows }) => {
+                Some(Event::Request { client, wish: misunderstood(mutant, wish)?, follows })
             }
             (Some(Mutant::HearsNobody), Event::Ready { .. })
             | (Some(Mutant::DrainsForever), Event::Drained { .. })
@@ -152,7 +152,7 @@ impl Subject {
                     let old = one.and_then(|(sig, one)| Some((sig, one.successor().and(one.run())?)));
                     out.extend(old.map(|(sig, run)| Effect::Signal { run, sig, scope: Scope::Process }));
                 }
-                (Mutant::EndsTheOldWithTheNew, Effect::Note(Note { who, what: What::ReloadFailed { .. } })) => {
+                (Mutant::EndsTheOldWithTheNew, Effect::Note(Note { who, what: What::ReloadFailed { .. }, .. })) => {
                     let mut all = self.pm3.instances().filter(|(app, one)| one.who(app) == *who);
                     let old = all.find_map(|(app, one)| Some((app.stop.signal, one.run()?)));
                     out.extend(old.map(|(sig, run)| Effect::Signal { run, sig, scope: Scope::Process }));

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use pm3::supervisor::event::{ClientId, Count, Effect, Event, Mono, Sig, Verb, Wish};
 use pm3::supervisor::spec::Spec;
 
+use crate::asks::follows;
 use crate::dice::Dice;
 use crate::kernel::{Happening, Kernel, OVERSLEPT_MS, Regime, millis};
 use crate::oracle::Oracle;
@@ -249,7 +250,12 @@ impl World {
                 }
             }
             Effect::Drain { run } => self.kernel.drain(self.now, run, &mut self.dice.aside(run.0)),
-            Effect::Probe { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report | Effect::Exit { .. } => {}
+            Effect::Probe { .. }
+            | Effect::Progress { .. }
+            | Effect::Reply { .. }
+            | Effect::Note(_)
+            | Effect::Report
+            | Effect::Exit { .. } => {}
         }
     }
 
@@ -319,7 +325,7 @@ impl World {
         self.clients += 1;
         let client = ClientId(self.clients);
         let wish = self.wish();
-        self.kernel.at(self.now, Happening::Tell(Event::Request { client, wish }));
+        self.kernel.at(self.now, Happening::Tell(Event::Request { client, wish, follows: follows(client) }));
         if self.dice.chance(10) {
             let later = self.now.after(millis(self.dice.pick(&[0, 100])));
             self.kernel.at(later, Happening::Tell(Event::ClientGone { client }));

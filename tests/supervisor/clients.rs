@@ -10,7 +10,7 @@ use pm3::supervisor::spec::{AppSpec, ExitPolicy, Input, LogMode, Rare, RestartPo
 use crate::{app, booted, exited, lines, step};
 
 fn ask(client: u64, wish: Wish) -> Event {
-    Event::Request { client: ClientId(client), wish }
+    Event::Request { client: ClientId(client), wish, follows: false }
 }
 
 fn operate(verb: Verb, targets: &[&str]) -> Event {

@@ -29,7 +29,7 @@ fn planned(apps: Vec<AppSpec>) -> Event {
 
 fn ask(client: u64, verb: Verb, targets: &[&str]) -> Event {
     let targets = targets.iter().map(|target| (*target).into()).collect();
-    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None } }
+    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None }, follows: false }
 }
 
 fn refused(run: u64, passing: bool) -> Event {
@@ -292,7 +292,11 @@ fn what_the_file_has_dropped_does_not_speak_for_pm3() {
 }
 
 fn scale_all_down(client: u64) -> Event {
-    Event::Request { client: ClientId(client), wish: Wish::Scale { target: "all".into(), to: Count::Down(1) } }
+    Event::Request {
+        client: ClientId(client),
+        wish: Wish::Scale { target: "all".into(), to: Count::Down(1) },
+        follows: false,
+    }
 }
 
 fn statuses(sup: &Supervisor) -> Vec<(&str, &str)> {

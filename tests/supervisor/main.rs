@@ -6,6 +6,7 @@
 mod clients;
 mod corners;
 mod health;
+mod progress;
 mod ready;
 mod reloads;
 mod states;

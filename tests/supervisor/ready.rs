@@ -19,7 +19,11 @@ fn ready(run: u64) -> Event {
 }
 
 fn ask(verb: Verb) -> Event {
-    Event::Request { client: ClientId(1), wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None } }
+    Event::Request {
+        client: ClientId(1),
+        wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None },
+        follows: false,
+    }
 }
 
 fn reply(out: &[Effect]) -> Option<&Outcome> {
@@ -78,7 +82,8 @@ fn a_restart_goes_on_with_the_next_instance_when_the_first_is_ready() {
 fn one_more_of_those_that_listen_is_online_when_it_listens() {
     let (mut sup, _) = booted(vec![app("web")]);
     step(&mut sup, 1, Event::Listening { run: RunId(1) });
-    let scale = |to| Event::Request { client: ClientId(1), wish: Wish::Scale { target: "web".into(), to } };
+    let scale =
+        |to| Event::Request { client: ClientId(1), wish: Wish::Scale { target: "web".into(), to }, follows: false };
     let out = step(&mut sup, 2, scale(Count::Exactly(2)));
     assert!(reply(&out).is_none() && !lines(&out).iter().any(|line| line.contains("online")), "{out:?}");
     let out = step(&mut sup, 3, Event::Listening { run: RunId(2) });

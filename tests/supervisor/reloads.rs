@@ -32,7 +32,7 @@ fn booted(apps: Vec<AppSpec>) -> Supervisor {
 
 fn ask(verb: Verb, target: &str) -> Event {
     let wish = Wish::Operate { verb, targets: vec![target.into()], shell: None };
-    Event::Request { client: ClientId(verb as u64), wish }
+    Event::Request { client: ClientId(verb as u64), wish, follows: false }
 }
 
 fn reload(target: &str) -> Event {

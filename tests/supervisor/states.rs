@@ -328,7 +328,7 @@ const SCALE: u64 = 8;
 const APPLY: u64 = 9;
 
 fn wish(asker: u64, wish: Wish) -> Event {
-    Event::Request { client: ClientId(asker), wish }
+    Event::Request { client: ClientId(asker), wish, follows: false }
 }
 
 fn exited(run: RunId, end: End, leftovers: bool) -> Event {
@@ -413,6 +413,7 @@ fn show_effect(effect: &Effect) -> String {
         Effect::Sweep { sig } => format!("sweep with {sig}"),
         Effect::Sample { .. } => "sample".into(),
         Effect::Schedule { .. } => "ask for the schedule".into(),
+        Effect::Progress { client, news } => format!("tell {}: {news:?}", ASKERS[client.0 as usize]),
         Effect::Reply { client, outcome } => {
             let verb = ASKERS[client.0 as usize];
             let failed: Vec<&str> = outcome.failed.iter().map(|line| &**line).collect();

@@ -7,7 +7,7 @@ use pm3::supervisor::spec::{AppSpec, Spec};
 use crate::{app, booted, exited, lines, step};
 
 fn ask(client: u64, verb: Verb, targets: Vec<Box<str>>) -> Event {
-    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None } }
+    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None }, follows: false }
 }
 
 #[test]

@@ -15,7 +15,11 @@ fn changed(path: &str, at_ms: u64) -> Event {
 }
 
 fn ask(verb: Verb) -> Event {
-    Event::Request { client: ClientId(1), wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None } }
+    Event::Request {
+        client: ClientId(1),
+        wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None },
+        follows: false,
+    }
 }
 
 fn said(out: &[Effect]) -> Vec<Box<str>> {
@@ -193,6 +197,7 @@ fn a_change_comes_to_be_whatever_becomes_of_a_request() {
         Event::Request {
             client: ClientId(2),
             wish: Wish::Operate { verb: Verb::Stop, targets: vec!["db".into()], shell: None },
+            follows: false,
         },
     );
     step(&mut sup, 2, exited(1, End::Code(0)));
@@ -205,6 +210,7 @@ fn a_change_comes_to_be_whatever_becomes_of_a_request() {
         Event::Request {
             client: ClientId(3),
             wish: Wish::Operate { verb: Verb::Start, targets: vec!["db".into()], shell: None },
+            follows: false,
         },
     );
     assert!(lines(&out).contains(&"web: stopping with SIGTERM: watch: a".into()), "{out:?}");
