@@ -7,7 +7,18 @@ mod common;
 #[path = "init/world.rs"]
 mod world;
 
+#[path = "health/lines.rs"]
+mod lines;
 #[path = "health/notify.rs"]
 mod notify;
 #[path = "health/probes.rs"]
 mod probes;
+
+/// Waits for something that nobody tells of, by asking again and again.
+fn until(what: &str, mut is_it: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    while !is_it() {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -109,9 +109,9 @@ pub(super) fn finish(mut draft: Draft, profile: Option<&str>, scope: &Scope<'_>)
     draft.spec.instances = draft.instances.or_else(|| web_concurrency(&name, scope, &mut clashes)).unwrap_or(1);
     draft.spec.name = name.into();
     policy(&mut draft, &mut clashes);
-    readiness(&mut draft, &mut clashes);
     watch(&mut draft, scope);
     output(&mut draft, scope, &mut clashes);
+    readiness(&mut draft, &mut clashes);
     increment(&draft, scope, &mut clashes);
     sockets(&draft, &mut clashes);
     spares(&mut draft, &mut clashes);
@@ -318,7 +318,7 @@ fn policy(draft: &mut Draft, clashes: &mut Clashes) {
 /// When it is ready, and whether it is well.
 fn readiness(draft: &mut Draft, clashes: &mut Clashes) {
     let Draft { spec, rare, wait_ready, .. } = draft;
-    match rare.ready {
+    match &rare.ready {
         Ready::Executing if *wait_ready => rare.ready = Ready::Message,
         Ready::Message => {}
         _ if *wait_ready => clashes.at("wait_ready", "ready is set too; wait_ready is ready = \"message\""),
@@ -331,7 +331,16 @@ fn readiness(draft: &mut Draft, clashes: &mut Clashes) {
         Ready::Healthy if spec.health.is_none() => {
             clashes.at("ready", "nothing says what healthy is; add [apps.health]");
         }
-        Ready::Executing | Ready::Listening | Ready::Notify | Ready::Healthy | Ready::Descriptor(_) => {}
+        Ready::Line(_) if !spec.launch.output.mode.is_collected() => {
+            let why = "with log_mode inherit or none pm3 does not read what it writes; expected raw, prefix or json";
+            clashes.at("ready", why);
+        }
+        Ready::Executing
+        | Ready::Listening
+        | Ready::Notify
+        | Ready::Healthy
+        | Ready::Descriptor(_)
+        | Ready::Line(_) => {}
     }
     if spec.kind == Kind::Oneshot {
         if spec.health.is_some() {

@@ -133,7 +133,10 @@ impl Scalar for Age {
 /// `ready`: what makes a run ready.
 impl Scalar for Ready {
     fn expects() -> String {
-        "exec, listen, notify, message, health or fd:N, a descriptor from 3 on".into()
+        format!(
+            "exec, listen, notify, message, health, fd:N (a descriptor from 3 on) or line:TEXT (up to {} bytes of a line)",
+            Ready::LINE_MAX
+        )
     }
 
     fn parse(text: &str, _: &Facts) -> Result<Ready, Refused> {
@@ -141,9 +144,15 @@ impl Scalar for Ready {
             let number = number.parse().ok().filter(|number| *number >= 3);
             return number.map(Ready::Descriptor).ok_or(Refused::Expected);
         }
+        if let Some(line) = text.strip_prefix("line:") {
+            // Blanks around it would only make it harder to find.
+            let line = line.trim();
+            let fits = (1..=Ready::LINE_MAX).contains(&line.len()) && !line.contains(['\n', '\0']);
+            return if fits { Ok(Ready::Line(line.into())) } else { Err(Refused::Expected) };
+        }
         let known = Ready::WORDS.iter().find(|(word, _)| *word == text);
         let meant = || nearest(text, Ready::WORDS.iter().map(|(word, _)| *word));
-        known.map(|(_, ready)| *ready).ok_or_else(|| meant().map_or(Refused::Expected, Refused::Meant))
+        known.map(|(_, ready)| ready.clone()).ok_or_else(|| meant().map_or(Refused::Expected, Refused::Meant))
     }
 }
 
@@ -157,12 +166,15 @@ impl Ready {
     ];
 
     /// The word for it in a file.
-    pub(super) fn word(self) -> String {
-        if let Ready::Descriptor(number) = self {
-            return format!("fd:{number}");
+    pub(super) fn word(&self) -> String {
+        match self {
+            Ready::Descriptor(number) => format!("fd:{number}"),
+            Ready::Line(text) => format!("line:{text}"),
+            Ready::Executing | Ready::Listening | Ready::Message | Ready::Notify | Ready::Healthy => {
+                let known = Ready::WORDS.iter().find(|(_, known)| known == self);
+                known.map(|(word, _)| (*word).to_owned()).unwrap_or_default()
+            }
         }
-        let known = Ready::WORDS.iter().find(|(_, known)| *known == self);
-        known.map(|(word, _)| (*word).to_owned()).unwrap_or_default()
     }
 }
 

@@ -157,7 +157,7 @@ pub(super) static APP: &[Key<Draft>] = &[
         |app, v| app.spec.overlap = Some(v),
         "whether a new process may start before the old one ends: true is always, false is never"),
     key!("ready", [], Rule("exec; after a run that listened: listen"), Ready, |app, v| app.rare.ready = v,
-        "what makes it online, and lets a new process take over: its program executes; it listens; sd_notify's READY=1; wait_ready's word; its first good probe; a newline on a descriptor, as s6 has it"),
+        "what makes it online, and lets a new process take over: its program executes; it listens; sd_notify's READY=1; wait_ready's word; its first good probe; a newline on a descriptor, as s6 has it; or a line of its output with a text in it"),
     key!("wait_ready", [], Is("false"), bool, |app, v| app.wait_ready = v,
         "PM2's way to say ready = \"message\": online only when the app says so, by Node's process.send('ready') or a line \"ready\" to $NODE_CHANNEL_FD"),
     key!("listen_timeout", [], Rule("\"3s\" with wait_ready, else \"30s\""), Period,

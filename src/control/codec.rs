@@ -353,7 +353,7 @@ mod tests {
             (r#"{"version":1}"#, "not a message of the protocol: missing field `ask` at line 1 column 13"),
             (
                 r#"{"version":1,"ask":"lst"}"#,
-                "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `describe`, `operate`, `apply`, `scale`, `signal`, `send`, `changed`, `logs`, `flush`, `reload-logs`, `quit` at line 1 column 24",
+                "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `describe`, `operate`, `apply`, `scale`, `signal`, `send`, `changed`, `ready`, `logs`, `flush`, `reload-logs`, `quit` at line 1 column 24",
             ),
             (
                 r#"{"version":1,"ask":{"operate":{"verb":"start"}}}"#,
@@ -408,6 +408,8 @@ mod tests {
             (Right::View, r#""list""#),
             (Right::View, r#"{"describe":{}}"#),
             (Right::View, r#"{"logs":{}}"#),
+            // Refused to all but pm3's own processes.
+            (Right::View, r#"{"ready":{"runs":[1,2]}}"#),
             (Right::Operate, r#"{"operate":{"verb":"restart","targets":["a"]}}"#),
             (Right::Operate, r#"{"scale":{"target":"a","to":{"up":1}}}"#),
             (Right::Operate, r#"{"signal":{"sig":9,"targets":["a"]}}"#),

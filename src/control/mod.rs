@@ -34,7 +34,7 @@ pub mod role;
 use serde::{Deserialize, Serialize};
 
 pub use crate::supervisor::event::Count;
-use crate::supervisor::event::{Mono, Outcome, Progress, Sig, Verb};
+use crate::supervisor::event::{Mono, Outcome, Progress, RunId, Sig, Verb};
 use crate::supervisor::packing;
 use crate::supervisor::spec::{AppSpec, Right};
 
@@ -153,6 +153,10 @@ pub enum Request {
         path: Box<str>,
         at: Mono,
     },
+    /// The logger tells: these runs have written the text that makes them ready.
+    Ready {
+        runs: Vec<RunId>,
+    },
     /// What apps write; see [`logs`].
     Logs(logs::Query),
     /// Empty the files that these apps' output goes to, and forget what is remembered of it. The connection is closed after
@@ -183,7 +187,11 @@ impl Request {
     /// The right that a client needs to ask this.
     pub fn needs(&self) -> Right {
         match self {
-            Request::Ping | Request::List | Request::Describe { secrets: false, .. } | Request::Logs(_) => Right::View,
+            Request::Ping
+            | Request::List
+            | Request::Describe { secrets: false, .. }
+            | Request::Ready { .. }
+            | Request::Logs(_) => Right::View,
             // Whoever sets an app's environment decides what it runs (LD_PRELOAD).
             Request::Operate { environ: Some(_), .. } => Right::Admin,
             Request::Operate { verb, .. } => match verb {
@@ -215,6 +223,7 @@ impl Request {
             | Request::List
             | Request::Apply { .. }
             | Request::Changed { .. }
+            | Request::Ready { .. }
             | Request::ReloadLogs
             | Request::Quit => &[],
         }

@@ -29,8 +29,17 @@ pub enum Tell {
     /// To the logger: the instance is gone for good.
     Forget { id: InstanceId },
     /// To the logger: a run of an instance that it knows. With two descriptors, the pipes that its stdout and its stderr
-    /// are written into.
-    Open { run: RunId, id: InstanceId, pid: u32 },
+    /// are written into. `ready`: it is ready when this text stands in a line of it, which is to be told by
+    /// [`Request::Ready`](super::Request::Ready).
+    Open {
+        run: RunId,
+        id: InstanceId,
+        pid: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ready: Option<Box<str>>,
+    },
+    /// To the logger: nobody waits any more until this run is ready.
+    Enough { run: RunId },
     /// To the logger: the run has ended. What is in its pipes belongs to it still, and so does what processes that it
     /// left behind may write; but a line that has no end now will hardly get one.
     Over { run: RunId },

@@ -255,7 +255,7 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
         options.push(option);
         env.set(NODE_OPTIONS, options);
     }
-    if app.ready() == Ready::Message {
+    if *app.ready() == Ready::Message {
         // Behind the sockets.
         env.set(CHANNEL_FD, spawn::behind(app.listen().len()).to_string());
         env.set(CHANNEL_MODE, "json");

@@ -210,6 +210,12 @@ impl Engine {
                 _ => {}
             }
         }
+        // A role may have told something just before its end.
+        let (of_roles, incoming): (Vec<_>, Vec<_>) =
+            incoming.into_iter().partition(|one| self.server.is_role(one.client()));
+        for request in of_roles {
+            self.serve(request);
+        }
         if signalled {
             self.reap();
         }
@@ -249,10 +255,14 @@ impl Engine {
             if !event.is_secret() {
                 debug!("{event:?}");
             }
+            let passed = matches!(event, Event::Tick);
             self.supervisor.step(clock::now(), event, &mut effects);
             for effect in effects.drain(..) {
                 debug!("→ {effect:?}");
                 self.perform(effect);
+            }
+            if passed {
+                self.mind_sought();
             }
             self.start_ordered();
             self.untidy = true;
@@ -467,15 +477,19 @@ impl Engine {
                 let reply = self.send_text(target, &text);
                 return self.reply(client, &reply);
             }
-            // Its words are kept, and told to people: they are not for clients to choose.
-            Request::Changed { .. } if !self.server.is_role(client) => {
-                let why = "only pm3's own watcher may tell that files have changed".into();
+            // What they say is kept, and believed: it is not for clients to choose.
+            Request::Changed { .. } | Request::Ready { .. } if !self.server.is_role(client) => {
+                let why = "only pm3's own processes may tell that files have changed, or that an app is ready".into();
                 let hint = "to have new runs, restart or reload".into();
                 let refusal = Refusal { problem: Problem::NotAllowed, why, hint };
                 return self.reply(client, &Reply::Error(refusal));
             }
             Request::Changed { app, path, at } => {
                 self.happened(Event::FilesChanged { app, path, at });
+                return self.reply(client, &Reply::Outcome(Outcome::default()));
+            }
+            Request::Ready { runs } => {
+                self.found_ready(&runs);
                 return self.reply(client, &Reply::Outcome(Outcome::default()));
             }
             Request::Logs(query) => {

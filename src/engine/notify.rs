@@ -124,7 +124,11 @@ impl Engine {
         // Whoever speaks executes, and the supervisor is told so first.
         self.start_advanced(run);
         let main = self.runs.by_run(run).map_or(0, |entry| entry.pid);
-        let app = self.supervisor.instances().find(|(_, one)| one.has_run(run)).map(|(app, _)| app.ready());
+        let waits = self
+            .supervisor
+            .instances()
+            .find(|(_, one)| one.has_run(run))
+            .is_some_and(|(app, _)| *app.ready() == Ready::Notify);
         let Some(notice) = self.notices.0.iter_mut().find(|notice| notice.run == run) else { return };
         let (was_ready, mut alive, mut more) = (notice.said.ready, None, true);
         let mut message = [0; MESSAGE_MAX];
@@ -146,7 +150,7 @@ impl Engine {
             }
         }
         let fd = notice.socket.as_raw_fd();
-        if notice.said.ready && !was_ready && app == Some(Ready::Notify) {
+        if notice.said.ready && !was_ready && waits {
             self.happened(Event::Ready { run });
         }
         if let Some(well) = alive {

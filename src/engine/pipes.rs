@@ -16,7 +16,7 @@ use super::roles::Role;
 use super::{Engine, launch};
 use crate::control::role::{Ask, Known, Served, Targets, Tell};
 use crate::control::{Problem, Refusal, Reply};
-use crate::supervisor::event::{ClientId, Failure, InstanceId, Outcome, RunId, Stage};
+use crate::supervisor::event::{ClientId, Event, Failure, InstanceId, Outcome, RunId, Stage};
 use crate::supervisor::instance::Instance;
 use crate::supervisor::spec::LogMode;
 use crate::sys::spawn::{Plan, Stream};
@@ -34,6 +34,8 @@ struct Held {
     over: bool,
     /// Then: what the logger has to know of its instance, which may be gone for good before a next logger is told.
     last: Option<Box<Known>>,
+    /// The logger looks for the text that makes it ready.
+    sought: bool,
 }
 
 /// The reading ends of a start that is under way.
@@ -126,7 +128,7 @@ impl Engine {
         // First, as one that has just been started is told of all that is held.
         self.want(Role::Logger);
         let ends = Arc::new([ends.stdout, ends.stderr]);
-        self.pipes.held.push(Held { run, instance, pid, ends, over: false, last: None });
+        self.pipes.held.push(Held { run, instance, pid, ends, over: false, last: None, sought: false });
         // It may have another place or form than at its last start.
         self.tell_of_instance(instance);
         self.tell_of_pipes(self.pipes.held.len().saturating_sub(1));
@@ -218,7 +220,7 @@ impl Engine {
     }
 
     fn tell_of_pipes(&mut self, at: usize) {
-        let Some(Held { run, instance: id, pid, ends, over, last }) = self.pipes.held.get(at) else { return };
+        let Some(Held { run, instance: id, pid, ends, over, last, .. }) = self.pipes.held.get(at) else { return };
         let (run, id, pid, over) = (*run, *id, *pid, *over);
         let ends: Arc<[OwnedFd; 2]> = Arc::clone(ends);
         let gone = last.clone().filter(|_| self.supervisor.instance(id).is_none());
@@ -226,12 +228,45 @@ impl Engine {
         if let Some(known) = gone {
             self.tell(Role::Logger, &Tell::Know(known), None);
         }
-        self.tell(Role::Logger, &Tell::Open { run, id, pid }, Some(ends));
+        let ready = self.sought(run, id);
+        if let Some(held) = self.pipes.held.get_mut(at) {
+            held.sought = ready.is_some();
+        }
+        self.tell(Role::Logger, &Tell::Open { run, id, pid, ready }, Some(ends));
         if over {
             self.tell(Role::Logger, &Tell::Over { run }, None);
         }
         if is_gone {
             self.tell(Role::Logger, &Tell::Forget { id }, None);
+        }
+    }
+
+    /// The text that makes this run ready, while that is waited for.
+    fn sought(&self, run: RunId, id: InstanceId) -> Option<Box<str>> {
+        let (app, one) = self.supervisor.instance(id)?;
+        one.is_coming(run).then(|| app.ready_line().map(Into::into))?
+    }
+
+    /// The logger has found in the output of these runs what makes them ready.
+    pub(super) fn found_ready(&mut self, runs: &[RunId]) {
+        for run in runs.iter().copied() {
+            // Whoever writes executes, and the supervisor is told so first.
+            self.start_advanced(run);
+            let Some(held) = self.pipes.held.iter_mut().find(|held| held.run == run) else { continue };
+            let id = held.instance;
+            if std::mem::take(&mut held.sought) && self.sought(run, id).is_some() {
+                self.happened(Event::Ready { run });
+            }
+        }
+    }
+
+    /// Time has passed: runs that are not waited for any more are not searched any more.
+    pub(super) fn mind_sought(&mut self) {
+        let is_vain = |held: &Held| held.sought && !held.over && self.sought(held.run, held.instance).is_none();
+        let vain: Vec<RunId> = self.pipes.held.iter().filter(|held| is_vain(held)).map(|held| held.run).collect();
+        for run in vain {
+            self.pipes.held.iter_mut().filter(|held| held.run == run).for_each(|held| held.sought = false);
+            self.tell(Role::Logger, &Tell::Enough { run }, None);
         }
     }
 

@@ -62,7 +62,7 @@ pub(super) struct Laid {
 ///
 /// # Errors
 /// There is no descriptor left.
-pub(super) fn lay(plan: &mut Plan, ready: Ready) -> Result<Laid, Failure> {
+pub(super) fn lay(plan: &mut Plan, ready: &Ready) -> Result<Laid, Failure> {
     let pair = UnixStream::pair().and_then(|(ours, theirs)| ours.set_nonblocking(true).map(|()| (ours, theirs)));
     let (ours, theirs) = pair.map_err(|error| {
         let errno = errno::of(&error);
@@ -70,9 +70,9 @@ pub(super) fn lay(plan: &mut Plan, ready: Ready) -> Result<Laid, Failure> {
         Failure { stage: Stage::Pipe, object, errno, why, passing }
     })?;
     let (number, ear) = match ready {
-        Ready::Descriptor(number) => (number.into(), Ear::Any),
+        Ready::Descriptor(number) => ((*number).into(), Ear::Any),
         // Behind the sockets.
-        Ready::Executing | Ready::Listening | Ready::Message | Ready::Notify | Ready::Healthy => {
+        Ready::Executing | Ready::Listening | Ready::Message | Ready::Notify | Ready::Healthy | Ready::Line(_) => {
             (spawn::behind(plan.handed.len()), Ear::default())
         }
     };

@@ -245,6 +245,7 @@ impl Engine {
 
     /// A child has been reaped; true if it was a role.
     pub(super) fn role_ended(&mut self, pid: u32, end: crate::supervisor::event::End) -> bool {
+        self.hear_out(pid);
         let ours = |seat: &&mut Seat| matches!(seat.state, State::Up { pid: own, .. } if own == pid);
         let Some(seat) = self.roles.seats.iter_mut().find(ours) else { return false };
         let now = clock::now();
@@ -273,6 +274,17 @@ impl Engine {
             }
         }
         true
+    }
+
+    /// A role that has ended may have told something before, which counts.
+    fn hear_out(&mut self, pid: u32) {
+        let line = self.roles.seats.iter().find_map(|seat| match seat.state {
+            State::Up { pid: own, line, .. } if own == pid => Some(line),
+            State::Up { .. } | State::Away { .. } => None,
+        });
+        let mut last = Vec::new();
+        line.into_iter().for_each(|line| self.server.hear_out(line, self.poll.registry(), &mut last));
+        last.into_iter().for_each(|request| self.serve(request));
     }
 
     /// A role has ended while pm3 ends. A logger that died instead of finishing leaves what is in the pipes to another.

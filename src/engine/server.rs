@@ -7,6 +7,7 @@
 
 mod listen;
 mod peers;
+mod refusals;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,7 +23,7 @@ use mio::{Interest, Registry, Token};
 use crate::control::codec::{self, Asked, Reader};
 use crate::control::limits;
 use crate::control::place::{self, Address};
-use crate::control::{Problem, Refusal, Reply, Request};
+use crate::control::{Reply, Request};
 use crate::supervisor::event::ClientId;
 use crate::supervisor::spec::{Right, Settings};
 use crate::sys;
@@ -30,6 +31,7 @@ use crate::sys::socket::{self, Peer};
 use crate::sys::users::Users;
 
 use listen::Listener;
+use refusals::{busy, dismiss, not_allowed, stranger};
 
 /// What happened on the control socket.
 #[derive(Debug, PartialEq)]
@@ -38,6 +40,15 @@ pub enum Incoming {
     Asked { client: ClientId, right: Right, request: Request },
     /// The client is gone and wants no answer any more. What it asked for goes on.
     Gone { client: ClientId },
+}
+
+impl Incoming {
+    /// Whom it is from.
+    pub(super) fn client(&self) -> ClientId {
+        match self {
+            Incoming::Asked { client, .. } | Incoming::Gone { client } => *client,
+        }
+    }
 }
 
 /// The abstract name and one path.
@@ -215,8 +226,8 @@ impl Server {
             Some(number) => {
                 let client = ClientId(number as u64);
                 self.serve(client, registry, out);
-                // Only now: one that asks and leaves at once has asked.
-                if event.is_write_closed() {
+                // Only now: one that asks and leaves at once has asked. A role has its place until it has been reaped.
+                if event.is_write_closed() && !self.is_role(client) {
                     self.remove(client, registry, out);
                 }
             }
@@ -460,6 +471,11 @@ impl Client {
                 match self.flush() {
                     Ok(true) => self.active = clock,
                     Ok(false) => return Progress::Paused,
+                    // It reads no more, but what it has told before counts.
+                    Err(_) if self.is_role => {
+                        (self.unread, self.sent) = (Vec::new(), 0);
+                        self.attached.clear();
+                    }
                     Err(_) => return Progress::Closed,
                 }
             }
@@ -540,37 +556,6 @@ fn token(client: ClientId, first: usize) -> Token {
 fn reserve() -> Option<File> {
     // Not /dev/null, which a bare chroot may lack.
     File::open("/").ok()
-}
-
-/// One line to a client that is not let in, if it fits into an empty socket's buffer, as it does.
-fn dismiss(stream: &mut UnixStream, refusal: Refusal) {
-    let _ = stream.write(&codec::reply_line(&Reply::Error(refusal)));
-}
-
-fn stranger(peer: Peer) -> Refusal {
-    let (why, hint) = if peer.pid == 0 {
-        ("clients of another pid namespace are not let in".to_owned(), "ask from inside, as with `docker exec`")
-    } else {
-        (
-            format!("uid {} may not use this pm3", peer.uid),
-            "ask as root or as the user that pm3 runs as, or let a group in with [pm3] control_group",
-        )
-    };
-    Refusal { problem: Problem::Stranger, why: why.into(), hint: hint.into() }
-}
-
-fn busy() -> Refusal {
-    Refusal { problem: Problem::Busy, why: "too many clients at once".into(), hint: "try again".into() }
-}
-
-fn not_allowed(request: &Request, right: Right) -> Refusal {
-    let word = |right| match right {
-        Right::View => "view",
-        Right::Operate => "operate",
-        Right::Admin => "admin",
-    };
-    let why = format!("this needs the right to {}, yours is to {}", word(request.needs()), word(right));
-    Refusal { problem: Problem::NotAllowed, why: why.into(), hint: "see [pm3] control_right".into() }
 }
 
 #[cfg(test)]

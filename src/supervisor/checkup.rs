@@ -194,7 +194,7 @@ impl Supervisor {
                 }
             }
         }
-        if checkup.condition == Condition::Healthy && app.ready() == Ready::Healthy {
+        if checkup.condition == Condition::Healthy && *app.ready() == Ready::Healthy {
             one.ready(run, app, &mut turn);
         }
         // As it is by now.
@@ -251,5 +251,5 @@ fn is_online(life: &Life) -> bool {
 
 /// It is online, or a probe is what makes it so.
 fn is_looked_after(life: &Life, app: &AppSpec) -> bool {
-    is_online(life) || app.ready() == Ready::Healthy && matches!(life.phase, Phase::Preparing { .. })
+    is_online(life) || *app.ready() == Ready::Healthy && matches!(life.phase, Phase::Preparing { .. })
 }

@@ -191,6 +191,12 @@ impl Instance {
         self.life().is_some_and(|life| life.phase == Phase::Online)
     }
 
+    /// This run, on either half, is not ready yet, and that is waited for.
+    pub fn is_coming(&self, run: RunId) -> bool {
+        let lives = self.life().into_iter().chain(self.second.as_deref().map(|second| &second.life));
+        lives.filter(|life| life.run == run).any(Life::is_coming)
+    }
+
     /// It runs, or is about to, and nobody has asked it to end.
     pub fn is_up_or_coming(&self) -> bool {
         self.life().is_some_and(Life::is_up_or_coming)

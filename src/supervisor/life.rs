@@ -61,6 +61,14 @@ impl Life {
         }
     }
 
+    /// It is not ready yet, and nobody has asked it to end.
+    pub fn is_coming(&self) -> bool {
+        match self.phase {
+            Phase::Launching | Phase::Preparing { .. } => true,
+            Phase::Online | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
+        }
+    }
+
     /// Its main process has not been signalled.
     pub fn is_unsignalled(&self) -> bool {
         match self.phase {

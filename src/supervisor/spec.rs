@@ -149,24 +149,29 @@ impl AppSpec {
     }
 
     /// What makes a run ready.
-    pub fn ready(&self) -> Ready {
-        self.launch.rare.as_deref().map_or_else(Ready::default, |rare| rare.ready)
+    pub fn ready(&self) -> &Ready {
+        self.launch.rare.as_deref().map_or(&Ready::Executing, |rare| &rare.ready)
+    }
+
+    /// The text that makes a run ready when it stands in a line of its output.
+    pub fn ready_line(&self) -> Option<&str> {
+        if let Ready::Line(text) = self.ready() { Some(text) } else { None }
     }
 
     /// How long a run has until it is ready; None: nobody waits for a word of its own.
     pub fn ready_within(&self) -> Option<Millis> {
         let rare = self.launch.rare.as_deref()?;
-        let usual = match rare.ready {
+        let usual = match &rare.ready {
             Ready::Executing | Ready::Listening => return None,
             Ready::Message => Rare::READY_WITHIN,
-            Ready::Notify | Ready::Healthy | Ready::Descriptor(_) => Rare::LISTENS_WITHIN,
+            Ready::Notify | Ready::Healthy | Ready::Descriptor(_) | Ready::Line(_) => Rare::LISTENS_WITHIN,
         };
         Some(rare.listen_timeout.unwrap_or(usual))
     }
 
     /// Its runs have a socket for what they want to tell (sd_notify(3)).
     pub fn notifies(&self) -> bool {
-        self.ready() == Ready::Notify || self.watchdog().is_some()
+        *self.ready() == Ready::Notify || self.watchdog().is_some()
     }
 
     /// How often a run has to say that it is alive.
@@ -178,7 +183,7 @@ impl AppSpec {
     /// that did; sockets that are handed to it listen from the start.
     pub(super) fn prepares_within(&self, listens: bool) -> Option<Millis> {
         let waits = listens && self.listen().is_empty() && !self.owns_ports();
-        let listens = waits || self.ready() == Ready::Listening;
+        let listens = waits || *self.ready() == Ready::Listening;
         self.ready_within().or_else(|| listens.then(|| self.listens_within()))
     }
 
@@ -473,7 +478,7 @@ impl Rare {
 }
 
 /// What makes a run ready: then it is online, and takes over from the one before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ready {
     /// Its program executes.
@@ -489,6 +494,14 @@ pub enum Ready {
     Descriptor(u8),
     /// The first probe that succeeds.
     Healthy,
+    /// A line of its output that has this text in it, on stdout or stderr. Not empty, without a newline, and at most
+    /// [`Ready::LINE_MAX`] bytes.
+    Line(Box<str>),
+}
+
+impl Ready {
+    /// So much of what an app has written may have to wait in its pipe, as the text may go on.
+    pub const LINE_MAX: usize = 256;
 }
 
 /// What an app finds as its stdin.

@@ -141,6 +141,44 @@ pub fn unread(reader: impl AsFd) -> usize {
     usize::try_from(count).ok().filter(|_| known).unwrap_or_default()
 }
 
+/// Bytes that are shown at once.
+const GLASS: libc::c_int = 32 << 10;
+
+/// Shows what is in a pipe without taking it out: by another pipe that gets the same (tee(2)).
+#[derive(Debug)]
+pub struct Glass {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Glass {
+    /// # Errors
+    /// As of [`pipe`], which it takes two of the descriptors of.
+    pub fn new() -> io::Result<Glass> {
+        let (reader, writer) = pipe()?;
+        // Half as large as others: so a pipe that is full is never seen as a whole, in whatever pieces it was filled.
+        nix::fcntl::fcntl(&writer, FcntlArg::F_SETPIPE_SZ(GLASS))?;
+        Ok(Glass { reader, writer })
+    }
+
+    /// Copies the first bytes in `pipe`, not always as many as there are, but never all of one that is full. 0: nothing is there, and nobody can write.
+    ///
+    /// # Errors
+    /// EAGAIN where nothing is there now. Others from tee(2): it is no pipe, or there is no memory.
+    pub fn look(&self, pipe: impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
+        let (from, to) = (pipe.as_fd().as_raw_fd(), self.writer.as_raw_fd());
+        // SAFETY: tee takes numbers.
+        let copied = unsafe { libc::tee(from, to, bytes.len(), libc::SPLICE_F_NONBLOCK) };
+        let count = usize::try_from(Errno::result(copied)?).unwrap_or_default();
+        let mut rest = bytes.get_mut(..count).unwrap_or_default();
+        while !rest.is_empty() {
+            let read = nix::unistd::read(&self.reader, rest)?;
+            rest = rest.get_mut(read..).unwrap_or_default();
+        }
+        Ok(count)
+    }
+}
+
 /// Sets or clears close-on-exec.
 pub fn set_cloexec(fd: BorrowedFd, on: bool) -> io::Result<()> {
     let flags = if on { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };

@@ -99,6 +99,11 @@ fn keys_that_do_not_go_together() {
         "script = 'a'\nlisten = ':80'\nstandby = 1",
         "script = 'a'\nautorestart = 'never'\nstandby = 1",
         "script = 'a'\nlisten = ':80'\nready = 'fd:3'",
+        "script = 'a'\nready = 'line:up'\nlog_mode = 'inherit'",
+        "script = 'a'\nready = 'line:up'\ndisable_logs = true",
+        "script = 'a'\nready = 'line:up'\nwait_ready = true",
+        "script = 'a'\nready = 'line: '",
+        "script = 'a'\nready = \"line:up\\nand running\"",
         "script = 'a'\nlisten = ['[::]:80', 'tcp://:80', ':81']",
         "script = 'a'\nlisten = ['http://x', 'tcp://1.2.3.4:99999', 'unix:/a/', 'unix:']",
         "script = 'a'\nlisten = [':80', 'unix:/a']\n[[apps]]\nscript = 'b'\nlisten = ['unix:///a', '0.0.0.0:80']",
@@ -185,6 +190,16 @@ fn keys_that_do_not_go_together() {
         a: standby = 1: with autorestart = "never" nothing follows an instance that has ended; leave one of them out
         # script = 'a', listen = ':80', ready = 'fd:3'
         a: ready = 'fd:3': descriptor 3 is a socket of listen; the first free one is 4
+        # script = 'a', ready = 'line:up', log_mode = 'inherit'
+        a: ready = 'line:up': with log_mode inherit or none pm3 does not read what it writes; expected raw, prefix or json
+        # script = 'a', ready = 'line:up', disable_logs = true
+        a: ready = 'line:up': with log_mode inherit or none pm3 does not read what it writes; expected raw, prefix or json
+        # script = 'a', ready = 'line:up', wait_ready = true
+        a: wait_ready = true: ready is set too; wait_ready is ready = "message"
+        # script = 'a', ready = 'line: '
+        a: ready = 'line: ': expected exec, listen, notify, message, health, fd:N (a descriptor from 3 on) or line:TEXT (up to 256 bytes of a line)
+        # script = 'a', ready = "line:up\nand running"
+        a: ready = "line:up\nand running": expected exec, listen, notify, message, health, fd:N (a descriptor from 3 on) or line:TEXT (up to 256 bytes of a line)
         # script = 'a', listen = ['[::]:80', 'tcp://:80', ':81']
         a: listen = ['[::]:80', 'tcp://:80', ':81']: tcp://[::]:80 is there twice
         # script = 'a', listen = ['http://x', 'tcp://1.2.3.4:99999', 'unix:/a/', 'unix:']

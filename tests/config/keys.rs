@@ -193,7 +193,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: overlap = 'yes': expected true or false
         f:3:1: a: wait_ready = 'soon': expected true or false
         f:3:1: a: listen_timeout = 50: expected a time of at least "100ms"
-        f:3:1: a: ready = 'notfy': expected exec, listen, notify, message, health or fd:N, a descriptor from 3 on, did you mean notify?
+        f:3:1: a: ready = 'notfy': expected exec, listen, notify, message, health, fd:N (a descriptor from 3 on) or line:TEXT (up to 256 bytes of a line), did you mean notify?
         f:3:1: a: watchdog = '10ms': expected a time of at least "100ms"
         f:3:41: a: health.interval: expected a time of at least "100ms"
         f:3:59: a: health.inteval: unknown key, did you mean interval?

@@ -159,6 +159,9 @@ impl Maker {
             env.insert(counted, "3000".into());
         }
         let program = self.one(&["node", "/usr/bin/python3", "./x"]);
+        let modes = [LogMode::Inherit, LogMode::None, LogMode::Raw, LogMode::Prefix, LogMode::Json];
+        // Only what the logger reads can have a text in it.
+        let unread = usize::from(rare.as_ref().is_some_and(|rare| matches!(rare.ready, Ready::Line(_)))) * 2;
         let line = ["-c".into(), self.text()].into();
         let is_line = self.chance();
         Launch {
@@ -172,7 +175,7 @@ impl Maker {
             shell: shell.into(),
             env: env.into_iter().collect(),
             output: Output {
-                mode: self.one(&[LogMode::Inherit, LogMode::None, LogMode::Raw, LogMode::Prefix, LogMode::Json]),
+                mode: self.one(&modes[unread..]),
                 out: self.maybe(Maker::path),
                 err: self.maybe(Maker::path),
                 merge: self.chance(),
@@ -221,6 +224,7 @@ impl Maker {
                 Ready::Notify,
                 Ready::Descriptor(3 + places),
                 Ready::Descriptor(255),
+                Ready::Line("\"up\" at $PORT: ä".into()),
             ]),
             watchdog: self.maybe(|maker| Millis(maker.one(&[100, 30_000]))).filter(|_| kind == Kind::Service),
             listen_timeout: self.maybe(|maker| Millis(maker.one(&[100, 3_000, 60_000]))),

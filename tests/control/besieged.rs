@@ -13,7 +13,7 @@ use pm3::control::client::{Error, Told};
 use pm3::control::limits::TARGETS_MAX;
 use pm3::control::logs::{Event, Query};
 use pm3::control::{Problem, Reply, Request};
-use pm3::supervisor::event::{Mono, Sig, Verb};
+use pm3::supervisor::event::{Mono, RunId, Sig, Verb};
 use pm3::supervisor::spec::{LogMode, Rare};
 
 use crate::apps::entry;
@@ -186,12 +186,15 @@ fn beside_all_who_are_there_an_unknown_one_is_told() {
 }
 
 #[test]
-fn no_client_tells_that_files_have_changed() {
+fn no_client_tells_what_pm3s_own_processes_tell() {
     let init = Init::start();
     let changed = Request::Changed { app: "web".into(), path: "\u{1b}[2J".repeat(999).into(), at: Mono(u64::MAX) };
-    let refused = init.client().ask(&changed, Some(PATIENCE));
-    let Err(Error::Refused(refusal)) = refused else { panic!("{refused:?}") };
-    assert_eq!(refusal.problem, Problem::NotAllowed);
+    let ready = Request::Ready { runs: (0..3_000).map(RunId).collect() };
+    for request in [changed, ready] {
+        let refused = init.client().ask(&request, Some(PATIENCE));
+        let Err(Error::Refused(refusal)) = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal.problem, Problem::NotAllowed);
+    }
 }
 
 #[test]

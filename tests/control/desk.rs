@@ -180,6 +180,7 @@ fn answer(mut poll: Poll, mut server: Server, rows: &[Row], tell: &Sender<Incomi
                 | Request::Signal { .. }
                 | Request::Send { .. }
                 | Request::Changed { .. }
+                | Request::Ready { .. }
                 | Request::Logs(_)
                 | Request::Flush { .. }
                 | Request::ReloadLogs

@@ -17,7 +17,7 @@ impl Place {
     pub(crate) fn ready_within(&self, is_second: bool) -> Option<Millis> {
         let first_listens = self.run.as_ref().is_some_and(|first| first.listens);
         let follows = if is_second { first_listens } else { self.expected };
-        let listens = follows || self.spec.ready() == Ready::Listening;
+        let listens = follows || *self.spec.ready() == Ready::Listening;
         self.spec.ready_within().or(listens.then(|| self.spec.listens_within()))
     }
 }

@@ -45,7 +45,7 @@ pub(in crate::cli) fn entry(app: &Described, one: &Detail) -> Value {
         "exp_backoff_restart_delay": spec.restart.backoff,
         "max_restarts": spec.restart.max_restarts,
         "min_uptime": spec.restart.min_uptime,
-        "wait_ready": (spec.ready() == Ready::Message).then_some(true),
+        "wait_ready": (*spec.ready() == Ready::Message).then_some(true),
         "listen_timeout": spec.launch.rare.as_deref().and_then(|rare| rare.listen_timeout),
         "kill_timeout": spec.stop.timeout,
         "treekill": spec.stop.tree,

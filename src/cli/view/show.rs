@@ -177,7 +177,7 @@ fn variable<'a>(spec: &'a AppSpec, name: &str) -> Option<&'a str> {
 }
 
 /// What makes it ready, of those that are waited for.
-fn ready(ready: Ready) -> String {
+fn ready(ready: &Ready) -> String {
     match ready {
         Ready::Executing => "its program executes",
         Ready::Listening => "it listens",
@@ -185,6 +185,7 @@ fn ready(ready: Ready) -> String {
         Ready::Notify => "it says READY=1",
         Ready::Descriptor(number) => return format!("it writes a newline to descriptor {number}"),
         Ready::Healthy => "a probe succeeds",
+        Ready::Line(text) => return format!("it writes a line with {text:?}"),
     }
     .to_owned()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mio::Registry;
 use mio::net::UnixStream;
 
-use super::{Client, Phase, Server};
+use super::{Client, Incoming, Phase, Server};
 use crate::control::role::UNREAD_MAX;
 use crate::supervisor::event::ClientId;
 use crate::supervisor::spec::Right;
@@ -77,6 +77,11 @@ impl Server {
         let connection = asker.stream.as_fd().try_clone_to_owned().ok().filter(|_| asker.unread.is_empty());
         self.remove(client, registry, &mut Vec::new());
         connection
+    }
+
+    /// What a role that has ended has asked last.
+    pub(in crate::engine) fn hear_out(&mut self, role: ClientId, registry: &Registry, out: &mut Vec<Incoming>) {
+        self.serve(role, registry, out);
     }
 
     /// Closes a role's connection.

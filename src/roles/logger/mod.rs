@@ -15,6 +15,7 @@ mod lines;
 mod places;
 mod reader;
 mod ring;
+mod search;
 mod sink;
 mod source;
 mod stamp;
@@ -35,6 +36,7 @@ use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
 use crate::roles::{Line, News};
 use crate::supervisor::event::{Failure, InstanceId, Mono, Outcome, RunId};
 use crate::supervisor::spec::LogMode;
+use crate::sys::fds::Glass;
 use crate::sys::spawn::ids::{self, Ids};
 use crate::sys::{append, clock, errno, own_lines, why};
 use desk::{Asked, Desk};
@@ -52,6 +54,9 @@ const EVENTS_MAX: usize = 256;
 
 /// Init is told this often that there is still something to do at the end. It waits several times as long.
 const TELLS_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs that init is told of at once: they fit into a line.
+const READY_MAX: usize = 256;
 
 /// The exit code of a role that was started by hand (sysexits.h: EX_USAGE).
 const NOT_BY_HAND: u8 = 64;
@@ -96,6 +101,8 @@ struct Logger {
     failed: Option<io::Error>,
     chunk: Vec<u8>,
     formed: Vec<u8>,
+    /// For those who have a text that makes them ready; there is none before the first of them.
+    glass: Option<Glass>,
 }
 
 impl Logger {
@@ -118,6 +125,7 @@ impl Logger {
             failed: None,
             chunk: vec![0; CHUNK],
             formed: Vec::new(),
+            glass: None,
         })
     }
 
@@ -150,6 +158,7 @@ impl Logger {
             }
             self.places.go_on_with_due(now);
             self.move_output(now);
+            self.tell_who_is_ready();
             self.places.tidy(|file| self.desk.names(file));
             let sources = &self.sources;
             let is_empty = |id| !sources.values().any(|source| source.whose.id == id && source.ready);
@@ -177,6 +186,25 @@ impl Logger {
         self.finishing = if self.asked { Some(now) } else { Some(told) };
     }
 
+    /// Tells init which runs have written the text that makes them ready; from then on they are read as all others.
+    fn tell_who_is_ready(&mut self) {
+        if self.asked {
+            return;
+        }
+        let found = self.sources.values().filter(|source| source.has_found());
+        let runs: Vec<RunId> = found.map(|source| source.whose.run).take(READY_MAX).collect();
+        if runs.is_empty() {
+            return;
+        }
+        // Where it cannot be asked, init is gone.
+        self.asked = self.line.ask(&Request::Ready { runs: runs.clone() }).is_ok();
+        self.look_no_more(|source| runs.contains(&source.whose.run));
+    }
+
+    fn look_no_more(&mut self, which: impl Fn(&Source) -> bool) {
+        self.sources.values_mut().filter(|source| which(source)).for_each(Source::look_no_more);
+    }
+
     /// How long nothing will happen by itself.
     fn patience(&self) -> Option<Duration> {
         if self.has_work() {
@@ -187,7 +215,7 @@ impl Logger {
 
     /// Some stream may have something, and its place room for it.
     fn has_work(&self) -> bool {
-        self.sources.values().any(|source| source.ready && self.places.has_room(source.sink))
+        self.sources.values().any(|source| source.may_be_read() && self.places.has_room(source.sink))
     }
 
     /// Descriptors that are in use for something else than files.
@@ -201,6 +229,7 @@ impl Logger {
                 News::Pause => return Ok(()),
                 News::End => {
                     self.orphaned = true;
+                    self.look_no_more(|_| true);
                     return self.poll.registry().deregister(&mut SourceFd(&self.line.as_raw_fd()));
                 }
                 News::Heard(Heard::Told(tell)) => self.told(tell)?,
@@ -229,7 +258,8 @@ impl Logger {
             }
             Tell::Know(known) => self.desk.know(*known),
             Tell::Forget { id } => self.desk.forget(id),
-            Tell::Open { run, id, pid } => self.open(run, id, pid)?,
+            Tell::Open { run, id, pid, ready } => self.open(run, id, pid, ready.as_deref())?,
+            Tell::Enough { run } => self.look_no_more(|source| source.whose.run == run),
             Tell::Over { run } => self.over(|source| source.whose.run == run),
             Tell::Serve(served) => self.serve(*served),
             // For another role.
@@ -243,13 +273,16 @@ impl Logger {
         Ok(())
     }
 
-    fn open(&mut self, run: RunId, id: InstanceId, pid: u32) -> io::Result<()> {
+    fn open(&mut self, run: RunId, id: InstanceId, pid: u32, ready: Option<&str>) -> io::Result<()> {
         let (out, err) = (self.line.next_fd(), self.line.next_fd());
         let (Some(out), Some(err), Some(known)) = (out, err, self.desk.known(id).cloned()) else {
             warn!("logger: the pipes of pid {pid} came without its name");
             return Ok(());
         };
         let Known { app, mode, date, .. } = &known;
+        if ready.is_some() && self.glass.is_none() {
+            self.glass = Some(Glass::new()?);
+        }
         for (pipe, stream) in [(out, Stream::Out), (err, Stream::Err)] {
             let file = known.file(stream);
             let whose = Whose { run, id, app: app.clone(), pid, stream };
@@ -259,7 +292,9 @@ impl Logger {
             self.poll.registry().register(&mut SourceFd(&pipe.as_raw_fd()), token, Interest::READABLE)?;
             // This pipe and the other are not among them yet.
             let sink = self.places.join(file, stream, self.descriptors() + 2);
-            self.sources.insert(self.next_source, Source::new(whose, pipe, mode, date.clone(), sink));
+            let mut source = Source::new(whose, pipe, mode, date.clone(), sink);
+            ready.into_iter().for_each(|text| source.look_for(text));
+            self.sources.insert(self.next_source, source);
             self.next_source += 1;
         }
         self.places.make_room(self.descriptors());
@@ -271,6 +306,7 @@ impl Logger {
         for source in self.sources.values_mut().filter(|source| which(source)) {
             // Read once more, to see that there is nothing.
             (source.ready, source.over) = (true, true);
+            source.look_no_more();
         }
     }
 
@@ -357,7 +393,7 @@ impl Logger {
 
     /// Moves a piece of each stream that has something.
     fn move_output(&mut self, now: Mono) {
-        let ready = self.sources.iter().filter(|(_, source)| source.ready);
+        let ready = self.sources.iter().filter(|(_, source)| source.may_be_read());
         let all: Vec<_> = ready.map(|(token, source)| (*token, (source.whose.id, source.whose.stream))).collect();
         for token in &in_turn(&all, self.turn) {
             if self.move_piece(*token, now) {
@@ -373,7 +409,7 @@ impl Logger {
             return false;
         }
         self.formed.clear();
-        let piece = source.read(&mut self.chunk);
+        let piece = source.read(&mut self.chunk, self.glass.as_ref());
         let (time, out) = (Stamp::now(), &mut self.formed);
         let Whose { id, app, stream, .. } = &source.whose;
         let mut seen = self.desk.take(app, *id, *stream, time.unix_ms);
@@ -389,6 +425,7 @@ impl Logger {
                 }
             }
             Piece::End => source.form_end(&time, out, &mut seen),
+            Piece::Found => {}
         }
         drop(seen);
         let (sink, others) = (source.sink, self.descriptors());

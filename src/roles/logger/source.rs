@@ -6,10 +6,12 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::lines::{self, Line, Seen, Splitter};
+use super::search::{Look, Search};
 use super::stamp::Stamp;
 use crate::control::logs::Stream;
 use crate::supervisor::event::{InstanceId, RunId};
 use crate::supervisor::spec::LogMode;
+use crate::sys::fds::Glass;
 
 /// Bytes read from a stream before it is the next one's turn: what a pipe holds.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -76,6 +78,8 @@ pub(super) struct Source {
     pub(super) ready: bool,
     /// The run has ended: when the pipe is empty, a line that has begun has ended too.
     pub(super) over: bool,
+    /// The text that makes its run ready, while somebody waits for that.
+    search: Option<Search>,
 }
 
 /// What came of reading a piece.
@@ -87,6 +91,8 @@ pub(super) enum Piece {
     Empty,
     /// There will be nothing any more.
     End,
+    /// The text that makes its run ready, which stays where it is.
+    Found,
 }
 
 impl AsRawFd for Source {
@@ -109,12 +115,43 @@ impl Source {
             sink,
             ready: true,
             over: false,
+            search: None,
         }
     }
 
-    /// Reads what is there, as far as `chunk` has room, and no more than may become of it at once.
-    pub(super) fn read(&mut self, chunk: &mut [u8]) -> Piece {
-        let most = chunk.len().min(self.piece);
+    /// Looks for the text that makes its run ready, in what is read from now on.
+    pub(super) fn look_for(&mut self, text: &str) {
+        self.search = Some(Search::new(text));
+    }
+
+    /// Nobody waits any more until its run is ready.
+    pub(super) fn look_no_more(&mut self) {
+        // What has been left in the pipe for that is read now.
+        self.ready |= self.search.take().is_some();
+    }
+
+    /// Init has to be told that its run is ready. Until then nothing is read.
+    pub(super) fn has_found(&self) -> bool {
+        self.search.as_ref().is_some_and(Search::has_found)
+    }
+
+    /// There may be something to read, and nothing to be told before.
+    pub(super) fn may_be_read(&self) -> bool {
+        self.ready && !self.has_found()
+    }
+
+    /// Reads what is there, as far as `chunk` has room, and no more than may become of it at once. With a `glass`, what may be
+    /// the text that makes its run ready is left where it is.
+    pub(super) fn read(&mut self, chunk: &mut [u8], glass: Option<&Glass>) -> Piece {
+        let mut most = chunk.len().min(self.piece);
+        if let (Some(search), Some(glass)) = (&mut self.search, glass) {
+            match search.look(&self.pipe, glass, chunk.get_mut(..most).unwrap_or_default()) {
+                Look::Take(count) => most = count,
+                Look::Found => return Piece::Found,
+                Look::Wait => return Piece::Empty,
+                Look::Blind => self.look_no_more(),
+            }
+        }
         let chunk = chunk.get_mut(..most).unwrap_or_default();
         loop {
             match self.pipe.read(chunk) {
@@ -231,7 +268,7 @@ mod tests {
             let mut source = Source::new(whose, reader, mode, date.map(Into::into), 0);
             source.shape(Style { usual: LogMode::Raw, width: 5, color: false }, false);
             let (mut chunk, mut lines) = (vec![0; CHUNK], 0);
-            while let Piece::Some(count) = source.read(&mut chunk) {
+            while let Piece::Some(count) = source.read(&mut chunk, None) {
                 let mut out = Vec::new();
                 let mut seen = |_: Line<'_>| lines += 1;
                 source.form(chunk.get(..count).unwrap(), false, &Stamp::now(), &mut out, &mut seen);

@@ -124,6 +124,7 @@ impl Watcher {
                     | Tell::Know(_)
                     | Tell::Forget { .. }
                     | Tell::Open { .. }
+                    | Tell::Enough { .. }
                     | Tell::Over { .. }
                     | Tell::Serve(_),
                 )) => {}
