@@ -14,6 +14,8 @@ mod foreground;
 mod forms;
 #[path = "start/send.rs"]
 mod send;
+#[path = "start/underway.rs"]
+mod underway;
 #[path = "start/verbs.rs"]
 mod verbs;
 

@@ -15,6 +15,7 @@ mod package;
 mod plan;
 mod targets;
 mod telling;
+mod underway;
 mod verbs;
 mod view;
 mod whole;

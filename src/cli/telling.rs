@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 
 use super::ask::{Context, ERROR, TAG, exit_of};
+use super::underway::{Said, Underway};
 use super::{Exit, Report, targets, verbs};
 use crate::control::Row;
 use crate::control::client::{Client, Error};
@@ -83,9 +85,10 @@ impl Telling {
     /// Asks, and says what came of it. Returns whether anything was done.
     pub(super) fn ask(&mut self, client: &mut Client, ask: impl FnOnce(&mut Client) -> Result<Outcome, Error>) -> bool {
         self.asked = true;
-        match ask(client) {
+        let (answer, said) = if self.show.silent { (ask(client), Said::default()) } else { self.follow(client, ask) };
+        match answer {
             Ok(outcome) => {
-                self.outcome(&outcome, client);
+                self.outcome(&outcome, &said, client);
                 !outcome.done.is_empty()
             }
             Err(error) => {
@@ -93,6 +96,32 @@ impl Telling {
                 false
             }
         }
+    }
+
+    /// Asks, and says what happens until there is an answer. What was said before is written before.
+    fn follow(
+        &mut self,
+        client: &mut Client,
+        ask: impl FnOnce(&mut Client) -> Result<Outcome, Error>,
+    ) -> (Result<Outcome, Error>, Said) {
+        self.tell_warnings();
+        let mut stdout = io::stdout();
+        if stdout.write_all(self.out.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+            // Whether that matters is found out at the end, when it is written again.
+            return (ask(client), Said::default());
+        }
+        self.out.clear();
+        let underway = Arc::new(Mutex::new(Underway::new(&self.rows)));
+        let told = Arc::clone(&underway);
+        client.follow(Some(Box::new(move |news| {
+            if let Ok(mut underway) = told.lock() {
+                underway.tell(&news);
+            }
+        })));
+        let answer = ask(client);
+        client.follow(None);
+        let underway = Arc::into_inner(underway).and_then(|underway| underway.into_inner().ok());
+        (answer, underway.map(Underway::end).unwrap_or_default())
     }
 
     /// Asks for something that is to be done with those whom these words mean. Where they mean nobody nothing changes,
@@ -108,7 +137,7 @@ impl Telling {
         self.asked = shown;
     }
 
-    fn outcome(&mut self, outcome: &Outcome, client: &mut Client) {
+    fn outcome(&mut self, outcome: &Outcome, said: &Said, client: &mut Client) {
         if outcome.done.iter().any(|who| row_of(who, &self.rows).is_none()) {
             // Some are new. pm3 may have ended since; then they are told without their ids.
             self.rows = client.list().unwrap_or_default().into_iter().chain(self.rows.drain(..)).collect();
@@ -123,10 +152,17 @@ impl Telling {
         }
         let rows = outcome.done.iter().filter_map(|who| row_of(who, &self.rows));
         self.names.extend(rows.map(|row| row.name.to_string()));
+        done.retain(|(id, _)| id.is_none_or(|id| !said.done.contains(&id)));
         done.sort();
         done.iter().for_each(|(_, line)| self.say(line));
         outcome.said.iter().for_each(|note| self.say(note));
-        outcome.failed.iter().for_each(|why| self.fail(Exit::Failed, why));
+        for why in &outcome.failed {
+            if said.failed.contains(why) {
+                self.exit = if self.exit == Exit::Done { Exit::Failed } else { self.exit };
+            } else {
+                self.fail(Exit::Failed, why);
+            }
+        }
     }
 
     /// Says whose output is lost, of those with which something was done.

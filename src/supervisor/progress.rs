@@ -89,9 +89,7 @@ impl What {
                 (Step::Trial, format!("pid {pid} runs and takes over when it is ready, within {}", Span(*span)))
             }
             What::Online { pid } => (Step::Online, format!("online, pid {pid}")),
-            What::Draining { most, .. } => {
-                (Step::Drains, format!("{whose}gets no new connections, and {} for those it has", Span(*most)))
-            }
+            What::Draining { most, .. } => (Step::Drains, format!("{whose}drains, for {} at most", Span(*most))),
             What::Stopping { sig, .. } => {
                 (if comes { Step::Yields } else { Step::Stops }, format!("{whose}stops with {sig}"))
             }

@@ -9,9 +9,11 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 
 use super::early;
 use crate::supervisor::event::Sig;
@@ -108,6 +110,40 @@ pub fn unblock() {
 /// For verbs, which write to sockets and pipes that others may close: that is an error then, and no sudden death.
 pub fn ignore_broken_pipes() {
     dispose(Sig::PIPE, true);
+}
+
+/// For a verb that waits for what goes on without it: if SIGINT ends it now, it says this first, on stderr. Not where the
+/// signal is ignored (nohup(1)).
+pub fn say_when_interrupted(text: &'static str) {
+    if disposition(Sig::INT) == libc::SIG_IGN {
+        return;
+    }
+    // Both are set before the handler that reads them.
+    LAST_WORDS.store(text.as_ptr().cast_mut(), Ordering::Relaxed);
+    LAST_WORDS_LENGTH.store(text.len(), Ordering::Relaxed);
+    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER;
+    let action = SigAction::new(SigHandler::Handler(interrupted), flags, SigSet::empty());
+    // SAFETY: the handler calls nothing but what a handler may call (signal-safety(7)).
+    let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGINT, &action) };
+}
+
+/// Takes [`say_when_interrupted`] back.
+pub fn say_nothing_when_interrupted() {
+    if disposition(Sig::INT) != libc::SIG_IGN {
+        dispose(Sig::INT, false);
+    }
+}
+
+/// A text that lives for ever.
+static LAST_WORDS: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+static LAST_WORDS_LENGTH: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn interrupted(sig: c_int) {
+    let (text, length) = (LAST_WORDS.load(Ordering::Relaxed), LAST_WORDS_LENGTH.load(Ordering::Relaxed));
+    // SAFETY: both are of one static text, which was there before this handler.
+    unsafe { libc::write(libc::STDERR_FILENO, text.cast(), length) };
+    // SAFETY: takes a number. The action is the default one by now: this ends the process as the signal would have.
+    unsafe { libc::raise(sig) };
 }
 
 /// A signal that pm3 got.

@@ -31,7 +31,7 @@ fn fails(said: &Said, line: &str) {
 }
 
 /// A FIFO in the world's folder that is open here for both sides, so that nobody's opening waits.
-fn fifo(world: &World, name: &str) -> File {
+pub(crate) fn fifo(world: &World, name: &str) -> File {
     let path = world.at(name);
     nix::unistd::mkfifo(path.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     File::options().read(true).write(true).open(path).unwrap()
@@ -248,7 +248,7 @@ fn a_long_file_arrives_whole_at_an_app_that_reads_late() {
 }
 
 /// Has this terminal for its own, as what is started from a shell: ^C there is a signal for it.
-fn owns_terminal(command: &mut Command, slave: &OwnedFd) {
+pub(crate) fn owns_terminal(command: &mut Command, slave: &OwnedFd) {
     let fd = || Stdio::from(slave.try_clone().unwrap());
     command.stdin(fd()).stdout(fd()).stderr(fd());
     let take = || {

@@ -79,7 +79,7 @@ fn a_drain_is_told_and_whose_it_is() {
         step(&mut sup, 10, Event::Listening { run: RunId(run) });
     }
     let out = step(&mut sup, GROWN, operates(Verb::Restart, &["web"]));
-    let drains = "0/2 0 Drains 0 the old process gets no new connections, and 5 s for those it has";
+    let drains = "0/2 0 Drains 0 the old process drains, for 5 s at most";
     assert_eq!(told(&out), ["0/2 - Asked 0", drains]);
     let out = step(&mut sup, GROWN + 7, Event::Drained { run: RunId(1) });
     assert_eq!(told(&out), ["0/2 0 Yields 7 the old process stops with SIGTERM"]);
@@ -89,7 +89,7 @@ fn a_drain_is_told_and_whose_it_is() {
         step(&mut sup, 10, Event::Listening { run: RunId(run) });
     }
     let out = step(&mut sup, GROWN, asks(Wish::Scale { target: "web".into(), to: Count::Down(1) }));
-    assert_eq!(told(&out), ["0/1 - Asked 0", "0/1 1 Drains 0 gets no new connections, and 5 s for those it has"]);
+    assert_eq!(told(&out), ["0/1 - Asked 0", "0/1 1 Drains 0 drains, for 5 s at most"]);
 }
 
 #[test]
