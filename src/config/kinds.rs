@@ -7,7 +7,7 @@ use super::words;
 use super::{Facts, date, units};
 use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{ExitPolicy, Input, Kind, LogMode, Ready, Resource, Restart, Right};
+use crate::supervisor::spec::{Amount, ExitPolicy, Input, Kind, LogMode, Ready, Resource, Restart, Right};
 
 /// More instances of one app than this are a slip: each is at least a process.
 pub(super) const INSTANCES_MAX: u32 = 1024;
@@ -202,6 +202,21 @@ impl Scalar for Percent {
     fn parse(text: &str, _: &Facts) -> Result<Percent, Refused> {
         let digits = text.strip_suffix('%').unwrap_or(text);
         digits.parse().ok().filter(|number| *number <= 100).map(Percent).ok_or(Refused::Expected)
+    }
+}
+
+/// A number of instances, or a percentage of those that there are.
+impl Scalar for Amount {
+    fn expects() -> String {
+        format!("a number of instances from 1 to {INSTANCES_MAX}, or a percentage of them, as \"25%\"")
+    }
+
+    fn parse(text: &str, _: &Facts) -> Result<Amount, Refused> {
+        let amount = match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Amount::Percent),
+            None => text.parse().ok().filter(|count| (1..=INSTANCES_MAX).contains(count)).map(Amount::Count),
+        };
+        amount.ok_or(Refused::Expected)
     }
 }
 

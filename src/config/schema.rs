@@ -12,7 +12,9 @@ use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Listen, 
 use super::value::{Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
-use crate::supervisor::spec::{ExitPolicy, Health, Input, Kind, LogMode, Rare, Ready, Restart, Right, Settings};
+use crate::supervisor::spec::{
+    Amount, ExitPolicy, Health, Input, Kind, LogMode, Rare, Ready, Restart, Right, Settings,
+};
 
 /// A key of a table that becomes a `T`.
 pub(super) struct Key<T: 'static> {
@@ -156,6 +158,10 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("overlap", [], Rule("for `reload` and a changed entry, unless a port is owned"), bool,
         |app, v| app.spec.overlap = Some(v),
         "whether a new process may start before the old one ends: true is always, false is never"),
+    key!("max_surge", [], Is("1"), Amount, |app, v| app.spec.roll.max_surge = v,
+        "how many instances have a new process beside the old one at once, as in Kubernetes; a percentage is rounded up"),
+    key!("max_unavailable", [], Is("1"), Amount, |app, v| app.spec.roll.max_unavailable = v,
+        "how many instances are away at once where the old process ends first, as in a restart; a percentage is rounded down, to 1 at least"),
     key!("ready", [], Rule("exec; after a run that listened: listen"), Ready, |app, v| app.rare.ready = v,
         "what makes it online, and lets a new process take over: its program executes; it listens; sd_notify's READY=1; wait_ready's word; its first good probe; a newline on a descriptor, as s6 has it; or a line of its output with a text in it"),
     key!("wait_ready", [], Is("false"), bool, |app, v| app.wait_ready = v,

@@ -9,8 +9,8 @@ use super::units::{show_bytes, show_millis};
 use super::value::Word;
 use crate::supervisor::event::Millis;
 use crate::supervisor::spec::{
-    AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart, RestartPolicy,
-    ShellVariable, Standby, StopPolicy, Watch,
+    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart,
+    RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
 };
 
 /// A file with these apps, in TOML, as `pm3 init` takes it; it is read as the same specs. Where an app's directory is not absolute, the file means the
@@ -64,6 +64,7 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
         autostart,
         restart,
         stop,
+        roll,
         after,
         requires,
         main,
@@ -97,6 +98,9 @@ pub(super) fn table(app: &AppSpec) -> Pairs {
     to.some("max_memory_restart", memory_limit.map(|bytes| text(&show_bytes(bytes))));
     to.some("cron_restart", cron.as_deref().map(text));
     to.some("overlap", overlap.map(Tree::Flag));
+    let RollPolicy { max_surge, max_unavailable } = &**roll;
+    to.unless("max_surge", *max_surge == usual.roll.max_surge, || amount(*max_surge));
+    to.unless("max_unavailable", *max_unavailable == usual.roll.max_unavailable, || amount(*max_unavailable));
     if let Some(watch) = watch {
         let Watch { paths, ignore, delay, off } = &**watch;
         // No path means all below the app's directory, and an empty list means nothing.
@@ -290,6 +294,14 @@ fn texts(list: impl IntoIterator<Item: AsRef<str>>) -> Tree {
 
 fn number(number: impl ToString) -> Tree {
     Tree::Number(Number { text: number.to_string(), octal: false })
+}
+
+/// As many of an app's instances.
+fn amount(amount: Amount) -> Tree {
+    match amount {
+        Amount::Count(count) => number(count),
+        Amount::Percent(percent) => text(&format!("{percent}%")),
+    }
 }
 
 /// Permission bits.

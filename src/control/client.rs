@@ -12,7 +12,7 @@ use super::codec::{self, Malformed, Reader};
 use super::logs::{self, Line, Query};
 use super::place::{Address, Candidate};
 use super::{Count, Described, Environ, Problem, Refusal, Reply, Request, Row};
-use crate::supervisor::event::{Outcome, Progress, Sig, Verb};
+use crate::supervisor::event::{Outcome, Progress, Rollout, Sig, Verb};
 use crate::supervisor::spec::AppSpec;
 
 /// How long a pm3 that is well may take for an answer that needs no waiting. PID 1 waits on nobody; a machine that
@@ -223,7 +223,7 @@ impl Client {
     /// # Errors
     /// As of `ask`. What single targets met with is in the outcome.
     pub fn operate(&mut self, verb: Verb, targets: Vec<Box<str>>, environ: Option<Environ>) -> Result<Outcome, Error> {
-        self.change(&Request::Operate { verb, targets, environ })
+        self.change(&Request::Operate { verb, targets, environ, how: Rollout::default() })
     }
 
     /// Makes it so that these apps are there as described, and returns when they are online. `environ` is for new ones,
@@ -238,7 +238,7 @@ impl Client {
         environ: Option<Environ>,
         renew: bool,
     ) -> Result<Outcome, Error> {
-        self.change(&Request::Apply { verb, apps, environ, renew })
+        self.change(&Request::Apply { verb, apps, environ, renew, how: Rollout::default() })
     }
 
     /// Gives an app more instances or fewer.
@@ -357,8 +357,11 @@ impl Client {
         self.follower = Follower(told);
     }
 
-    /// Asks for something that takes its time: there is an answer, or pm3 is gone.
-    fn change(&mut self, request: &Request) -> Result<Outcome, Error> {
+    /// Asks for a change, which takes its time: there is an answer, or pm3 is gone.
+    ///
+    /// # Errors
+    /// As of `ask`; another answer than to a change, too.
+    pub fn change(&mut self, request: &Request) -> Result<Outcome, Error> {
         match self.ask(request, None)? {
             Reply::Outcome(outcome) => Ok(outcome),
             Reply::Pong { .. }

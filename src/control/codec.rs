@@ -289,7 +289,7 @@ mod tests {
 
     use super::*;
     use crate::control::Row;
-    use crate::supervisor::event::{Outcome, Verb};
+    use crate::supervisor::event::{Outcome, Rollout, Verb};
 
     /// All messages of `bytes`, fed in pieces of `step`, and how it ended.
     fn read_all(bytes: &[u8], step: usize) -> (Vec<Request>, Option<Malformed>) {
@@ -316,7 +316,12 @@ mod tests {
     }
 
     fn operate(verb: Verb, targets: &[&str]) -> Request {
-        Request::Operate { verb, targets: targets.iter().map(|target| (*target).into()).collect(), environ: None }
+        Request::Operate {
+            verb,
+            targets: targets.iter().map(|target| (*target).into()).collect(),
+            environ: None,
+            how: Rollout::default(),
+        }
     }
 
     #[test]

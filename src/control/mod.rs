@@ -34,7 +34,7 @@ pub mod role;
 use serde::{Deserialize, Serialize};
 
 pub use crate::supervisor::event::Count;
-use crate::supervisor::event::{Mono, Outcome, Progress, RunId, Sig, Verb};
+use crate::supervisor::event::{Mono, Outcome, Progress, Rollout, RunId, Sig, Verb};
 use crate::supervisor::packing;
 use crate::supervisor::spec::{AppSpec, Right};
 
@@ -117,6 +117,9 @@ pub enum Request {
         /// What the apps' next runs get in place of the environment of the shell that started them (`--update-env`).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         environ: Option<Environ>,
+        /// Of a restart or reload.
+        #[serde(default, skip_serializing_if = "Rollout::is_usual")]
+        how: Rollout,
     },
     /// Make it so that these apps are there as described; see [`Wish::Apply`](crate::supervisor::event::Wish).
     Apply {
@@ -130,6 +133,8 @@ pub enum Request {
         /// Known apps get it too (`--update-env`).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         renew: bool,
+        #[serde(default, skip_serializing_if = "Rollout::is_usual")]
+        how: Rollout,
     },
     Scale {
         target: Box<str>,

@@ -461,15 +461,15 @@ impl Engine {
                 let failed = vec!["no target; name an app, a namespace, an id or all".into()];
                 return self.reply(client, &Reply::Outcome(Outcome { failed, ..Outcome::default() }));
             }
-            Request::Operate { verb, targets, environ } => {
-                Wish::Operate { verb, targets, shell: environ.map(launch::shell) }
+            Request::Operate { verb, targets, environ, how } => {
+                Wish::Operate { verb, targets, shell: environ.map(launch::shell), how }
             }
-            Request::Apply { verb, mut apps, environ, renew } => {
+            Request::Apply { verb, mut apps, environ, renew, how } => {
                 if let Some(shell) = environ.map(launch::shell) {
                     apps.iter_mut().for_each(|app| app.launch.shell = shell.clone());
                 }
                 launch::share_shells(&mut apps);
-                Wish::Apply { verb, apps, renew }
+                Wish::Apply { verb, apps, renew, how }
             }
             Request::Scale { target, to } => Wish::Scale { target, to },
             Request::Signal { sig, targets } => Wish::Signal { sig, targets },

@@ -14,8 +14,6 @@ pub struct App {
     pub instances: Vec<Instance>,
     /// When its schedule comes next; None: no schedule, or not known yet.
     pub cron_at: Option<Mono>,
-    /// The instance whose turn it is in a restart that goes one instance at a time.
-    pub rolling: Option<InstanceId>,
     /// Vanished from the file or deleted: every instance is on its way out, and then the app is forgotten.
     pub gone: bool,
     /// Where it came from: the file, when it is read again, speaks for its own apps alone.

@@ -10,19 +10,20 @@ use super::graph;
 use super::instance::{Goal, Turn};
 use super::near::nearest;
 use super::pending::{Aim, Pending};
+use super::request::Order;
 use super::spec::AppSpec;
 
 impl Supervisor {
     pub(super) fn apply(
         &mut self,
-        verb: Verb,
+        order: Order,
         entries: Vec<AppSpec>,
         renew: bool,
         pending: &mut Pending,
         now: Mono,
         out: &mut Vec<Effect>,
     ) {
-        pending.outcome.failed = self.objections(verb, &entries);
+        pending.outcome.failed = self.objections(order.verb, &entries);
         if !pending.outcome.failed.is_empty() {
             return;
         }
@@ -46,7 +47,7 @@ impl Supervisor {
             }
             let (settle, random) = (self.settings.settle, self.draw());
             let Some(app) = self.apps.iter_mut().find(|app| app.spec.name == entry.name) else { continue };
-            app.take(verb, entry, pending, &mut Turn { now, settle, random, out });
+            app.take(order, entry, pending, &mut Turn { now, settle, random, out });
         }
         self.fit(now, out);
         self.ask_missing_schedules(out);
@@ -107,7 +108,8 @@ impl Supervisor {
 
 impl App {
     /// Takes over the entry of a client, and does with what is there as the verb says.
-    fn take(&mut self, verb: Verb, entry: AppSpec, pending: &mut Pending, turn: &mut Turn<'_>) {
+    fn take(&mut self, order: Order, entry: AppSpec, pending: &mut Pending, turn: &mut Turn<'_>) {
+        let Order { verb, .. } = order;
         let same = self.spec == entry && !self.gone;
         if !same {
             self.change(entry, turn.now);
@@ -123,7 +125,7 @@ impl App {
                     let runs = one.is_up_or_coming();
                     left_alone &= runs;
                     if !(runs && verb == Verb::Start) {
-                        one.obey(verb, false, &self.spec, turn);
+                        one.obey(order, false, &self.spec, turn);
                     }
                 }
             }

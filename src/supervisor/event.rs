@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::checkup::Finding;
 pub use super::note::{Note, What};
+pub use super::pace::{Amount, Rollout};
 pub use super::progress::{Outcome, Progress, Step};
 pub use super::signal::Sig;
 use super::spec::{AppSpec, Shell, Spec};
@@ -192,12 +193,12 @@ pub enum Count {
 /// What a client asks for. Each target is a name, a namespace, an id or `all`; every one is tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Wish {
-    /// `shell` replaces that of the targets' apps, for their next runs.
-    Operate { verb: Verb, targets: Vec<Box<str>>, shell: Option<Shell> },
+    /// `shell` replaces that of the targets' apps, for their next runs. `how` is about those that run already.
+    Operate { verb: Verb, targets: Vec<Box<str>>, shell: Option<Shell>, how: Rollout },
     /// These apps shall be there as described: new ones start, changed ones change. `verb` says what becomes of those
     /// that run and are the same: `Start` leaves them alone, `Restart` and `Reload` do what they say. Known apps keep
     /// the shell they have, unless `renew` is set. If one of them cannot be, nothing is done.
-    Apply { verb: Verb, apps: Vec<AppSpec>, renew: bool },
+    Apply { verb: Verb, apps: Vec<AppSpec>, renew: bool, how: Rollout },
     /// Done when new instances are online and superfluous ones gone.
     Scale { target: Box<str>, to: Count },
     /// Sent to main processes.

@@ -109,6 +109,9 @@ pub struct Instance {
     /// The run before, or another instance's, listens: the next one is online when it listens, too.
     #[serde(default)]
     pub expected: bool,
+    /// It has its turn to get a new run (`rollout`).
+    #[serde(default)]
+    pub rolling: bool,
     /// The last runs that have ended, the newest last. Exactly as large as it is: there may be thousands.
     pub past: Box<[Past]>,
 }
@@ -144,6 +147,7 @@ impl Instance {
             usage: 0,
             created: now,
             expected: false,
+            rolling: false,
             past: Box::default(),
         }
     }

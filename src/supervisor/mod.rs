@@ -20,6 +20,7 @@ pub mod life;
 pub mod near;
 pub mod note;
 pub mod order;
+pub mod pace;
 pub mod packing;
 pub mod pending;
 pub mod policy;

@@ -271,7 +271,7 @@ impl Supervisor {
                     Way::Over(format!("{}; pid {} goes on", told(one, "reload"), one.pid()).into())
                 }
                 State::Finished { .. } => Way::Over(format!("finished, {}", told(one, "done")).into()),
-                State::Alive(_) if one.is_online() && !app.is_rolling(one.id) => {
+                State::Alive(_) if one.is_online() && !one.is_rolling() => {
                     Way::Failed("keeps running as it is, another instance failed to restart".into())
                 }
                 State::Alive(_) if !one.is_online() => Way::Underway,

@@ -39,6 +39,9 @@ pub struct Roll {
     pub reason: Reason,
     pub manner: Manner,
     pub survey: Survey,
+    /// So many at once, if the request said so.
+    #[serde(default)]
+    pub parallel: Option<u32>,
 }
 
 /// What is known of whether a second run can be beside the first.
@@ -120,7 +123,7 @@ impl Instance {
             Some(until) if until > now => Survey::Early { until },
             Some(_) | None => Survey::Due,
         };
-        self.roll = Some(Box::new(Roll { reason, manner, survey }));
+        self.roll = Some(Box::new(Roll { reason, manner, survey, parallel: None }));
         self.forget_failed_reload();
     }
 
@@ -128,6 +131,7 @@ impl Instance {
     pub(super) fn mark_anew(&mut self, app: &AppSpec, now: Mono) {
         if let Some(roll) = self.roll.take() {
             self.mark(roll.reason, roll.manner, app, now);
+            self.roll.iter_mut().for_each(|anew| anew.parallel = roll.parallel);
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::Supervisor;
 use super::app::App;
 use super::event::{
-    ClientId, Count, Effect, InstanceId, Mono, Note, Outcome, Reason, RunId, Scope, Sig, Verb, What, Wish,
+    ClientId, Count, Effect, InstanceId, Mono, Note, Outcome, Reason, Rollout, RunId, Scope, Sig, Verb, What, Wish,
 };
 use super::instance::{Goal, Instance, Turn};
 use super::pending::{Aim, Pending};
@@ -18,6 +18,20 @@ const REQUESTS_MAX: usize = 256;
 
 /// For so many unknown targets of a request the nearest name is looked for, which takes as long as there are names.
 const SUGGESTIONS_MAX: usize = 8;
+
+/// What is to be done with instances, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    pub(super) verb: Verb,
+    pub(super) how: Rollout,
+}
+
+impl Order {
+    /// As usual.
+    fn plain(verb: Verb) -> Order {
+        Order { verb, how: Rollout::default() }
+    }
+}
 
 impl Supervisor {
     pub(super) fn request(&mut self, client: ClientId, wish: Wish, follows: bool, now: Mono, out: &mut Vec<Effect>) {
@@ -34,11 +48,13 @@ impl Supervisor {
             return out.push(Effect::Reply { client, outcome });
         }
         match wish {
-            Wish::Operate { verb, targets, shell } => {
+            Wish::Operate { verb, targets, shell, how } => {
                 let ids = self.resolve_all(&targets, &mut pending.outcome);
-                self.operate(verb, &ids, shell.as_ref(), &mut pending, now, out);
+                self.operate(Order { verb, how }, &ids, shell.as_ref(), &mut pending, now, out);
             }
-            Wish::Apply { verb, apps, renew } => self.apply(verb, apps, renew, &mut pending, now, out),
+            Wish::Apply { verb, apps, renew, how } => {
+                self.apply(Order { verb, how }, apps, renew, &mut pending, now, out);
+            }
             Wish::Scale { target, to } => self.scale(target, to, &mut pending, now, out),
             Wish::Signal { sig, targets } => {
                 let ids = self.resolve_all(&targets, &mut pending.outcome);
@@ -57,14 +73,14 @@ impl Supervisor {
 
     fn operate(
         &mut self,
-        verb: Verb,
+        order: Order,
         ids: &[InstanceId],
         shell: Option<&Shell>,
         pending: &mut Pending,
         now: Mono,
         out: &mut Vec<Effect>,
     ) {
-        let last_run = self.last_run;
+        let (Order { verb, .. }, last_run) = (order, self.last_run);
         self.each_app(now, out, |app, turn| {
             let mut chosen = app.instances.iter().filter(|one| ids.binary_search(&one.id).is_ok()).peekable();
             if chosen.peek().is_none() {
@@ -87,7 +103,7 @@ impl Supervisor {
             let serves = |one: &Instance| one.goal == Goal::Run && one.is_online();
             let others = app.instances.iter().any(|one| serves(one) && ids.binary_search(&one.id).is_err());
             for one in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
-                one.obey(verb, others, &app.spec, turn);
+                one.obey(order, others, &app.spec, turn);
             }
             if verb == Verb::Watch {
                 pending.say(app.toggle_watch());
@@ -236,8 +252,8 @@ impl Instance {
     }
 
     /// Goes where an operator sends it. `others` serve for it.
-    pub(super) fn obey(&mut self, verb: Verb, others: bool, app: &AppSpec, turn: &mut Turn<'_>) {
-        match verb {
+    pub(super) fn obey(&mut self, order: Order, others: bool, app: &AppSpec, turn: &mut Turn<'_>) {
+        match order.verb {
             Verb::Start => self.start(),
             Verb::Restart | Verb::Reload => {
                 let runs = self.is_up_or_coming();
@@ -247,7 +263,8 @@ impl Instance {
                     let is_change = |reason: &Reason| matches!(reason, Reason::Changed | Reason::Watched(_));
                     let changed = self.roll.take().map(|roll| roll.reason).filter(is_change);
                     let reason = changed.unwrap_or(Reason::Operator);
-                    self.mark(reason, policy::asked_manner(app, verb), app, turn.now);
+                    self.mark(reason, policy::asked_manner(app, order.verb), app, turn.now);
+                    self.roll.iter_mut().for_each(|roll| roll.parallel = order.how.parallel);
                 }
             }
             Verb::Stop => {
@@ -305,12 +322,12 @@ impl App {
                 (Goal::Remove, Some(_)) => Aim::Gone,
                 (Goal::Remove, None) => continue,
                 (Goal::Run | Goal::Idle | Goal::Stop, _) if count == 0 => {
-                    one.obey(Verb::Stop, false, &self.spec, turn);
+                    one.obey(Order::plain(Verb::Stop), false, &self.spec, turn);
                     Aim::Down
                 }
                 (Goal::Run | Goal::Idle | Goal::Stop, Some(_)) if !was_none => continue,
                 (Goal::Run | Goal::Idle | Goal::Stop, _) => {
-                    one.obey(Verb::Start, false, &self.spec, turn);
+                    one.obey(Order::plain(Verb::Start), false, &self.spec, turn);
                     Aim::Up { after: last_run }
                 }
             };

@@ -1,12 +1,14 @@
-//! New runs that come one instance of an app at a time: reload, restart, memory, schedule, a changed file.
+//! New runs that come one instance of an app at a time, or a few (`pace`): reload, restart, memory, schedule, a changed
+//! file.
 //!
 //! An instance is marked with the reason (`Instance::roll`) and waits for its turn. The turn is over when its new run
-//! is online and its old one gone, or when it is clear that no new one comes. If that failed for good, the others keep
-//! running as they are: a broken change must not take down what works. Nor does a turn begin while an app that this one
-//! waits for is away: the new run could not start. So a restart of everything goes in the order of starting.
+//! is online and its old one gone, or when it is clear that no new one comes. If that failed for good, those whose turn
+//! has not begun keep running as they are: a broken change must not take down what works. Nor does a turn begin while an
+//! app that this one waits for is away: the new run could not start. So a restart of everything goes in the order of
+//! starting.
 
 use super::app::App;
-use super::event::{Effect, InstanceId, Note, Reason, RunId, What};
+use super::event::{Effect, Note, Reason, RunId, What};
 use super::instance::{Goal, Instance, State, Turn};
 use super::reload::{Manner, Roll, Survey};
 use super::spec::AppSpec;
@@ -14,23 +16,34 @@ use super::spec::AppSpec;
 impl App {
     /// Moves the rollout on; true if anything changed. `ready`: a new run could start now.
     pub(super) fn roll(&mut self, ready: bool, last_run: &mut RunId, turn: &mut Turn<'_>) -> bool {
-        let before = self.rolling;
-        if let Some(one) = self.instances.iter_mut().find(|one| Some(one.id) == before) {
-            if one.has_failed_to_reload() || matches!(one.state, State::Errored { .. }) {
-                self.halt(turn);
-            } else if ready && goes_on(one, &self.spec, last_run, turn) {
-                return true;
-            } else if is_in_transit(one) {
-                return false;
+        let (mut changed, mut failed) = (false, false);
+        for at in 0..self.instances.len() {
+            let Some(one) = self.instances.get(at).filter(|one| one.rolling) else { continue };
+            let has_failed = one.has_failed_to_reload() || matches!(one.state, State::Errored { .. });
+            failed |= has_failed;
+            let may_miss = one.roll.as_deref().is_some_and(|roll| self.may_miss(roll));
+            let App { spec, instances, .. } = self;
+            let Some(one) = instances.get_mut(at) else { continue };
+            if !has_failed && ready && goes_on(one, may_miss, spec, last_run, turn) {
+                changed = true;
+            } else if has_failed || !is_in_transit(one) {
+                one.rolling = false;
+                changed = true;
             }
         }
-        self.rolling = None;
-        let Some(next) = self.instances.iter_mut().find(|one| ready && can_roll(one)) else {
-            return self.rolling != before;
-        };
-        self.rolling = Some(next.id);
-        begin(next, &self.spec, last_run, turn);
-        true
+        if failed {
+            self.halt(turn);
+        }
+        for at in 0..self.instances.len() {
+            let next = self.instances.get(at).filter(|one| ready && !one.rolling && can_roll(one));
+            let has_room = next.and_then(|one| one.roll.as_deref()).is_some_and(|roll| self.has_room(roll));
+            let App { spec, instances, .. } = self;
+            let Some(next) = instances.get_mut(at).filter(|_| has_room) else { continue };
+            next.rolling = true;
+            begin(next, spec, last_run, turn);
+            changed = true;
+        }
+        changed
     }
 
     fn halt(&mut self, turn: &mut Turn<'_>) {
@@ -51,12 +64,14 @@ impl App {
 
     /// Some instance has its turn or waits for it.
     pub(super) fn rolls(&self) -> bool {
-        self.rolling.is_some() || self.instances.iter().any(|one| one.roll.is_some() && one.is_up_or_coming())
+        self.instances.iter().any(|one| one.rolling || one.roll.is_some() && one.is_up_or_coming())
     }
+}
 
+impl Instance {
     /// Waits for its turn, or has it.
-    pub(super) fn is_rolling(&self, id: InstanceId) -> bool {
-        self.rolling == Some(id) || self.instances.iter().any(|one| one.id == id && one.roll.is_some())
+    pub(super) fn is_rolling(&self) -> bool {
+        self.rolling || self.roll.is_some()
     }
 }
 
@@ -88,15 +103,18 @@ fn begin(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Tur
 }
 
 /// Acts on what has become known, or has been asked for, since its turn began; true if anything was done.
-fn goes_on(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) -> bool {
+/// `may_miss`: it may be away for a while, as far as the others are there.
+fn goes_on(one: &mut Instance, may_miss: bool, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) -> bool {
     if one.goal != Goal::Run || !one.is_online() {
         return false;
     }
     match one.roll.as_deref() {
         // A restart that was asked for in the middle of a reload ends both runs.
-        Some(Roll { manner: Manner::OldFirst, .. }) if is_replaceable(one) => replace(one, app, turn),
-        Some(Roll { manner: Manner::OldFirst, .. }) => return false,
-        Some(Roll { survey: Survey::Known(Some(_)), .. }) => replace(one, app, turn),
+        Some(Roll { manner: Manner::OldFirst, .. }) if may_miss && one.second.is_some() && is_replaceable(one) => {
+            replace(one, app, turn);
+        }
+        Some(Roll { survey: Survey::Known(Some(_)), .. }) if may_miss => replace(one, app, turn),
+        Some(Roll { manner: Manner::OldFirst, .. } | Roll { survey: Survey::Known(Some(_)), .. }) => return false,
         Some(Roll { survey: Survey::Known(None), .. }) => start_second(one, app, last_run, turn),
         Some(Roll { survey: Survey::Early { .. } | Survey::Due | Survey::Asked, .. }) | None => return false,
     }

@@ -70,12 +70,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::supervisor::spec::{AppSpec, LogMode, Output, RestartPolicy};
+    use crate::supervisor::spec::{AppSpec, LogMode, Output, RestartPolicy, RollPolicy};
 
     #[test]
     fn what_is_usual_is_the_default() {
         assert_eq!(*RestartPolicy::USUAL, RestartPolicy::default());
         assert_eq!(*Output::USUAL, Output::default());
+        assert_eq!(*RollPolicy::USUAL, RollPolicy::default());
     }
 
     #[test]

@@ -119,9 +119,8 @@ impl Supervisor {
         self.sample_at = None;
         for app in &mut self.apps {
             app.cron_at = None;
-            app.rolling = None;
             for one in &mut app.instances {
-                one.roll = None;
+                (one.roll, one.rolling) = (None, false);
                 one.forgive();
                 if one.goal == Goal::Run {
                     one.goal = Goal::Idle;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::pace::{Amount, RollPolicy};
 use super::seldom::{Seldom, Usual};
 use super::signal::Sig;
 pub use super::standby::Standby;
@@ -120,6 +121,8 @@ pub struct AppSpec {
     pub autostart: bool,
     pub restart: Seldom<RestartPolicy>,
     pub stop: StopPolicy,
+    /// How new runs follow old ones.
+    pub roll: Seldom<RollPolicy>,
     /// Order alone: start once each of these is online or has ended for good. Names of apps, free of cycles.
     pub after: Box<[Box<str>]>,
     /// Start only once these are online (a one-shot: finished well); errored while one of them is over for good.
@@ -208,6 +211,7 @@ impl Default for AppSpec {
             autostart: true,
             restart: Seldom::default(),
             stop: StopPolicy::default(),
+            roll: Seldom::default(),
             after: Box::default(),
             requires: Box::default(),
             main: false,

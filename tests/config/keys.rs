@@ -48,6 +48,8 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("max_memory_restart", "'20M'", "20"),
     ("cron_restart", "'0 3 * * *'", "'0 3 * *'"),
     ("overlap", "true", "'yes'"),
+    ("max_surge", "'25%'", "0"),
+    ("max_unavailable", "2", "'101%'"),
     ("wait_ready", "true", "'soon'"),
     ("listen_timeout", "500\nwait_ready = true", "50"),
     ("ready", "'notify'", "'notfy'"),
@@ -191,6 +193,8 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: max_memory_restart = 20: expected a size of at least 64K: bytes, or text as "20M", "1.5G", "80%"
         f:3:1: a: cron_restart = '0 3 * *': expected a schedule: 5 fields (minute hour day month weekday), or 6 with seconds first; these are 4
         f:3:1: a: overlap = 'yes': expected true or false
+        f:3:1: a: max_surge = 0: expected a number of instances from 1 to 1024, or a percentage of them, as "25%"
+        f:3:1: a: max_unavailable = '101%': expected a number of instances from 1 to 1024, or a percentage of them, as "25%"
         f:3:1: a: wait_ready = 'soon': expected true or false
         f:3:1: a: listen_timeout = 50: expected a time of at least "100ms"
         f:3:1: a: ready = 'notfy': expected exec, listen, notify, message, health, fd:N (a descriptor from 3 on) or line:TEXT (up to 256 bytes of a line), did you mean notify?

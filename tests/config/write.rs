@@ -6,8 +6,8 @@ use expect_test::expect;
 use pm3::config;
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart, RestartPolicy,
-    ShellVariable, Standby, StopPolicy, Watch,
+    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart,
+    RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
 };
 use pm3::supervisor::texts::Texts;
 
@@ -81,6 +81,10 @@ impl Maker {
         self.one(&[0, 1, 999, 1_000, 1_500, 61_001, 90_000_000, u32::MAX].map(Millis))
     }
 
+    fn amount(&mut self) -> Amount {
+        self.one(&[Amount::Count(1), Amount::Count(1_024), Amount::Percent(1), Amount::Percent(100)])
+    }
+
     fn app(&mut self, index: usize, before: &[AppSpec]) -> AppSpec {
         let name = if index == 0 { "web".into() } else { format!("app-{index}ä") };
         let others = before.iter().map(|app| app.name.clone()).collect::<Vec<_>>();
@@ -98,6 +102,7 @@ impl Maker {
                 tree: self.chance(),
                 drain: self.millis(),
             },
+            roll: RollPolicy { max_surge: self.amount(), max_unavailable: self.amount() }.into(),
             after: others.iter().filter(|_| self.chance()).cloned().collect(),
             requires: others.iter().filter(|_| self.chance()).cloned().collect(),
             main: index == 1,

@@ -146,7 +146,8 @@ fn a_long_request_is_read_to_its_end() {
 fn who_gets_no_answer_in_time_is_told_so() {
     let desk = Desk::new();
     let mut client = desk.client().unwrap();
-    let request = Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None };
+    let request =
+        Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None, how: Default::default() };
     let error = client.ask(&request, Some(std::time::Duration::from_millis(1))).unwrap_err();
     assert!(error.to_string().ends_with("no answer within 0 s; is pm3 stopped?"), "{error}");
 }
@@ -203,7 +204,10 @@ fn who_goes_while_pm3_works_is_known_to_be_gone() {
     let stream = desk.connect();
     say(&stream, &endless());
     let Incoming::Asked { client, request, .. } = desk.seen() else { panic!("not asked") };
-    assert_eq!(request, Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None });
+    assert_eq!(
+        request,
+        Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None, how: Default::default() }
+    );
     drop(stream);
     assert_eq!(desk.seen(), Incoming::Gone { client });
 }

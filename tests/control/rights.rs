@@ -109,7 +109,8 @@ fn an_operator_comes_in_however_many_others_wait() {
         return;
     }
     let desk = desk(Some(strangers_group()), Right::Operate);
-    let request = Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None };
+    let request =
+        Request::Operate { verb: Verb::Stop, targets: vec![ENDLESS.into()], environ: None, how: Default::default() };
     let line = String::from_utf8(request_line(&request).unwrap()).unwrap();
     let wait = |uid| {
         let streams = as_another(uid, || (0..CLIENTS_PER_UID_MAX).map(|_| desk.connect()).collect::<Vec<_>>());
@@ -146,8 +147,12 @@ fn a_group_that_does_not_exist_lets_nobody_in() {
 fn the_loop_learns_the_right_of_who_asks() {
     let desk = Desk::new();
     let stream = desk.connect();
-    let request =
-        pm3::control::Request::Operate { verb: Verb::Stop, targets: vec![crate::desk::ENDLESS.into()], environ: None };
+    let request = pm3::control::Request::Operate {
+        verb: Verb::Stop,
+        targets: vec![crate::desk::ENDLESS.into()],
+        environ: None,
+        how: Default::default(),
+    };
     crate::desk::say(&stream, std::str::from_utf8(&pm3::control::codec::request_line(&request).unwrap()).unwrap());
     assert!(matches!(desk.seen(), Incoming::Asked { right: Right::Admin, .. }));
 }

@@ -1,12 +1,13 @@
 //! What the effects may be: the half of the oracle that says whether the supervisor may do this now, and notes that it
 //! was done.
 
+use crate::kernel::{OVERSLEPT_MS, millis};
 use pm3::supervisor::event::{
     ClientId, Effect, Event, Half, InstanceId, Millis, Mono, Reason, RunId, Scope, Sig, What,
 };
+use pm3::supervisor::spec::Amount;
 
-use crate::kernel::{OVERSLEPT_MS, millis};
-use crate::model::{Ending, First, Gate, Goal, Mark, Place};
+use crate::model::{Ending, First, Gate, Goal, Mark, Place, Status};
 use crate::oracle::{Oracle, Sample, Verdict, ensure};
 use crate::run::Run;
 
@@ -113,9 +114,7 @@ impl Oracle {
         let who = place.who();
         ensure!(place.goal == Goal::Run, "{who}: its goal is {:?}", place.goal);
         ensure!(place.mark.is_some(), "{who}: a new run without a reason");
-        let others = self.model.of(&place.spec.name).filter(|other| other.id != place.id);
-        let other = others.filter(|other| self.model.has_turn(other)).map(Place::who).next();
-        ensure!(other.is_none(), "{who}: a new run for {:?} while {} gets one", place.mark, other.unwrap_or_default());
+        self.has_room(place)?;
         let awaited = self.model.awaited(&place.spec);
         ensure!(awaited.is_none(), "{who}: a new run without {}, which it waits for", awaited.unwrap_or_default());
         // One whose own turn cannot go on is not waited for.
@@ -125,6 +124,26 @@ impl Oracle {
         let mut earlier = moving.flat_map(|app| self.model.of(&app.name));
         let busy = earlier.find(|earlier| self.model.has_turn(earlier)).map(Place::who);
         ensure!(busy.is_none(), "{who}: a new run while {}, which it waits for, gets one", busy.unwrap_or_default());
+        Ok(())
+    }
+
+    /// No more instances of an app are on their way at once than may be: beside their old runs, or away.
+    fn has_room(&self, place: &Place) -> Verdict {
+        let Some(mark) = place.mark else { return Ok(()) };
+        let (policy, all) = (&place.spec.roll, u64::from(place.spec.instances));
+        let many = |amount, round: u64| match (mark.parallel, amount) {
+            (Some(count), _) | (None, Amount::Count(count)) => u64::from(count).max(1),
+            (None, Amount::Percent(percent)) => ((all * u64::from(percent) + round) / 100).max(1),
+        };
+        let (most_beside, most_away) = (many(policy.max_surge, 99), many(policy.max_unavailable, 0));
+        let others = self.model.of(&place.spec.name).filter(|other| other.id != place.id && self.model.has_turn(other));
+        let (away, beside): (Vec<&Place>, Vec<&Place>) =
+            others.partition(|other| self.model.status(other) != Status::Online);
+        let (away, beside) = (away.len() as u64, beside.len() as u64);
+        let leaves = mark.first == First::Old || mark.answer == Some(true);
+        let fits = if leaves { away < most_away } else { self.model.has_turn(place) || beside < most_beside };
+        let all_fit = self.model.has_turn(place) || away + beside < most_beside.max(most_away);
+        ensure!(fits && all_fit, "{}: a new run for {mark:?} with {away} away, {beside} beside", place.who());
         Ok(())
     }
 

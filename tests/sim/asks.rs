@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use pm3::supervisor::event::{ClientId, Count, Event, InstanceId, Mono, Outcome, Progress, RunId, Sig, Verb, Wish};
+use pm3::supervisor::event::{
+    ClientId, Count, Event, InstanceId, Mono, Outcome, Progress, Rollout, RunId, Sig, Verb, Wish,
+};
 use pm3::supervisor::spec::{AppSpec, Shell, Watch};
 
 use crate::model::{Goal, Place, Status, Why};
@@ -52,13 +54,13 @@ impl Oracle {
             }
             // Refused with at least a line.
             _ if self.model.ending.is_some() => ask.lines = 1,
-            Wish::Operate { verb, targets, shell } => {
+            Wish::Operate { verb, targets, shell, how } => {
                 let ids = self.resolve_all(targets, &mut ask);
-                self.operate(now, *verb, &ids, shell.as_ref(), &mut ask);
+                self.operate(now, *verb, *how, &ids, shell.as_ref(), &mut ask);
             }
-            Wish::Apply { verb, apps, renew } => match self.model.objection(apps) {
+            Wish::Apply { verb, apps, renew, how } => match self.model.objection(apps) {
                 Some(_) => (ask.lines, ask.failures) = (usize::MAX, 1),
-                None => self.apply(now, *verb, apps, *renew, &mut ask),
+                None => self.apply(now, *verb, *how, apps, *renew, &mut ask),
             },
             Wish::Scale { target, to } => {
                 let ids = self.resolve_all(std::slice::from_ref(target), &mut ask);
@@ -88,7 +90,15 @@ impl Oracle {
         ids.into_iter().collect()
     }
 
-    fn operate(&mut self, now: Mono, verb: Verb, ids: &[InstanceId], shell: Option<&Shell>, ask: &mut Ask) {
+    fn operate(
+        &mut self,
+        now: Mono,
+        verb: Verb,
+        how: Rollout,
+        ids: &[InstanceId],
+        shell: Option<&Shell>,
+        ask: &mut Ask,
+    ) {
         let last_run = self.model.last_run;
         let mut names: Vec<Box<str>> = Vec::new();
         for place in self.model.places.iter().filter(|place| ids.contains(&place.id)) {
@@ -130,7 +140,7 @@ impl Oracle {
             self.model.places.iter().filter(serves).map(|place| place.spec.name.clone()).collect();
         for place in self.model.places.iter_mut().filter(|place| ids.contains(&place.id)) {
             let others = served.contains(&place.spec.name);
-            obey(place, verb, others, now);
+            obey(place, verb, how, others, now);
         }
         for name in names.iter().filter(|_| verb == Verb::Delete) {
             let kept = self.model.of(name).filter(|place| place.goal != Goal::Remove).count();
@@ -142,7 +152,7 @@ impl Oracle {
         }
     }
 
-    fn apply(&mut self, now: Mono, verb: Verb, entries: &[AppSpec], renew: bool, ask: &mut Ask) {
+    fn apply(&mut self, now: Mono, verb: Verb, how: Rollout, entries: &[AppSpec], renew: bool, ask: &mut Ask) {
         let errored = self.errored();
         for entry in entries {
             let known = self.model.app(&entry.name).cloned();
@@ -160,7 +170,7 @@ impl Oracle {
             for place in self.model.places.iter_mut().filter(kept) {
                 let left = place.goal == Goal::Idle && !app.autostart;
                 if !(left || verb == Verb::Start && place.is_up_or_coming()) {
-                    obey(place, verb, false, now);
+                    obey(place, verb, how, false, now);
                 }
             }
             if revives {
@@ -220,11 +230,11 @@ impl Oracle {
                 let aim = match place.goal {
                     Goal::Remove => Aim::Gone,
                     _ if count == 0 => {
-                        obey(place, Verb::Stop, false, now);
+                        obey(place, Verb::Stop, Rollout::default(), false, now);
                         Aim::Down
                     }
                     _ if before == 0 => {
-                        obey(place, Verb::Start, false, now);
+                        obey(place, Verb::Start, Rollout::default(), false, now);
                         Aim::Up { after: self.model.last_run }
                     }
                     _ => continue,
@@ -377,7 +387,7 @@ pub(crate) fn follows(client: ClientId) -> bool {
 }
 
 /// An instance does as an operator says; `others` serve for it.
-fn obey(place: &mut Place, verb: Verb, others: bool, now: Mono) {
+fn obey(place: &mut Place, verb: Verb, how: Rollout, others: bool, now: Mono) {
     match verb {
         Verb::Stop => place.stop(Goal::Stop, others),
         Verb::Delete => place.stop(Goal::Remove, others),
@@ -389,6 +399,7 @@ fn obey(place: &mut Place, verb: Verb, others: bool, now: Mono) {
             let changed = place.mark.map(|mark| mark.why).filter(|why| matches!(why, Why::Changed | Why::Watched));
             if runs {
                 place.want(changed.unwrap_or(Why::Operator), Some(verb), now);
+                place.mark.iter_mut().for_each(|mark| mark.parallel = how.parallel);
             }
         }
         Verb::Watch => {}

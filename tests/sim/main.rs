@@ -53,7 +53,7 @@ const FRESH_SEEDS: u64 = 500;
 const MUTANT_SEEDS: u64 = 300;
 
 /// So many worlds are enough for everything to come up.
-const EVENTFUL_SEEDS: u64 = 1_000;
+const EVENTFUL_SEEDS: u64 = 3_000;
 
 /// What was wrong in this world, if anything was; a panic of the supervisor counts. Ok: the number of steps.
 fn verdict(dice: Dice, mutant: Option<Mutant>, trace: Option<Trace>) -> Result<u32, String> {

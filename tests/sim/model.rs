@@ -69,6 +69,8 @@ pub(crate) struct Mark {
     pub(crate) answer: Option<bool>,
     /// It may have been called off: who asked for it is told so, perhaps only later.
     pub(crate) doubtful: bool,
+    /// So many of its app at once, where somebody has said so.
+    pub(crate) parallel: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -235,7 +237,16 @@ impl Place {
             };
         let first = if new_first { First::New } else { First::Old };
         self.was_done = false;
-        self.mark = Some(Mark { why, by: None, first, from: None, asked: false, answer: None, doubtful: false });
+        self.mark = Some(Mark {
+            why,
+            by: None,
+            first,
+            from: None,
+            asked: false,
+            answer: None,
+            doubtful: false,
+            parallel: None,
+        });
         self.wait_for_age(now);
     }
 

@@ -3,7 +3,8 @@
 
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    AppSpec, ExitPolicy, Kind, Launch, Rare, Ready, Restart, RestartPolicy, Settings, Shell, Spec, StopPolicy, Watch,
+    Amount, AppSpec, ExitPolicy, Kind, Launch, Rare, Ready, Restart, RestartPolicy, RollPolicy, Settings, Shell, Spec,
+    StopPolicy, Watch,
 };
 
 use crate::dice::Dice;
@@ -143,6 +144,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
             tree: dice.chance(75),
             drain: Millis(dice.aside(1).pick(&[0, 100, 5_000, 5_000])),
         },
+        roll: roll(dice.aside(7)).into(),
         after: earlier(dice, name, others),
         requires: earlier(dice, name, others),
         main,
@@ -155,6 +157,14 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         standby: None,
         launch: Launch { script: "script".into(), rare: ready(dice), ..Launch::default() },
     }
+}
+
+/// How many instances get new runs at once; mostly one.
+fn roll(mut dice: Dice) -> RollPolicy {
+    let usual = dice.chance(60);
+    let mut amount = || dice.pick(&[Amount::Count(1), Amount::Count(2), Amount::Count(3), Amount::Percent(60)]);
+    let policy = RollPolicy { max_surge: amount(), max_unavailable: amount() };
+    if usual { RollPolicy::default() } else { policy }
 }
 
 /// Whether it says itself when it is ready, and how long it may take to be so, or to listen.

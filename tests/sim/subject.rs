@@ -88,7 +88,9 @@ impl Subject {
     pub(crate) fn pack_and_unpack(&mut self) -> Result<(), String> {
         let mut packed = serde_json::to_value(&self.pm3).map_err(|error| format!("cannot pack: {error}"))?;
         if self.mutant == Some(Mutant::ForgetsWhenPacked) {
-            packed["apps"].as_array_mut().into_iter().flatten().for_each(|app| app["rolling"] = ().into());
+            let apps = packed["apps"].as_array_mut().into_iter().flatten();
+            let instances = apps.flat_map(|app| app["instances"].as_array_mut().into_iter().flatten());
+            instances.for_each(|one| one["rolling"] = false.into());
             packed["pending"] = serde_json::json!([]);
         }
         if self.mutant == Some(Mutant::PacksNothing) {
@@ -226,24 +228,26 @@ impl Subject {
 fn misunderstood(mutant: Mutant, wish: Wish) -> Option<Wish> {
     Some(match (mutant, wish) {
         (Mutant::QuitsNever, Wish::Quit) => return None,
-        (Mutant::DeletesNothing, Wish::Operate { verb: Verb::Delete, targets, shell }) => {
-            Wish::Operate { verb: Verb::Stop, targets, shell }
+        (Mutant::DeletesNothing, Wish::Operate { verb: Verb::Delete, targets, shell, how }) => {
+            Wish::Operate { verb: Verb::Stop, targets, shell, how }
         }
-        (Mutant::TogglesNothing, Wish::Operate { verb: Verb::Watch, targets, shell }) => {
-            Wish::Operate { verb: Verb::Reset, targets, shell }
+        (Mutant::TogglesNothing, Wish::Operate { verb: Verb::Watch, targets, shell, how }) => {
+            Wish::Operate { verb: Verb::Reset, targets, shell, how }
         }
         (Mutant::ScalesTooFar, Wish::Scale { target, to: Count::Up(more) }) => {
             Wish::Scale { target, to: Count::Up(more + 1) }
         }
         (Mutant::SignalsWrongly, Wish::Signal { targets, .. }) => Wish::Signal { sig: Sig::USR1, targets },
-        (Mutant::StartsForRestart, Wish::Apply { apps, renew, .. }) => Wish::Apply { verb: Verb::Start, apps, renew },
-        (mutant, Wish::Apply { verb, mut apps, renew }) => {
+        (Mutant::StartsForRestart, Wish::Apply { apps, renew, how, .. }) => {
+            Wish::Apply { verb: Verb::Start, apps, renew, how }
+        }
+        (mutant, Wish::Apply { verb, mut apps, renew, how }) => {
             match mutant {
                 Mutant::AppliesTheBad => apps.iter_mut().for_each(|app| app.requires = Box::default()),
                 Mutant::AppliesHalf => drop(apps.pop()),
                 _ => {}
             }
-            Wish::Apply { verb, apps, renew: renew || mutant == Mutant::RenewsAlways }
+            Wish::Apply { verb, apps, renew: renew || mutant == Mutant::RenewsAlways, how }
         }
         (_, wish) => wish,
     })

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use pm3::supervisor::event::{ClientId, Count, Effect, Event, Mono, Sig, Verb, Wish};
+use pm3::supervisor::event::{ClientId, Count, Effect, Event, Mono, Rollout, Sig, Verb, Wish};
 use pm3::supervisor::spec::Spec;
 
 use crate::asks::follows;
@@ -332,6 +332,12 @@ impl World {
         }
     }
 
+    /// Mostly as usual.
+    fn rollout(&self) -> Rollout {
+        let mut dice = self.dice.aside(7);
+        Rollout { parallel: dice.chance(25).then(|| dice.pick(&[1, 2, 3])) }
+    }
+
     fn wish(&mut self) -> Wish {
         match self.dice.below(20) {
             0..12 => {
@@ -339,7 +345,7 @@ impl World {
                 let others = [Verb::Start, Verb::Delete, Verb::Reset, Verb::Watch];
                 let verb = if self.dice.chance(60) { self.dice.pick(&usual) } else { self.dice.pick(&others) };
                 let shell = self.dice.chance(10).then(|| plan::shell(&mut self.dice));
-                Wish::Operate { verb, targets: self.targets(), shell }
+                Wish::Operate { verb, targets: self.targets(), shell, how: self.rollout() }
             }
             12..16 => {
                 let apps = plan::batch(&mut self.dice, &self.oracle.model.spec);
@@ -347,6 +353,7 @@ impl World {
                     verb: self.dice.pick(&[Verb::Start, Verb::Restart, Verb::Reload]),
                     apps,
                     renew: self.dice.chance(20),
+                    how: self.rollout(),
                 }
             }
             16..18 => {
@@ -363,7 +370,7 @@ impl World {
             }
             18 if self.ends_early && self.dice.chance(30) => Wish::Quit,
             18 if self.dice.chance(50) => {
-                Wish::Operate { verb: Verb::Delete, targets: vec!["all".into()], shell: None }
+                Wish::Operate { verb: Verb::Delete, targets: vec!["all".into()], shell: None, how: Rollout::default() }
             }
             _ => {
                 let sig = self.dice.pick(&[Sig::USR2, Sig::TERM, Sig::KILL, Sig::HUP]);

@@ -2,7 +2,7 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Count, Effect, End, Event, InstanceId, Outcome, Reason, RunId, Scope, Sig, Verb, Wish,
+    ClientId, Count, Effect, End, Event, InstanceId, Outcome, Reason, Rollout, RunId, Scope, Sig, Verb, Wish,
 };
 use pm3::supervisor::instance::{Goal, State};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Input, LogMode, Rare, RestartPolicy, Settings, Shell, Spec};
@@ -15,7 +15,7 @@ fn ask(client: u64, wish: Wish) -> Event {
 
 fn operate(verb: Verb, targets: &[&str]) -> Event {
     let targets = targets.iter().map(|target| (*target).into()).collect();
-    ask(1, Wish::Operate { verb, targets, shell: None })
+    ask(1, Wish::Operate { verb, targets, shell: None, how: Rollout::default() })
 }
 
 fn scale(target: &str, to: Count) -> Event {
@@ -30,7 +30,7 @@ fn entry(name: &str) -> AppSpec {
 }
 
 fn apply(verb: Verb, apps: &[AppSpec]) -> Event {
-    ask(3, Wish::Apply { verb, apps: apps.to_vec(), renew: false })
+    ask(3, Wish::Apply { verb, apps: apps.to_vec(), renew: false, how: Rollout::default() })
 }
 
 fn read_again(apps: &[AppSpec]) -> Event {
@@ -169,10 +169,19 @@ fn a_shell_is_kept_until_it_is_renewed() {
     step(&mut sup, 1, apply(Verb::Start, &[with("red")]));
     let out = step(&mut sup, 2, apply(Verb::Start, &[with("blue")]));
     assert_eq!((reply(&out).said.len(), now(&sup)), (1, shell("red")));
-    let out = step(&mut sup, 3, ask(4, Wish::Apply { verb: Verb::Start, apps: vec![with("blue")], renew: true }));
+    let out = step(
+        &mut sup,
+        3,
+        ask(4, Wish::Apply { verb: Verb::Start, apps: vec![with("blue")], renew: true, how: Rollout::default() }),
+    );
     assert_eq!((lines(&out).len(), now(&sup)), (2, shell("blue")), "{out:?}");
     end(&mut sup, 4, 0);
-    let wish = Wish::Operate { verb: Verb::Restart, targets: vec!["web".into()], shell: Some(shell("green")) };
+    let wish = Wish::Operate {
+        verb: Verb::Restart,
+        targets: vec!["web".into()],
+        shell: Some(shell("green")),
+        how: Rollout::default(),
+    };
     step(&mut sup, 5, ask(5, wish));
     assert_eq!(now(&sup), shell("green"));
     // The file has no say in it.
@@ -207,7 +216,14 @@ fn what_is_deleted_is_stopped_and_forgotten() {
 #[test]
 fn an_app_that_is_deleted_while_it_restarts_is_gone_for_good() {
     let (mut sup, _) = booted(vec![app("web"), app("db")]);
-    step(&mut sup, 1, ask(7, Wish::Operate { verb: Verb::Restart, targets: vec!["web".into()], shell: None }));
+    step(
+        &mut sup,
+        1,
+        ask(
+            7,
+            Wish::Operate { verb: Verb::Restart, targets: vec!["web".into()], shell: None, how: Rollout::default() },
+        ),
+    );
     let out = step(&mut sup, 2, operate(Verb::Delete, &["web"]));
     assert_eq!(reply(&out), failed(&["web: was stopped meanwhile"]));
     assert_eq!(reply(&end(&mut sup, 3, 0)), done(&["web"]));

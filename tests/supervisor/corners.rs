@@ -2,8 +2,8 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Count, Effect, End, Event, Failure, InstanceId, Millis, Mono, Oom, Outcome, RunId, Scope, Sig, Stage,
-    Verb, Wish,
+    ClientId, Count, Effect, End, Event, Failure, InstanceId, Millis, Mono, Oom, Outcome, Rollout, RunId, Scope, Sig,
+    Stage, Verb, Wish,
 };
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Kind, Restart, RestartPolicy, Settings, Spec, StopPolicy};
 
@@ -29,7 +29,11 @@ fn planned(apps: Vec<AppSpec>) -> Event {
 
 fn ask(client: u64, verb: Verb, targets: &[&str]) -> Event {
     let targets = targets.iter().map(|target| (*target).into()).collect();
-    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None }, follows: false }
+    Event::Request {
+        client: ClientId(client),
+        wish: Wish::Operate { verb, targets, shell: None, how: Rollout::default() },
+        follows: false,
+    }
 }
 
 fn refused(run: u64, passing: bool) -> Event {

@@ -156,7 +156,12 @@ fn where_the_first_good_probe_is_what_makes_it_ready_it_is_looked_at_at_once() {
     let out = step(&mut sup, at, Event::FilesChanged { app: "web".into(), path: "x".into(), at: Mono(u64::MAX) });
     assert_eq!(starts(&out), [] as [u64; 0]);
     let verb = pm3::supervisor::event::Verb::Reload;
-    let wish = pm3::supervisor::event::Wish::Operate { verb, targets: vec!["web".into()], shell: None };
+    let wish = pm3::supervisor::event::Wish::Operate {
+        verb,
+        targets: vec!["web".into()],
+        shell: None,
+        how: pm3::supervisor::event::Rollout::default(),
+    };
     let out = step(&mut sup, at, Event::Request { client: Default::default(), wish, follows: false });
     assert!(out.contains(&probe(2)), "{out:?}");
     assert_eq!(stopped(&step(&mut sup, at + 1, finds(2, Finding::Well))), [1]);
@@ -168,7 +173,12 @@ fn a_new_run_that_never_gets_well_does_not_replace_one_that_works() {
     let (mut sup, _) = booted(vec![ready_when_healthy()]);
     step(&mut sup, 1, finds(1, Finding::Well));
     let verb = pm3::supervisor::event::Verb::Reload;
-    let wish = pm3::supervisor::event::Wish::Operate { verb, targets: vec!["web".into()], shell: None };
+    let wish = pm3::supervisor::event::Wish::Operate {
+        verb,
+        targets: vec!["web".into()],
+        shell: None,
+        how: pm3::supervisor::event::Rollout::default(),
+    };
     step(&mut sup, 2, Event::Request { client: Default::default(), wish, follows: false });
     step(&mut sup, 3, ill(2));
     assert_eq!(stopped(&step(&mut sup, 4_002, Event::Tick)), [2]);

@@ -9,6 +9,7 @@ mod health;
 mod progress;
 mod ready;
 mod reloads;
+mod rollouts;
 mod states;
 mod stories;
 mod watch;

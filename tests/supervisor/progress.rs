@@ -28,7 +28,12 @@ fn asks(wish: Wish) -> Event {
 }
 
 fn operates(verb: Verb, targets: &[&str]) -> Event {
-    asks(Wish::Operate { verb, targets: targets.iter().map(|target| (*target).into()).collect(), shell: None })
+    asks(Wish::Operate {
+        verb,
+        targets: targets.iter().map(|target| (*target).into()).collect(),
+        shell: None,
+        how: Default::default(),
+    })
 }
 
 /// What the follower is told: how many are over, who, the step, after how long, and the text; and that it is answered.
@@ -131,7 +136,8 @@ fn who_waits_for_another_says_for_whom_and_who_does_not_end_is_killed() {
 #[test]
 fn nobody_is_told_who_did_not_ask_for_it_or_is_gone_or_has_all_at_once() {
     let mut sup = booted(vec![app("web")]);
-    let silent = Wish::Operate { verb: Verb::Restart, targets: vec!["web".into()], shell: None };
+    let silent =
+        Wish::Operate { verb: Verb::Restart, targets: vec!["web".into()], shell: None, how: Default::default() };
     let out = step(&mut sup, GROWN, Event::Request { client: ClientId(7), wish: silent, follows: false });
     assert!(!out.iter().any(|one| matches!(one, Effect::Progress { .. })), "{out:?}");
     let out = step(&mut sup, GROWN, operates(Verb::Start, &["nobody"]));

@@ -2,7 +2,7 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Count, Effect, End, Event, Millis, Mono, Outcome, RunId, Scope, Sig, Verb, Wish,
+    ClientId, Count, Effect, End, Event, Millis, Mono, Outcome, Rollout, RunId, Scope, Sig, Verb, Wish,
 };
 use pm3::supervisor::spec::{AppSpec, Launch, Rare, Ready, RestartPolicy};
 
@@ -21,7 +21,7 @@ fn ready(run: u64) -> Event {
 fn ask(verb: Verb) -> Event {
     Event::Request {
         client: ClientId(1),
-        wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None },
+        wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None, how: Rollout::default() },
         follows: false,
     }
 }

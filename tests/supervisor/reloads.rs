@@ -2,7 +2,7 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Half, Millis, Mono, Obstacle, Oom, Outcome, RunId, Scope, Sig, Verb, Wish,
+    ClientId, Effect, End, Event, Half, Millis, Mono, Obstacle, Oom, Outcome, Rollout, RunId, Scope, Sig, Verb, Wish,
 };
 use pm3::supervisor::spec::{AppSpec, Kind, Restart, RestartPolicy, Spec, StopPolicy};
 
@@ -31,7 +31,7 @@ fn booted(apps: Vec<AppSpec>) -> Supervisor {
 }
 
 fn ask(verb: Verb, target: &str) -> Event {
-    let wish = Wish::Operate { verb, targets: vec![target.into()], shell: None };
+    let wish = Wish::Operate { verb, targets: vec![target.into()], shell: None, how: Rollout::default() };
     Event::Request { client: ClientId(verb as u64), wish, follows: false }
 }
 

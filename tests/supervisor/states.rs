@@ -7,8 +7,8 @@ use std::time::Duration;
 use expect_test::expect_file;
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Count, Effect, End, Event, Failure, Half, Millis, Mono, Obstacle, Oom, RunId, Scope, Sig, Stage, Verb,
-    Wish,
+    ClientId, Count, Effect, End, Event, Failure, Half, Millis, Mono, Obstacle, Oom, Rollout, RunId, Scope, Sig, Stage,
+    Verb, Wish,
 };
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::{Life, Phase};
@@ -199,7 +199,7 @@ impl Play {
     fn applied(&self, verb: Verb, edit: fn(&mut AppSpec)) -> Event {
         let mut web = self.spec.apps[0].clone();
         edit(&mut web);
-        wish(APPLY, Wish::Apply { verb, apps: vec![web], renew: false })
+        wish(APPLY, Wish::Apply { verb, apps: vec![web], renew: false, how: Rollout::default() })
     }
 
     fn planned(&self, edit: fn(&mut AppSpec)) -> Event {
@@ -317,7 +317,7 @@ fn may_happen(play: &Play, event: &str) -> bool {
 }
 
 fn ask(verb: Verb) -> Event {
-    wish(verb as u64, Wish::Operate { verb, targets: vec!["web".into()], shell: None })
+    wish(verb as u64, Wish::Operate { verb, targets: vec!["web".into()], shell: None, how: Rollout::default() })
 }
 
 /// Who asks is known by what for: a verb's number, or one of these.

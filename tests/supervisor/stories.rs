@@ -1,13 +1,17 @@
 //! A few short stories, one for each thing that a supervisor must not get wrong. The long ones are in `tests/sim`.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, RunId, Scope, Sig, Verb, Wish};
+use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, Rollout, RunId, Scope, Sig, Verb, Wish};
 use pm3::supervisor::spec::{AppSpec, Spec};
 
 use crate::{app, booted, exited, lines, step};
 
 fn ask(client: u64, verb: Verb, targets: Vec<Box<str>>) -> Event {
-    Event::Request { client: ClientId(client), wish: Wish::Operate { verb, targets, shell: None }, follows: false }
+    Event::Request {
+        client: ClientId(client),
+        wish: Wish::Operate { verb, targets, shell: None, how: Rollout::default() },
+        follows: false,
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What becomes of an app whose files have changed.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, Sig, Verb, Wish};
+use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Mono, Rollout, Sig, Verb, Wish};
 use pm3::supervisor::spec::{AppSpec, Restart, RestartPolicy, Watch};
 
 use crate::{app, booted, exited, lines, step};
@@ -17,7 +17,7 @@ fn changed(path: &str, at_ms: u64) -> Event {
 fn ask(verb: Verb) -> Event {
     Event::Request {
         client: ClientId(1),
-        wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None },
+        wish: Wish::Operate { verb, targets: vec!["web".into()], shell: None, how: Rollout::default() },
         follows: false,
     }
 }
@@ -196,7 +196,7 @@ fn a_change_comes_to_be_whatever_becomes_of_a_request() {
         1,
         Event::Request {
             client: ClientId(2),
-            wish: Wish::Operate { verb: Verb::Stop, targets: vec!["db".into()], shell: None },
+            wish: Wish::Operate { verb: Verb::Stop, targets: vec!["db".into()], shell: None, how: Rollout::default() },
             follows: false,
         },
     );
@@ -209,7 +209,7 @@ fn a_change_comes_to_be_whatever_becomes_of_a_request() {
         600,
         Event::Request {
             client: ClientId(3),
-            wish: Wish::Operate { verb: Verb::Start, targets: vec!["db".into()], shell: None },
+            wish: Wish::Operate { verb: Verb::Start, targets: vec!["db".into()], shell: None, how: Rollout::default() },
             follows: false,
         },
     );

@@ -8,9 +8,9 @@ use crate::cli::targets::{self, Target};
 use crate::cli::telling::{Show, Telling};
 use crate::cli::{Exit, Report};
 use crate::config::Facts;
-use crate::control::Environ;
 use crate::control::client::Client;
-use crate::supervisor::event::Verb;
+use crate::control::{Environ, Request};
+use crate::supervisor::event::{Rollout, Verb};
 use crate::supervisor::spec::AppSpec;
 
 /// Stop apps; they stay in the list
@@ -92,8 +92,8 @@ pub(super) struct Change {
     #[arg(short = 'a', long)]
     pub(super) update_env: bool,
 
-    /// As in PM2; pm3 restarts all apps at once, and the instances of one app one after the other
-    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// So many instances of an app at once, in place of its max_surge and max_unavailable; apps never wait for each other
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     parallel: Option<u32>,
 
     /// Variables of this shell that the apps do not get: whose names begin so; several with commas
@@ -123,6 +123,11 @@ impl Change {
     pub(super) fn hidden<'a>(&'a self, facts: &'a Facts) -> impl Iterator<Item = &'a str> {
         let names = facts.env.iter().map(|(name, _)| name.as_str());
         names.filter(|name| plan::is_hidden(name, &self.filter_env))
+    }
+
+    /// How new processes follow old ones.
+    pub(super) fn how(&self) -> Rollout {
+        Rollout { parallel: self.parallel }
     }
 
     /// Nothing of what the apps are is to be changed.
@@ -177,13 +182,20 @@ pub(super) fn operate(verb: Verb, of: &Targets, context: &Context) -> Report {
             return Ok(Report::failed(Exit::Usage, why));
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        send(verb, &words, None, client, &mut telling);
+        send(verb, &words, None, Rollout::default(), client, &mut telling);
         Ok(telling.with_table(client, context))
     })
 }
 
 /// Sends a request for apps by their names, and says what came of it.
-pub(super) fn send(verb: Verb, words: &[&str], environ: Option<Environ>, client: &mut Client, telling: &mut Telling) {
+pub(super) fn send(
+    verb: Verb,
+    words: &[&str],
+    environ: Option<Environ>,
+    how: Rollout,
+    client: &mut Client,
+    telling: &mut Telling,
+) {
     let mut failed = Vec::new();
     let targets = targets::for_supervisor(words.iter().copied(), telling.rows(), &mut failed);
     for word in words {
@@ -191,7 +203,7 @@ pub(super) fn send(verb: Verb, words: &[&str], environ: Option<Environ>, client:
     }
     failed.iter().for_each(|why| telling.fail(Exit::Failed, why));
     if !targets.is_empty() {
-        telling.ask_of(words, client, |client| client.operate(verb, targets, environ));
+        telling.ask_of(words, client, |client| client.change(&Request::Operate { verb, targets, environ, how }));
     }
 }
 
@@ -244,13 +256,13 @@ fn changed(verb: Verb, again: &Again, client: &mut Client, context: &Context) ->
         if !change.update_env && words.iter().any(|word| targets::is_known(word, telling.rows())) {
             telling.say("Use --update-env to update environment variables");
         }
-        send(verb, &words, change.renewal(&facts), client, &mut telling);
+        send(verb, &words, change.renewal(&facts), change.how(), client, &mut telling);
     } else if !words.is_empty() {
         reshape(verb, &words, change, &facts, client, &mut telling);
     }
     for file in files {
         match plan::of_file(&file, &of.part, &change.options, &change.args, &facts) {
-            Ok(plan) => bring(verb, plan, change.environ(&facts), change.update_env, client, &mut telling),
+            Ok(plan) => bring(verb, plan, change, change.update_env, &facts, client, &mut telling),
             Err((exit, mistakes)) => mistakes.iter().for_each(|why| telling.fail(exit, why)),
         }
     }
@@ -258,8 +270,16 @@ fn changed(verb: Verb, again: &Again, client: &mut Client, context: &Context) ->
     telling.with_table(client, context)
 }
 
-/// Makes it so that the apps of a plan are there, in one request: all of them, or none.
-pub(super) fn bring(verb: Verb, plan: Plan, environ: Environ, renew: bool, client: &mut Client, telling: &mut Telling) {
+/// Makes it so that the apps of a plan are there, in one request: all of them, or none. `renew`: also those that are there get the environment of this shell.
+pub(super) fn bring(
+    verb: Verb,
+    plan: Plan,
+    change: &Change,
+    renew: bool,
+    facts: &Facts,
+    client: &mut Client,
+    telling: &mut Telling,
+) {
     plan.warnings.iter().for_each(|line| telling.warn(line));
     plan.missing.iter().for_each(|why| telling.fail(Exit::Failed, why));
     let is_known = |app: &&AppSpec| telling.rows().iter().any(|row| row.name == app.name);
@@ -276,7 +296,9 @@ pub(super) fn bring(verb: Verb, plan: Plan, environ: Environ, renew: bool, clien
         let plural = if many == 1 { "" } else { "s" };
         telling.say(format_args!("Starting {script} in fork_mode ({many} instance{plural})"));
     }
-    telling.ask(client, |client| client.apply(verb, plan.apps, Some(environ), renew));
+    let environ = Some(change.environ(facts));
+    let request = Request::Apply { verb, apps: plan.apps, environ, renew, how: change.how() };
+    telling.ask(client, |client| client.change(&request));
 }
 
 /// Gives named apps other settings, which their next runs have.
@@ -339,6 +361,7 @@ pub(super) fn reshape(
         for app in &apps {
             announce(verb, &app.name, telling);
         }
-        telling.ask(client, |client| client.apply(verb, apps, environ, change.update_env));
+        let request = Request::Apply { verb, apps, environ, renew: change.update_env, how: change.how() };
+        telling.ask(client, |client| client.change(&request));
     }
 }

@@ -255,12 +255,12 @@ fn take(verb: Verb, step: Step<'_>, args: &Args, facts: &Facts, client: &mut Cli
     let change = &args.change;
     match step {
         Step::Known(word) if change.is_empty() => {
-            operate::send(verb, &[word], change.renewal(facts), client, telling);
+            operate::send(verb, &[word], change.renewal(facts), change.how(), client, telling);
         }
         Step::Known(word) => operate::reshape(verb, &[word], change, facts, client, telling),
-        Step::File(plan) => operate::bring(verb, plan, change.environ(facts), change.update_env, client, telling),
+        Step::File(plan) => operate::bring(verb, plan, change, change.update_env, facts, client, telling),
         Step::Script(plan) => match with_own_names(plan, args.force, client, telling) {
-            Ok(plan) => operate::bring(verb, plan, change.environ(facts), true, client, telling),
+            Ok(plan) => operate::bring(verb, plan, change, true, facts, client, telling),
             Err(why) => telling.fail(Exit::Failed, why),
         },
     }
