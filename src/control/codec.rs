@@ -161,7 +161,18 @@ pub trait Message: Sized {
 
 impl Message for Asked {
     fn take(line: &[u8]) -> serde_json::Result<Asked> {
-        serde_json::from_slice(line)
+        /// As much as a person may have got right.
+        #[derive(Deserialize)]
+        struct Word {
+            ask: Option<Box<str>>,
+        }
+        serde_json::from_slice(line).map_err(|error: serde_json::Error| match serde_json::from_slice(line) {
+            Ok(Word { ask: None }) => de::Error::custom("it asks for nothing: there is no `ask` in it"),
+            Ok(Word { ask: Some(word) }) if !error.to_string().starts_with("unknown") => de::Error::custom(format_args!(
+                "`{word}` needs more than its word, as {{\"operate\":{{\"verb\":\"stop\",\"targets\":[\"web\"]}}}} does"
+            )),
+            Ok(_) | Err(_) => error,
+        })
     }
 }
 
@@ -355,7 +366,11 @@ mod tests {
                 r#"{"version":-1,"ask":"list"}"#,
                 "not a message of the protocol: invalid value: integer `-1`, expected u32 at line 1 column 13",
             ),
-            (r#"{"version":1}"#, "not a message of the protocol: missing field `ask` at line 1 column 13"),
+            (r#"{"version":1}"#, "not a message of the protocol: it asks for nothing: there is no `ask` in it"),
+            (
+                r#"{"version":1,"ask":"scale"}"#,
+                r#"not a message of the protocol: `scale` needs more than its word, as {"operate":{"verb":"stop","targets":["web"]}} does"#,
+            ),
             (
                 r#"{"version":1,"ask":"lst"}"#,
                 "not a message of the protocol: unknown variant `lst`, expected one of `ping`, `list`, `describe`, `operate`, `apply`, `scale`, `signal`, `send`, `changed`, `ready`, `logs`, `flush`, `reload-logs`, `quit` at line 1 column 24",

@@ -109,3 +109,52 @@ fn the_shipped_files_are_good() {
     "#]]
     .assert_eq(&config::plan_text(&default));
 }
+
+/// What the tour only mentions is as good as what it sets.
+#[test]
+fn what_the_tour_comments_out_is_good_too() {
+    let text = include_str!("../../conf/pm3.toml");
+    let setting = |line: &str| {
+        let (key, _) = line.strip_prefix("# ")?.split_once(" = ")?;
+        key.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_').then(|| key.to_owned())
+    };
+    let facts = facts();
+    let mut keys: Vec<String> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let Some(key) = setting(line) else {
+            keys.extend(line.split_once(" = ").map(|(key, _)| key.to_owned()));
+            continue;
+        };
+        // In place of what the tour sets there: one of several ways.
+        let others = if key == "port" { vec![("exec = \"true\"", "tcp = true")] } else { vec![] };
+        let with = |(n, other): (usize, &str)| if n == at { other[2..].to_owned() } else { other.to_owned() };
+        let mut file = text.lines().enumerate().map(with).collect::<Vec<_>>().join("\n");
+        others.iter().for_each(|(one, other)| file = file.replace(one, other));
+        let read = config::parse("pm3.toml", &file, None, &facts);
+        read.unwrap_or_else(|mistakes| panic!("{line}\n{}", show(&mistakes)));
+        keys.push(key);
+    }
+    for key in [
+        "exec_mode",
+        "listen",
+        "listen_backlog",
+        "socket_mode",
+        "standby",
+        "standby_max_age",
+        "ready",
+        "wait_ready",
+        "listen_timeout",
+        "watchdog",
+        "overlap",
+        "drain",
+        "exec",
+        "port",
+        "interval",
+        "timeout",
+        "retries",
+        "start_period",
+        "start_interval",
+    ] {
+        assert!(keys.iter().any(|known| known == key), "{key} is not in the tour");
+    }
+}

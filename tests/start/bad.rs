@@ -28,8 +28,8 @@ fn verbs_of_pm2_that_are_not_here_name_another_way() {
         assert_eq!(said.err.lines().count(), 1, "{said:#?}");
         said.says(part);
     }
-    for line in ["monit", "plus", "web", "update"] {
-        let said = world.pm3(line).ends(1).says("not in this release");
+    for line in ["monit", "plus", "web", "update", "updatePM2"] {
+        let said = world.pm3(line).ends(1).says(&format!("[PM3][ERROR] {line}: not in this release"));
         assert_eq!(said.err.lines().count(), 1, "{said:#?}");
     }
 }

@@ -19,17 +19,20 @@ pub(in crate::cli) struct Web {}
 pub(in crate::cli) struct Update {}
 
 pub(super) fn monit(Monit {}: &Monit) -> Report {
-    missing("monit", "`pm3 list --watch` and `pm3 logs` show the same")
+    missing(&["monit"], "`pm3 list --watch` and `pm3 logs` show the same")
 }
 
 pub(super) fn web(Web {}: &Web) -> Report {
-    missing("web", "`pm3 list`, or `pm3 jlist` for programs, shows what there is")
+    missing(&["web", "plus"], "`pm3 list`, or `pm3 jlist` for programs, shows what there is")
 }
 
 pub(super) fn update(Update {}: &Update) -> Report {
-    missing("update", "`pm3 save && pm3 kill && pm3 resurrect` does it, with an interruption")
+    missing(&["update", "updatePM2"], "`pm3 save && pm3 kill && pm3 resurrect` does it, with an interruption")
 }
 
-fn missing(verb: &str, instead: &str) -> Report {
+/// The verb is called as it was typed.
+fn missing(names: &[&str], instead: &str) -> Report {
+    let typed = std::env::args_os().skip(1).find_map(|word| names.iter().find(|name| word == **name).copied());
+    let verb = typed.or(names.first().copied()).unwrap_or_default();
     Report::failed(Exit::Failed, format_args!("{verb}: not in this release; {instead}"))
 }
