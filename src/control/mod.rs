@@ -405,6 +405,9 @@ pub struct Detail {
     pub started_ms: u64,
     /// Short runs in a row (PM2's unstable restarts).
     pub short_runs: u32,
+    /// Its last runs were short: so long, in milliseconds, others get its new connections, if others serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine_ms: Option<u64>,
     /// When it is started next, by back-off or schedule, in milliseconds from now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_start_ms: Option<u64>,

@@ -210,6 +210,7 @@ fn tell(note: &Note) {
         | What::Killing
         | What::ReloadFailed { .. }
         | What::NeverReady { .. }
+        | What::Quarantined { .. }
         | What::Unhealthy { .. } => {
             warn!("{note}")
         }
@@ -226,6 +227,7 @@ fn tell(note: &Note) {
         | What::Draining { .. }
         | What::Leftovers { .. }
         | What::Healthy
+        | What::Proven { .. }
         | What::Pm3(_) => info!("{note}"),
     }
 }

@@ -116,6 +116,7 @@ impl Engine {
         Detail {
             started_ms: begun.map_or(0, |at| now.unix(at)),
             short_runs: one.record.unstable,
+            quarantine_ms: one.quarantined_until(&app.spec).map(|at| millis(at.since(now.mono))),
             next_start_ms: next_start.map(|at| millis(at.since(now.mono))),
             runs: one.past.iter().map(|past| told_run(past, now)).collect(),
             cwd: text(launch::directory(&app.spec, self.supervisor.settings())),

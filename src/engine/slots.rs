@@ -271,7 +271,8 @@ impl Slots {
         let busy: Vec<_> = places.filter(|place| place.listens).map(|place| (place.instance, place.half)).collect();
         for place in self.groups.iter_mut().flat_map(|group| &mut group.places) {
             let (owner, serves) = ((place.instance, place.half), station(place.instance, place.half));
-            let spurned = place.lent.is_none() && serves == Station::Serving && busy.contains(&owner);
+            let spurned =
+                place.lent.is_none() && matches!(serves, Station::Serving | Station::Proving) && busy.contains(&owner);
             place.spurned = spurned.then(|| place.spurned.unwrap_or(now));
         }
     }
@@ -366,14 +367,17 @@ impl Group {
         }
     }
 
-    /// The numbers of those that are to get new connections: who serves, else who is to come, else all.
+    /// The numbers of those that are to get new connections: who serves, else who has still to prove that it can, else who
+    /// is to come, else all.
     fn wanted(&self, station: &impl Fn(InstanceId, Half) -> Station) -> Vec<u32> {
         let of = |place: &Place| station(place.instance, place.half);
-        let serving = self.those(|place| place.listens && of(place) == Station::Serving);
-        if !serving.is_empty() {
-            return serving;
+        for station in [Station::Serving, Station::Proving] {
+            let serving = self.those(|place| place.listens && of(place) == station);
+            if !serving.is_empty() {
+                return serving;
+            }
         }
-        let next = self.those(|place| matches!(of(place), Station::Coming | Station::Serving));
+        let next = self.those(|place| matches!(of(place), Station::Coming | Station::Serving | Station::Proving));
         if next.is_empty() { self.those(|_| true) } else { next }
     }
 

@@ -223,9 +223,9 @@ impl Instance {
     }
 
     /// The moment at which time itself changes something here.
-    pub fn deadline(&self) -> Option<Mono> {
-        let roll = self.roll.as_deref().filter(|_| self.is_online());
-        let others = [self.second.as_deref().and_then(Second::deadline), roll.and_then(Roll::deadline)];
+    pub fn deadline(&self, app: &AppSpec) -> Option<Mono> {
+        let roll = self.roll.as_deref().filter(|_| self.is_online()).and_then(Roll::deadline);
+        let others = [self.second.as_deref().and_then(Second::deadline), roll, self.proven_at(app)];
         self.own_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -499,6 +499,9 @@ impl Instance {
         }
         if is_due(self.second.as_deref().and_then(Second::deadline)) {
             self.second_due(app, turn);
+        }
+        if is_due(self.proven_at(app)) {
+            self.prove(app, turn);
         }
         if !is_due(self.own_deadline()) {
             return;

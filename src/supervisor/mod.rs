@@ -113,7 +113,7 @@ impl Supervisor {
         if self.ended {
             return None;
         }
-        let instances = self.apps.iter().flat_map(|app| &app.instances).filter_map(Instance::deadline);
+        let instances = self.instances().filter_map(|(app, one)| one.deadline(app));
         let schedules = self.apps.iter().filter_map(|app| app.cron_at);
         let checkups = self.checkups.iter().filter_map(Checkup::deadline);
         let own = [self.sample_at, self.ending.as_ref().and_then(Ending::deadline)];
@@ -311,7 +311,7 @@ impl Supervisor {
     fn pass(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
         let mut changed = false;
         self.each(now, out, |one, app, turn| {
-            if one.deadline().is_some_and(|at| at <= turn.now) {
+            if one.deadline(app).is_some_and(|at| at <= turn.now) {
                 one.due(app, turn);
                 changed = true;
             }

@@ -54,6 +54,15 @@ pub enum What {
     },
     /// A probe succeeded again.
     Healthy,
+    /// So many runs were short: for so long the next one gets new connections only where no other instance serves.
+    Quarantined {
+        unstable: u32,
+        span: Millis,
+    },
+    /// It has lived for so long, and gets new connections as the others do.
+    Proven {
+        span: Millis,
+    },
     /// The run ended while its successor was on its way.
     Succeeded {
         reason: Reason,
@@ -127,6 +136,10 @@ impl fmt::Display for What {
             What::Unhealthy { failed: 1, why } => write!(f, "unhealthy: {why}"),
             What::Unhealthy { failed, why } => write!(f, "unhealthy after {failed} probes: {why}"),
             What::Healthy => f.write_str("healthy again"),
+            What::Quarantined { unstable, span } => {
+                write!(f, "in quarantine for {} ms after {unstable} short runs, others get its connections", span.0)
+            }
+            What::Proven { span } => write!(f, "out of quarantine, has lived for {} ms", span.0),
             What::Succeeded { reason } => write!(f, "{reason}, its new process takes over at once"),
             What::ReloadFailed { why, pid } => write!(f, "the new process failed, pid {pid} goes on: {why}"),
             What::NewWasDone { end, pid } => write!(f, "the new process was done, {end}; pid {pid} goes on"),

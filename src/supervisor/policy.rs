@@ -21,6 +21,10 @@ const REFUSED_BACKOFF: Millis = Millis(100);
 /// A role that worked for this long is replaced at once: apps may wait for it.
 const ROLE_PROVEN: Duration = Duration::from_secs(1);
 
+/// So many short runs in a row are no accident. One may be: it was killed, by a person or for want of memory, and the next
+/// one is as good as any. After two the next is likely to be as short, and it takes with it whoever it has accepted.
+const LOOP: u32 = 2;
+
 /// The longest trial of a new run beside the old one: as long as PM2 waits for one (`listen_timeout`).
 const TRIAL_MAX: Millis = Millis(3_000);
 
@@ -37,7 +41,7 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
-    /// Short runs in a row.
+    /// Short runs in a row, the last ones; none any more when the one after them has lived for longer.
     pub unstable: u32,
     /// The last wait of the back-off; zero before the first.
     pub wait: Millis,
@@ -83,6 +87,11 @@ pub fn killed(app: &AppSpec, why: Reason) -> Reason {
         return why;
     }
     Reason::Killed { why: Box::new(why), after: app.stop.timeout }
+}
+
+/// Whether the next run is likely to be short, too.
+pub fn is_crash_loop(record: &Record) -> bool {
+    record.unstable >= LOOP
 }
 
 /// Judges a run that ended by itself and writes it into the instance's record.

@@ -98,6 +98,8 @@ impl What {
             What::Finished { .. }
             | What::Unhealthy { .. }
             | What::Healthy
+            | What::Quarantined { .. }
+            | What::Proven { .. }
             | What::ReloadFailed { .. }
             | What::NewWasDone { .. }
             | What::Stopped

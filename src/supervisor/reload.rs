@@ -322,6 +322,7 @@ impl Instance {
     pub(super) fn tell_online(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         if let Some(pid) = self.life().filter(|life| life.phase == Phase::Online).map(|life| life.pid) {
             self.note(app, turn, What::Online { pid });
+            self.tell_quarantine(app, turn);
         }
     }
 

@@ -1,9 +1,12 @@
 //! Runs that have clients: one that listens where others can reach it is enough to follow another, and is drained before it
-//! is signalled, where somebody else serves for it. A run that does not listen has none of this.
+//! is signalled, where somebody else serves for it. After a crash loop it gets clients only if nobody else serves, until it
+//! has lived for longer. A run that does not listen has none of this.
 
-use super::event::{Reason, RunId, What};
+use super::event::{Millis, Mono, Reason, RunId};
 use super::instance::{Instance, State, Turn};
 use super::life::Phase;
+use super::note::What;
+use super::policy;
 use super::reload::{Roll, Survey};
 use super::spec::AppSpec;
 
@@ -24,12 +27,51 @@ impl Instance {
             life.listens = true;
             if app.ready_within().is_none() && life.ready() {
                 self.came_online(app, turn);
+            } else {
+                self.tell_quarantine(app, turn);
             }
             // There is nothing more to wait for before it is known what it owns.
             if let Some(Roll { survey: survey @ Survey::Early { .. }, .. }) = self.roll.as_deref_mut() {
                 *survey = Survey::Due;
             }
         }
+    }
+
+    /// It is online, but its last runs were short, and it has not lived for longer yet.
+    pub fn is_proving(&self) -> bool {
+        self.is_online() && policy::is_crash_loop(&self.record)
+    }
+
+    /// When it has lived for as long as the others did not; None: there is nothing to prove.
+    pub fn proven_at(&self, app: &AppSpec) -> Option<Mono> {
+        let life = self.life().filter(|_| self.is_proving());
+        life.map(|life| life.since.after(app.restart.min_uptime.span()))
+    }
+
+    /// Until then others get its new connections, as far as there are others that serve.
+    pub fn quarantined_until(&self, app: &AppSpec) -> Option<Mono> {
+        self.proven_at(app).filter(|_| self.listens() && app.instances > 1)
+    }
+
+    /// It has begun to serve, as far as it is let.
+    pub(super) fn tell_quarantine(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        match self.quarantined_until(app) {
+            Some(until) if until > turn.now => {
+                let (unstable, span) = (self.record.unstable, Millis::between(turn.now, until));
+                self.note(app, turn, What::Quarantined { unstable, span });
+            }
+            // It took that long to listen.
+            Some(_) => self.record.unstable = 0,
+            None => {}
+        }
+    }
+
+    /// Its run is no short one any more, whenever it ends.
+    pub(super) fn prove(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        if self.quarantined_until(app).is_some() {
+            self.note(app, turn, What::Proven { span: app.restart.min_uptime });
+        }
+        self.record.unstable = 0;
     }
 
     /// A run that is to end has nothing to do any more.

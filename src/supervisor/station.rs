@@ -10,6 +10,9 @@ use super::life::Phase;
 pub enum Station {
     /// Its run is online: it gets new connections, if it listens.
     Serving,
+    /// So it is, but its last runs were short, and it has not lived for longer yet: it gets new connections, if it
+    /// listens, while nobody serves.
+    Proving,
     /// Its next run is on the way, or is to come: new connections wait here while nobody serves.
     Coming,
     /// It has a run that is on trial, or on its way out: it keeps what it has and gets nothing new.
@@ -37,6 +40,7 @@ impl Instance {
         match self.state {
             State::Alive(life) => match life.phase {
                 Phase::Launching | Phase::Preparing { .. } => Station::Coming,
+                Phase::Online if self.is_proving() => Station::Proving,
                 Phase::Online => Station::Serving,
                 // Nobody has asked it to end: what waits there waits for the next run.
                 Phase::Clearing { next: Next::Judge { .. }, .. } => Station::Coming,

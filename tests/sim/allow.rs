@@ -51,6 +51,7 @@ impl Oracle {
                     Ok(())
                 }
                 What::Restarting { after, .. } => self.allow_wait(now, &note.who, *after),
+                What::Quarantined { span, .. } => self.allow_quarantine(now, &note.who, *span),
                 _ => Ok(()),
             },
             Effect::ReadPlan => {

@@ -324,6 +324,9 @@ impl Oracle {
     /// What happens by time alone, or because of what else happened in this step.
     pub(crate) fn let_time_pass(&mut self, now: Mono) {
         self.promote(now);
+        for place in self.model.places.iter_mut().filter(|place| place.proven_at().is_some_and(|at| at <= now)) {
+            place.shorts = 0;
+        }
         self.judge_due(now);
         if self.model.ending.is_some() {
             return;

@@ -186,6 +186,8 @@ const EVENTFUL: &[&str] = &[
     "its new process takes over at once",
     "Listening {",
     "Drained {",
+    "in quarantine for",
+    "out of quarantine",
     "gets no new connections",
     "has 100 ms for those it has",
     "reload failed: not ready after 30 s",

@@ -532,8 +532,9 @@ impl Model {
             };
             let trial = place.successor().and_then(|run| run.trial_until);
             let second = trial.or_else(|| place.second.as_ref().and_then(Run::deadline));
+            let proven = place.proven_at();
             let mark = place.mark.filter(|mark| place.is_up_or_coming() && (doubtful || !mark.doubtful));
-            [own, second, mark.and_then(|mark| mark.from)].into_iter().flatten().min()
+            [own, second, proven, mark.and_then(|mark| mark.from)].into_iter().flatten().min()
         };
         let ending = self.ending.as_ref().map(|ending| match (ending.asked_all, ending.killed_all) {
             (_, Some(at)) => at.after(millis(500)),

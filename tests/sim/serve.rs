@@ -12,6 +12,13 @@ use crate::oracle::{Oracle, Verdict, ensure};
 use crate::run::Run;
 
 impl Place {
+    /// After two short runs, when the next has lived for longer.
+    pub(crate) fn proven_at(&self) -> Option<Mono> {
+        let online = self.run.as_ref().filter(|run| run.is_up_or_coming() && run.online_since.is_some());
+        let began = online.filter(|_| self.shorts >= 2).and_then(|run| run.began);
+        began.map(|began| began.after(self.spec.restart.min_uptime.span()))
+    }
+
     /// How long a run has to be ready; None: it is when it executes. One that follows another which listens, or did, has
     /// to listen, as all have whose entry says so, unless it says itself when it is ready.
     pub(crate) fn ready_within(&self, is_second: bool) -> Option<Millis> {
@@ -36,6 +43,14 @@ impl Oracle {
         for mark in place.mark.iter_mut().filter(|_| is_first) {
             mark.from = None;
         }
+    }
+
+    /// Others are told to go elsewhere for as long as it takes to tell it from the short runs before it.
+    pub(crate) fn allow_quarantine(&self, now: Mono, who: &str, span: Millis) -> Verdict {
+        let until = now.after(span.span());
+        let fits = |place: &Place| place.who() == *who && place.spec.instances > 1 && place.proven_at() == Some(until);
+        ensure!(self.model.places.iter().any(fits), "{who} is in quarantine for nothing, or for too long");
+        Ok(())
     }
 
     pub(crate) fn hear_drained(&mut self, run: RunId) {
@@ -103,15 +118,18 @@ impl Oracle {
         let (who, other) = (place.who(), place.half.other());
         let (here, there) = (one.station(place.half), one.station(other));
         let status = self.model.status(place);
-        ensure!((here == Station::Serving) == (status == Status::Online), "{who} is {status:?}, its half {here:?}");
-        ensure!(there != Station::Serving, "{who}: both halves serve");
+        let online = if place.proven_at().is_some() { Station::Proving } else { Station::Serving };
+        let serves = |half| matches!(half, Station::Serving | Station::Proving);
+        ensure!(serves(here) == (status == Status::Online), "{who} is {status:?}, its half {here:?}");
+        ensure!(!serves(here) || here == online, "{who} is in quarantine for nothing, or should be: {here:?}");
+        ensure!(!serves(there), "{who}: both halves serve");
         ensure!(place.run.is_none() || here != Station::Gone, "{who}: its half is given up, and it has a run there");
         ensure!(place.second.is_none() || there != Station::Gone, "{who}: half of its second run is given up");
         let leaves_clients = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.asked && run.listens);
         let full = leaves_clients(&place.run) && leaves_clients(&place.second);
         let over = matches!(status, Status::Stopped | Status::Errored | Status::Finished);
         let wanted = self.model.ending.is_none() && place.goal == Goal::Run && !over;
-        let open = [here, there].iter().any(|half| matches!(half, Station::Serving | Station::Coming));
+        let open = [here, there].into_iter().any(|half| serves(half) || half == Station::Coming);
         ensure!(!wanted || open || full, "{who}: nobody is there or to come for new clients");
         let apart = leaves_clients(&place.run) && here == Station::Coming;
         ensure!(!apart, "{who}: new clients wait for one that is on its way out");

@@ -7,6 +7,7 @@ mod clients;
 mod corners;
 mod health;
 mod progress;
+mod quarantine;
 mod ready;
 mod reloads;
 mod rollouts;

@@ -183,7 +183,7 @@ impl Play {
             "apply: start new" => Some(self.applied(Verb::Start, |web| web.launch.args = ["--new".into()].into())),
             "apply: restart same" => Some(self.applied(Verb::Restart, |_| {})),
             "apply: restart new" => Some(self.applied(Verb::Restart, |web| web.launch.args = ["--new".into()].into())),
-            "its time comes" => self.web().deadline().map(|_| Event::Tick),
+            "its time comes" => self.web().deadline(&self.spec.apps[0]).map(|_| Event::Tick),
             "cron" => Some(Event::Scheduled { app: "web".into(), at: Some(self.now) }),
             "file: new arguments" => Some(self.planned(|web| web.launch.args = ["--new".into()].into())),
             "file: new stop signal" => Some(self.planned(|web| web.stop.signal = Sig::INT)),
@@ -440,7 +440,7 @@ fn every_state_and_every_event() {
             let mut play = Play::reach(state);
             let Some(event) = play.event(name) else { continue };
             if event == Event::Tick {
-                play.now = play.web().deadline().unwrap();
+                play.now = play.web().deadline(&play.spec.apps[0]).unwrap();
             }
             let effects: Vec<String> = play.step(event).iter().map(show_effect).collect();
             let web = play.sup.instances().find(|(app, _)| *app.name == *"web");

@@ -112,6 +112,9 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
         add("watched paths", paths + &but);
     }
     add("unstable restarts", one.short_runs.to_string());
+    if let Some(ms) = one.quarantine_ms {
+        add("quarantine", format!("ends in {}; until then other instances get its connections", span_in_words(ms)));
+    }
     add("created at", text::moment(row.created_ms));
 
     add("pid", row.pid.to_string());
