@@ -20,3 +20,5 @@ mod quarantine;
 mod reloads;
 #[path = "cluster/sharing.rs"]
 mod sharing;
+#[path = "cluster/standby.rs"]
+mod standby;

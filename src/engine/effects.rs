@@ -23,6 +23,8 @@ impl Engine {
             Effect::Survey { run } => self.survey(run),
             Effect::Drain { run } => self.drain(run),
             Effect::Probe { run } => self.probe(run),
+            Effect::TakeOver { run, from, half } => self.take_over(run, from, half),
+            Effect::Dismiss { run } => self.intercepted.dismiss(run),
             Effect::Signal { run, sig, scope } => {
                 self.stop_draining(run);
                 self.signal(run, sig, scope);
@@ -220,6 +222,8 @@ fn tell(note: &Note) {
         | What::Reloading { .. }
         | What::OnTrial { .. }
         | What::Preparing { .. }
+        | What::StandsBy { .. }
+        | What::TakesOver { .. }
         | What::Succeeded { .. }
         | What::NewWasDone { .. }
         | What::Stopped

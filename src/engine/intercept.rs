@@ -21,6 +21,9 @@ use crate::sys::{errno, why};
 /// Calls of one run that are answered in one wake-up: a program that binds without end holds nobody up.
 const CALLS_MAX: usize = 64;
 
+/// Calls of one spare that are held at a time, each by a thread of its own; more are refused.
+const HELD_MAX: usize = 64;
+
 /// The listeners of all runs that are intercepted.
 #[derive(Debug, Default)]
 pub(super) struct Intercepted {
@@ -36,6 +39,27 @@ struct Tree {
     instance: InstanceId,
     half: Half,
     calls: Calls,
+    /// Of a spare that stands by: what it wants to bind. These calls go on when it takes another one's place.
+    held: Vec<Held>,
+}
+
+/// A `bind` that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    call: Call,
+    address: SocketAddr,
+    manner: Manner,
+}
+
+/// Whose `bind` it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// It gets what it asks for.
+    Serving,
+    /// It is to wait.
+    Spare,
+    /// It is, or was, a spare, and on its way out: it shall get nothing any more.
+    Leaving,
 }
 
 /// What becomes of a `bind`.
@@ -52,9 +76,18 @@ impl Intercepted {
         self.trees.len()
     }
 
-    /// The run is over; what is left of its tree is held still.
+    /// The run is over; what is left of its tree is intercepted still.
     pub(super) fn run_is_over(&mut self, run: RunId) {
         self.refused.retain(|(refused, _)| *refused != run);
+        self.dismiss(run);
+    }
+
+    /// The run does not stand by any more: each call of it that is held fails. Before that no thread that made one could
+    /// hear a signal but SIGKILL (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, seccomp(2)).
+    pub(super) fn dismiss(&mut self, run: RunId) {
+        for tree in self.trees.iter_mut().filter(|tree| tree.run == run) {
+            tree.held.drain(..).for_each(|held| tree.calls.refuse(&held.call, errno::CANCELLED));
+        }
     }
 }
 
@@ -65,7 +98,7 @@ impl Engine {
         if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), token(run), Interest::READABLE) {
             warn!("run {} cannot be intercepted: {}", run.0, why(errno::of(&error)));
         }
-        self.intercepted.trees.push(Tree { run, instance, half, calls });
+        self.intercepted.trees.push(Tree { run, instance, half, calls, held: Vec::new() });
     }
 
     /// The child of a run could not be held, or could not be looked at when it was: its program opens its own sockets.
@@ -111,18 +144,26 @@ impl Engine {
         match call.wanted {
             Wanted::Bind { address, length } => {
                 let fate = self.fate(instance, &caller, address, length);
+                let role = self.role(run, instance);
                 let Some(tree) = self.intercepted.trees.get(at) else { return };
                 // What was read may be of another process that has got its number since.
                 if !tree.calls.is_waiting(call) {
                     return;
                 }
-                match fate {
-                    Fate::Pass => tree.calls.pass(call),
-                    Fate::Unseen(errno) => {
+                match (fate, role) {
+                    (Fate::Pass, _) => tree.calls.pass(call),
+                    (Fate::Unseen(errno), Role::Serving) => {
                         tree.calls.pass(call);
                         self.not_intercepted(run, errno);
                     }
-                    Fate::Swap(address, manner) => self.swap(at, call, address, manner),
+                    // It may be the port that the others serve at.
+                    (Fate::Unseen(errno), Role::Spare) => {
+                        tree.calls.refuse(call, errno::CANCELLED);
+                        self.happened(Event::Unfit { run, why: format!("seccomp: {}", why(errno)).into() });
+                    }
+                    (Fate::Swap(address, manner), Role::Serving) => self.swap(at, call, address, manner),
+                    (Fate::Swap(address, manner), Role::Spare) => self.hold(at, Held { call: *call, address, manner }),
+                    (Fate::Unseen(_) | Fate::Swap(..), Role::Leaving) => tree.calls.refuse(call, errno::CANCELLED),
                 }
             }
             Wanted::Listen | Wanted::Listens => {
@@ -174,6 +215,7 @@ impl Engine {
         match (app.kind, refused) {
             (Kind::Oneshot, _) => Box::default(),
             _ if is_fork => "its own: exec_mode is fork".into(),
+            _ if one.is_standing_by() => "none until it takes over from an instance that has died".into(),
             (_, Some(errno)) => format!("its own: seccomp: {}", why(errno)).into(),
             _ if self.slots.serve(one.id) => "pm3's, for all of its processes".into(),
             _ => Box::default(),
@@ -198,9 +240,47 @@ impl Engine {
         Fate::Swap(address, manner)
     }
 
+    /// What a run of this instance is now.
+    fn role(&self, run: RunId, instance: InstanceId) -> Role {
+        match self.supervisor.instance(instance) {
+            Some((_, one)) if one.spare => {
+                let stays = one.life().is_some_and(|life| life.run == run && life.is_up_or_coming());
+                if stays { Role::Spare } else { Role::Leaving }
+            }
+            Some(_) | None => Role::Serving,
+        }
+    }
+
+    /// Leaves a call of a spare without an answer, and tells that it stands by.
+    fn hold(&mut self, at: usize, held: Held) {
+        let Some(tree) = self.intercepted.trees.get_mut(at) else { return };
+        // Who was killed in one waits no more; before Linux 5.19, one that a signal broke off is made once more.
+        tree.held.retain(|held| tree.calls.is_waiting(&held.call));
+        if tree.held.len() >= HELD_MAX {
+            return tree.calls.refuse(&held.call, errno::CANCELLED);
+        }
+        tree.held.push(held);
+        let run = tree.run;
+        self.happened(Event::StandsBy { run });
+    }
+
+    /// Gives a run that stood by the sockets of the one whose place it takes, and lets it go on.
+    pub(super) fn take_over(&mut self, run: RunId, from: InstanceId, half: Half) {
+        if let Some(entry) = self.runs.by_run(run) {
+            self.slots.hand_over((from, half), (entry.instance, entry.half));
+        }
+        let Some(at) = self.intercepted.trees.iter().position(|tree| tree.run == run) else { return };
+        let held = self.intercepted.trees.get_mut(at).map(|tree| std::mem::take(&mut tree.held));
+        for Held { call, address, manner } in held.unwrap_or_default() {
+            if self.intercepted.trees.get(at).is_some_and(|tree| tree.calls.is_waiting(&call)) {
+                self.swap(at, &call, address, manner);
+            }
+        }
+    }
+
     /// Gives the caller a slot in the place of its own socket.
     fn swap(&mut self, at: usize, call: &Call, address: SocketAddr, manner: Manner) {
-        let Some(Tree { run, instance, half, calls }) = self.intercepted.trees.get(at) else { return };
+        let Some(Tree { run, instance, half, calls, .. }) = self.intercepted.trees.get(at) else { return };
         let Some((app, _)) = self.supervisor.instance(*instance) else { return calls.pass(call) };
         let owner = Owner::new(app, *instance, *half);
         match self.slots.lend(address, owner, *run, self.poll.registry()) {

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use super::{listen, notify};
 use crate::control::Environ;
 use crate::control::role::{Known, LogFile};
-use crate::supervisor::event::{Failure, RunId};
+use crate::supervisor::event::{Failure, RunId, Stage};
 use crate::supervisor::instance::Instance;
 use crate::supervisor::spec::{AppSpec, Kind, LogMode, Rare, Ready, Settings, Shell, ShellVariable};
-use crate::sys::again;
 use crate::sys::fds::Range;
 use crate::sys::spawn::{self, Intercept, Plan, Stream, c_string};
 use crate::sys::users::Users;
+use crate::sys::{again, errno};
 
 /// What every launch needs to know of pm3 itself.
 #[derive(Debug, Default)]
@@ -84,6 +84,10 @@ pub(super) fn plan(
         }
     }
     let (stdout, stderr) = streams(app, instance, settings)?;
+    let intercept = intercept(app, origin);
+    if instance.spare && intercept == Intercept::No {
+        return Err(cannot_hold(origin));
+    }
     Ok(Plan {
         argv,
         candidates,
@@ -99,7 +103,9 @@ pub(super) fn plan(
         user: rare.and_then(|rare| rare.user.clone()),
         group: rare.and_then(|rare| rare.group.clone()),
         no_new_privs: rare.and_then(|rare| rare.no_new_privs).unwrap_or(false),
-        intercept: intercept(app, origin),
+        intercept,
+        // A spare that is not held would open the port of those that serve.
+        must_intercept: instance.spare,
         ..Plan::default()
     })
 }
@@ -150,6 +156,13 @@ fn intercept(app: &AppSpec, origin: &Origin) -> Intercept {
         Some(false) => Intercept::KeepingPrivileges,
         Some(true) | None => Intercept::Yes,
     }
+}
+
+/// Why a spare is not started that could not be held at its port.
+fn cannot_hold(origin: &Origin) -> Failure {
+    let (object, errno) = origin.unable.map_or(("", 0), |errno| ("seccomp", errno));
+    let why = if errno == 0 { "its ports are its own".into() } else { errno::why(errno) };
+    Failure { stage: Stage::Intercept, object: object.into(), errno, why, passing: false }
 }
 
 /// The file that an app runs, for people to see: as the app names it, in the directory that it starts in. A program
@@ -340,7 +353,7 @@ pub(super) fn files(app: &AppSpec, instance: &Instance, settings: &Settings) -> 
     let file = |given: &Option<Box<str>>, usual: Option<String>| {
         let path = Path::new(&*settings.cwd).join(given.as_deref().or(usual.as_deref())?);
         // There is one /dev/null for all.
-        let apart = app.instances > 1 && !output.merge && !path.starts_with("/dev");
+        let apart = app.is_several() && !output.merge && !path.starts_with("/dev");
         Some(if apart { numbered(&path, instance.id.0) } else { path })
     };
     let name = |ending: &str| usual.map(|dir| format!("{dir}/{}-{ending}.log", app.name));

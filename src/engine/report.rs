@@ -13,7 +13,8 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::app::{self, App};
 use crate::supervisor::checkup::Checkup;
 use crate::supervisor::event::{End, Mono, Outcome, RunId, Size};
-use crate::supervisor::instance::{self, Goal, Instance, State};
+use crate::supervisor::history;
+use crate::supervisor::instance::{Goal, Instance, State};
 use crate::supervisor::spec::AppSpec;
 use crate::sys::clock;
 use crate::sys::proc::{self, Sockets};
@@ -61,7 +62,7 @@ impl Engine {
     fn measured(&self, app: &AppSpec, one: &Instance, now: Now, looks: &mut Looks) -> (Row, Vec<u32>) {
         let mut row = row(app, one, &self.origin, now);
         row.script = text(launch::script(app, self.supervisor.settings()));
-        if self.slots.serve(one.id) {
+        if self.slots.serve(one.id) || one.is_standing_by() {
             row.mode = "cluster".into();
         }
         row.says = one.run().map(|run| self.notices.said(run)).unwrap_or_default();
@@ -135,7 +136,7 @@ fn text(path: PathBuf) -> Box<str> {
     path.to_string_lossy().into()
 }
 
-fn told_run(past: &instance::Past, now: Now) -> Past {
+fn told_run(past: &history::Past, now: Now) -> Past {
     let (began_ms, lasted_ms) = (now.unix(past.began), u64::from(past.lasted.0));
     Past { pid: past.pid, began_ms, lasted_ms, reason: past.reason.to_string().into() }
 }

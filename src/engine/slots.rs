@@ -174,6 +174,19 @@ impl Slots {
         count(run) >= count(other)
     }
 
+    /// One half of an instance gets the slots of another one, with what waits there. If it had some of its own, they are
+    /// the other one's then, which has no use for them.
+    pub(super) fn hand_over(&mut self, from: (InstanceId, Half), to: (InstanceId, Half)) {
+        for place in self.groups.iter_mut().flat_map(|group| &mut group.places) {
+            let owner = (place.instance, place.half);
+            if owner == from {
+                (place.instance, place.half) = to;
+            } else if owner == to {
+                (place.instance, place.half) = from;
+            }
+        }
+    }
+
     /// The run is over. What waits at its slots waits for the next one.
     pub(super) fn run_is_over(&mut self, run: RunId) {
         self.locals.run_is_over(run);

@@ -43,27 +43,30 @@ impl App {
         if self.spec.autostart { Goal::Run } else { Goal::Idle }
     }
 
-    /// Makes as many instances as the spec asks for, or gives the newest ones up. What is given up is stopped first
-    /// and forgotten when it is over. The last one stays whatever the spec says: without it the app would have no row.
+    /// Makes as many instances and spares as the spec asks for, or gives the newest ones up. What is given up is stopped
+    /// first and forgotten when it is over. The last one stays whatever the spec says: without it the app would have no row.
     pub fn fit(&mut self, goal: Goal, reason: &Reason, next_id: &mut u32, turn: &mut Turn<'_>) {
-        let wanted = usize::try_from(self.spec.instances.max(1)).unwrap_or(usize::MAX);
-        let kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove).count();
-        // Exactly: most apps have one instance for life, and there may be thousands of apps.
-        self.instances.reserve_exact(wanted.saturating_sub(kept));
-        // One more of those that listen is online when it listens, too.
-        let expected = self.instances.iter().any(|one| one.life().is_some_and(|life| life.listens));
-        for _ in kept..wanted {
-            let index =
-                (0..).find(|index| self.instances.iter().all(|other| other.index != *index)).unwrap_or(u32::MAX);
-            let one = Instance::new(InstanceId(*next_id), index, goal, turn.now);
-            self.instances.push(Instance { expected, ..one });
-            *next_id = next_id.saturating_add(1);
-        }
-        for _ in wanted..kept {
-            let newest = self.instances.iter_mut().filter(|one| one.goal != Goal::Remove).max_by_key(|one| one.id);
-            if let Some(newest) = newest {
-                newest.goal = Goal::Remove;
-                newest.stop(reason.clone(), self.spec.instances > 0, &self.spec, turn);
+        for (spare, wanted) in [(false, self.spec.instances.max(1)), (true, self.spec.spares())] {
+            let is_kept = |one: &Instance| one.goal != Goal::Remove && one.spare == spare;
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+            let kept = self.instances.iter().filter(|one| is_kept(one)).count();
+            // Exactly: most apps have one instance for life, and there may be thousands of apps.
+            self.instances.reserve_exact(wanted.saturating_sub(kept));
+            // One more of those that listen is online when it listens, too.
+            let expected = self.instances.iter().any(|one| one.life().is_some_and(|life| life.listens));
+            for _ in kept..wanted {
+                let index =
+                    (0..).find(|index| self.instances.iter().all(|other| other.index != *index)).unwrap_or(u32::MAX);
+                let one = Instance::new(InstanceId(*next_id), index, goal, turn.now);
+                self.instances.push(Instance { expected, spare, ..one });
+                *next_id = next_id.saturating_add(1);
+            }
+            for _ in wanted..kept {
+                let newest = self.instances.iter_mut().filter(|one| is_kept(one)).max_by_key(|one| one.id);
+                if let Some(newest) = newest {
+                    newest.goal = Goal::Remove;
+                    newest.stop(reason.clone(), self.spec.instances > 0, &self.spec, turn);
+                }
             }
         }
     }
@@ -124,9 +127,14 @@ impl App {
         }
     }
 
+    /// Those that are no spares: whether the app is up, or has failed, is seen by them alone.
+    pub fn serving(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|one| !one.spare)
+    }
+
     /// What waits for this app need not wait any longer: a service is online, a one-shot finished well.
     pub fn is_up(&self) -> bool {
-        let mut kept = self.instances.iter().filter(|instance| instance.goal != Goal::Remove);
+        let mut kept = self.serving().filter(|instance| instance.goal != Goal::Remove);
         match self.spec.kind {
             Kind::Service => kept.any(Instance::is_online),
             Kind::Oneshot => kept.all(|instance| matches!(instance.state, State::Finished { code: 0 })),
@@ -135,7 +143,7 @@ impl App {
 
     /// It is not up and will not come up by itself.
     pub fn is_out(&self) -> bool {
-        !self.is_up() && self.instances.iter().all(Instance::is_over)
+        !self.is_up() && self.serving().all(Instance::is_over)
     }
 
     /// It failed those who require it, for good: some instance is errored and none is up, or a service has ended by
@@ -144,7 +152,7 @@ impl App {
         if !self.is_out() {
             return None;
         }
-        let errors = self.instances.iter().filter_map(|instance| match instance.state {
+        let errors = self.serving().filter_map(|instance| match instance.state {
             State::Errored { code, at } => Some((at, code)),
             State::Waiting { .. }
             | State::Alive(_)
@@ -159,7 +167,7 @@ impl App {
     /// A service that has ended by itself and that no schedule will start again.
     fn finished_code(&self) -> Option<u8> {
         let code = |one: &Instance| if let State::Finished { code } = one.state { Some(code) } else { None };
-        let codes: Option<Vec<u8>> = self.instances.iter().map(code).collect();
+        let codes: Option<Vec<u8>> = self.serving().map(code).collect();
         let ends = self.spec.kind == Kind::Service && self.spec.cron.is_none();
         codes.filter(|_| ends).map(|codes| codes.into_iter().find(|code| *code != 0).unwrap_or(0))
     }

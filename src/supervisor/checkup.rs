@@ -137,7 +137,7 @@ impl Supervisor {
         let mut is_marked = false;
         let mut found = Vec::new();
         for App { spec, instances, .. } in apps.iter_mut().filter(|app| app.spec.is_looked_after()) {
-            for one in instances {
+            for one in instances.iter_mut().filter(|one| !one.spare) {
                 for life in lives(one).into_iter().flatten().filter(|life| is_looked_after(life, spec)) {
                     let known = checkups.binary_search_by_key(&life.run, |known| known.run).ok();
                     let known = known.and_then(|at| checkups.get(at)).cloned();

@@ -222,6 +222,10 @@ pub enum Event {
     Listening { run: RunId },
     /// The run has nothing to do any more for clients that it has; answers `Effect::Drain`.
     Drained { run: RunId },
+    /// The program of a spare opens its port, and is held there: it stands by. Also of each further port.
+    StandsBy { run: RunId },
+    /// The program of a spare opens a port and cannot be held there, for this reason; it was told that it cannot.
+    Unfit { run: RunId, why: Box<str> },
     /// The start failed and no process of the run is left; ends the run, as `Exited` does.
     SpawnFailed { run: RunId, failure: Failure },
     /// The run's main process has been reaped.
@@ -291,6 +295,18 @@ pub enum Effect {
     },
     /// New connections go to others: wait until the run is done with its own. Answered by `Drained`, unless it is gone.
     Drain {
+        run: RunId,
+    },
+    /// This run, of a spare that stood by, takes the place of a run that has ended on this half of this instance: what waits
+    /// there is its own from now on, and it is held no more.
+    TakeOver {
+        run: RunId,
+        from: InstanceId,
+        half: Half,
+    },
+    /// This run stood by and is to end: whatever of it is held is told that it cannot have its port. Until then its main
+    /// thread hears no signal but SIGKILL.
+    Dismiss {
         run: RunId,
     },
     Signal {
@@ -392,6 +408,12 @@ pub enum Reason {
     },
     /// Its probes failed, the last one for this.
     Unhealthy(Box<str>),
+    /// A spare that has stood by for as long as its entry says.
+    Aged(Millis),
+    /// A spare of whose app nobody is left to stand by for.
+    Needless,
+    /// A spare that cannot be held at its port, for this reason.
+    Unfit(Box<str>),
     /// It has not said for so long that it is alive; zero: it said itself that it is not well.
     Silent(Millis),
 }
@@ -425,6 +447,9 @@ impl fmt::Display for Reason {
             Reason::Done(end) => write!(f, "reload: the new process was done, {end}"),
             Reason::Killed { why, after } => write!(f, "{why}, SIGKILL after {}", Span(*after)),
             Reason::Unhealthy(why) => write!(f, "unhealthy: {why}"),
+            Reason::Aged(span) => write!(f, "stood by for {}", Span(*span)),
+            Reason::Needless => f.write_str("nobody is left to stand by for"),
+            Reason::Unfit(why) => write!(f, "cannot stand by: {why}"),
             Reason::Silent(Millis(0)) => f.write_str("watchdog: it asked for a restart"),
             Reason::Silent(span) => write!(f, "watchdog: no heartbeat for {}", Span(*span)),
         }

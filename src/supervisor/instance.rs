@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Effect, End, Failure, Half, InstanceId, Millis, Mono, Note, Oom, Reason, RunId, What};
+use super::event::{Effect, End, Failure, Half, InstanceId, Millis, Mono, Note, Oom, Reason, RunId, Span, What};
+use super::history::Past;
 use super::life::{Life, Phase};
 use super::policy::{self, Ended, Record, Verdict};
 use super::reload::{Roll, Second, Survey};
@@ -87,6 +88,9 @@ pub struct Instance {
     /// Its number within the app, `NODE_APP_INSTANCE`: the lowest that was free.
     pub index: u32,
     pub goal: Goal,
+    /// It takes the place of another one that dies, and does not serve until then.
+    #[serde(default)]
+    pub spare: bool,
     pub state: State,
     /// Which half of its pair `state` is about; the next run starts there.
     #[serde(default)]
@@ -116,19 +120,6 @@ pub struct Instance {
     pub past: Box<[Past]>,
 }
 
-/// A run that has ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Past {
-    /// 0 for one that never had a process.
-    pub pid: u32,
-    pub lasted: Millis,
-    pub began: Mono,
-    pub reason: Reason,
-}
-
-/// So many ended runs are remembered: enough to tell a crash loop from an accident.
-const PAST_MAX: usize = 10;
-
 impl Instance {
     pub fn new(id: InstanceId, index: u32, goal: Goal, now: Mono) -> Instance {
         let state = if goal == Goal::Run { READY } else { State::Stopped };
@@ -136,6 +127,7 @@ impl Instance {
             id,
             index,
             goal,
+            spare: false,
             state,
             half: Half::default(),
             second: None,
@@ -154,7 +146,7 @@ impl Instance {
 
     /// The app's name, with the instance's number where there are several.
     pub fn who(&self, app: &AppSpec) -> Box<str> {
-        if app.instances > 1 { format!("{}-{}", app.name, self.index).into() } else { app.name.clone() }
+        if app.is_several() { format!("{}-{}", app.name, self.index).into() } else { app.name.clone() }
     }
 
     /// Its run, from the order to start it until the last process is gone.
@@ -212,6 +204,7 @@ impl Instance {
             State::Waiting { .. } => "waiting",
             State::Alive(life) => match life.phase {
                 Phase::Launching | Phase::Preparing { .. } => "launching",
+                Phase::Standby { .. } => "standby",
                 Phase::Online => "online",
                 Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } => "stopping",
             },
@@ -224,7 +217,7 @@ impl Instance {
 
     /// The moment at which time itself changes something here.
     pub fn deadline(&self, app: &AppSpec) -> Option<Mono> {
-        let roll = self.roll.as_deref().filter(|_| self.is_online()).and_then(Roll::deadline);
+        let roll = self.roll.as_deref().filter(|_| self.is_in_place()).and_then(Roll::deadline);
         let others = [self.second.as_deref().and_then(Second::deadline), roll, self.proven_at(app)];
         self.own_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
@@ -302,6 +295,9 @@ impl Instance {
         self.goal = Goal::Run;
         self.record = Record::default();
         self.forgive();
+        if self.is_unfit() {
+            self.reason = None;
+        }
         match self.state {
             State::Stopped
             | State::Errored { .. }
@@ -382,9 +378,12 @@ impl Instance {
             self.second_executed(app, turn);
         } else if let State::Alive(life) = &mut self.state
             && life.executed(app, self.expected, turn.now)
-            && self.is_online()
         {
-            self.came_online(app, turn);
+            if self.spare {
+                life.phase = Phase::Preparing { until: turn.now.after(app.listens_within().span()) };
+            } else if self.is_online() {
+                self.came_online(app, turn);
+            }
         }
     }
 
@@ -393,7 +392,7 @@ impl Instance {
         if self.second_mut(run).is_some() {
             self.second_ready(app, turn);
         } else if let State::Alive(life) = &mut self.state
-            && life.ready()
+            && if self.spare { life.is_ready_early() } else { life.ready() }
         {
             self.came_online(app, turn);
         }
@@ -412,7 +411,7 @@ impl Instance {
         let (passing, code) = (failure.passing, failure.exit_code());
         self.last_end = Some(End::Code(code));
         if let Some(life) = self.life().copied().filter(Life::is_up_or_coming) {
-            let failed = Reason::StartFailed(Box::new(failure));
+            let failed = self.failed_to_stand_by(&failure).unwrap_or_else(|| Reason::StartFailed(Box::new(failure)));
             self.remember(&life, failed.clone(), turn.now);
             self.reason = Some(Box::new(failed));
             if passing {
@@ -426,22 +425,6 @@ impl Instance {
                 self.remember_stop(&life, turn.now);
             }
             self.follow_goal(app, turn);
-        }
-    }
-
-    /// Writes the end of a run into the history.
-    pub(super) fn remember(&mut self, life: &Life, reason: Reason, now: Mono) {
-        let mut past = std::mem::take(&mut self.past).into_vec();
-        past.drain(..past.len().saturating_sub(PAST_MAX - 1));
-        past.reserve_exact(1);
-        past.push(Past { pid: life.pid, lasted: Millis::between(life.since, now), began: life.since, reason });
-        self.past = past.into();
-    }
-
-    /// It has ended because it was asked to, for `self.reason`.
-    fn remember_stop(&mut self, life: &Life, now: Mono) {
-        if let Some(reason) = self.reason.as_deref().cloned() {
-            self.remember(life, reason, now);
         }
     }
 
@@ -508,11 +491,15 @@ impl Instance {
         }
         match &mut self.state {
             State::Alive(life) => {
-                if let Some(span) = life.preparing() {
+                if let Some(span) = life.preparing().filter(|_| self.spare) {
+                    self.unfit(format!("opened no port within {}", Span(span)).into(), app, turn);
+                } else if let Some(span) = life.preparing() {
                     // As PM2. An app that has never said it must not be away because of that.
                     life.ready();
                     self.note(app, turn, What::NeverReady { span });
                     self.came_online(app, turn);
+                } else if let Phase::Standby { .. } = life.phase {
+                    self.aged(app, turn);
                 } else if let Phase::Draining { .. } = life.phase {
                     let run = life.run;
                     self.drained(run, app, turn);
@@ -559,6 +546,9 @@ impl Instance {
         if let Some(reason) = self.reason.as_deref().cloned() {
             self.note(app, turn, What::Errored { reason, unstable: self.record.unstable });
         }
+        if self.spare {
+            self.tell_lost(app, turn);
+        }
     }
 
     fn follow_goal(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
@@ -567,6 +557,7 @@ impl Instance {
             return;
         }
         match self.goal {
+            Goal::Run if self.is_unfit() => self.err(1, app, turn),
             Goal::Run => {
                 self.restarts = self.restarts.saturating_add(1);
                 if self.changes_halves() {

@@ -21,6 +21,9 @@ pub struct Life {
     /// It listens at slots of pm3's.
     #[serde(default)]
     pub listens: bool,
+    /// It has said that it is ready before anybody waited for that, as a spare may.
+    #[serde(default)]
+    pub said: bool,
 }
 
 /// How far a life has come. Each variant carries exactly what is true in it.
@@ -31,6 +34,10 @@ pub enum Phase {
     /// Its program executes and has not said yet that it is ready; `until`: so long that is waited for.
     Preparing {
         until: Mono,
+    },
+    /// It is a spare's, held where it opens its port. `until`: then another one is to stand by in its place.
+    Standby {
+        until: Option<Mono>,
     },
     Online,
     /// To be signalled when it has nothing to do any more for the clients that it has, or then.
@@ -50,13 +57,13 @@ pub enum Phase {
 
 impl Life {
     pub(super) fn new(run: RunId, now: Mono) -> Life {
-        Life { run, pid: 0, since: now, ordered: now, phase: Phase::Launching, listens: false }
+        Life { run, pid: 0, since: now, ordered: now, phase: Phase::Launching, listens: false, said: false }
     }
 
     /// It executes or is about to, and nobody has asked it to end.
     pub fn is_up_or_coming(&self) -> bool {
         match self.phase {
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online => true,
+            Phase::Launching | Phase::Preparing { .. } | Phase::Standby { .. } | Phase::Online => true,
             Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
         }
     }
@@ -64,7 +71,7 @@ impl Life {
     /// It is not ready yet, and nobody has asked it to end.
     pub fn is_coming(&self) -> bool {
         match self.phase {
-            Phase::Launching | Phase::Preparing { .. } => true,
+            Phase::Launching | Phase::Preparing { .. } | Phase::Standby { .. } => true,
             Phase::Online | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } => false,
         }
     }
@@ -72,7 +79,11 @@ impl Life {
     /// Its main process has not been signalled.
     pub fn is_unsignalled(&self) -> bool {
         match self.phase {
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Draining { .. } => true,
+            Phase::Launching
+            | Phase::Preparing { .. }
+            | Phase::Standby { .. }
+            | Phase::Online
+            | Phase::Draining { .. } => true,
             Phase::Stopping { .. } | Phase::Clearing { .. } => false,
         }
     }
@@ -82,6 +93,7 @@ impl Life {
         match self.phase {
             Phase::Launching
             | Phase::Preparing { .. }
+            | Phase::Standby { .. }
             | Phase::Online
             | Phase::Draining { .. }
             | Phase::Stopping { .. } => self.pid,
@@ -94,6 +106,7 @@ impl Life {
         match self.phase {
             Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
             Phase::Preparing { until } | Phase::Draining { until } => Some(until),
+            Phase::Standby { until } => until,
             Phase::Launching | Phase::Online => None,
         }
     }
@@ -116,6 +129,7 @@ impl Life {
                 true
             }
             Phase::Preparing { .. }
+            | Phase::Standby { .. }
             | Phase::Online
             | Phase::Draining { .. }
             | Phase::Stopping { .. }
@@ -131,6 +145,7 @@ impl Life {
                 true
             }
             Phase::Launching
+            | Phase::Standby { .. }
             | Phase::Online
             | Phase::Draining { .. }
             | Phase::Stopping { .. }
@@ -138,11 +153,18 @@ impl Life {
         }
     }
 
+    /// It is ready before anybody waits for that; false, as nothing comes of it now.
+    pub(super) fn is_ready_early(&mut self) -> bool {
+        self.said |= self.is_up_or_coming();
+        false
+    }
+
     /// How long it may take to be ready, while that is waited for.
     pub(super) fn preparing(&self) -> Option<Millis> {
         match self.phase {
             Phase::Preparing { until } => Some(Millis::between(self.since, until)),
             Phase::Launching
+            | Phase::Standby { .. }
             | Phase::Online
             | Phase::Draining { .. }
             | Phase::Stopping { .. }
@@ -156,6 +178,7 @@ impl Life {
             Phase::Stopping { .. } => true,
             Phase::Launching
             | Phase::Preparing { .. }
+            | Phase::Standby { .. }
             | Phase::Online
             | Phase::Draining { .. }
             | Phase::Clearing { .. } => false,
@@ -187,6 +210,9 @@ impl Life {
     }
 
     fn signal(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) {
+        if let Phase::Standby { .. } = self.phase {
+            turn.out.push(Effect::Dismiss { run: self.run });
+        }
         turn.out.push(Effect::Signal { run: self.run, sig: policy.signal, scope: Scope::Process });
         self.phase = Phase::Stopping { kill_at: Some(turn.now.after(policy.timeout.span())) };
     }
@@ -195,7 +221,11 @@ impl Life {
     pub(super) fn kill(&mut self, policy: &StopPolicy, turn: &mut Turn<'_>) -> bool {
         let mut scope = if policy.tree { Scope::Tree } else { Scope::Process };
         match &mut self.phase {
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Draining { .. } => {
+            Phase::Launching
+            | Phase::Preparing { .. }
+            | Phase::Standby { .. }
+            | Phase::Online
+            | Phase::Draining { .. } => {
                 self.phase = Phase::Stopping { kill_at: None };
             }
             Phase::Stopping { kill_at } if kill_at.is_some() => *kill_at = None,
@@ -214,9 +244,11 @@ impl Life {
     /// got; `next` is what the instance does afterwards.
     pub(super) fn clear(&mut self, next: Next, policy: &StopPolicy, turn: &mut Turn<'_>) -> Sig {
         let kill_at = match self.phase {
-            Phase::Launching | Phase::Preparing { .. } | Phase::Online | Phase::Draining { .. } => {
-                Some(turn.now.after(policy.timeout.span()))
-            }
+            Phase::Launching
+            | Phase::Preparing { .. }
+            | Phase::Standby { .. }
+            | Phase::Online
+            | Phase::Draining { .. } => Some(turn.now.after(policy.timeout.span())),
             // After SIGKILL, whoever is left has been sent it with the main process.
             Phase::Stopping { kill_at } | Phase::Clearing { kill_at, .. } => kill_at,
         };

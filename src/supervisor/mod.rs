@@ -15,6 +15,7 @@ pub mod apply;
 pub mod checkup;
 pub mod event;
 pub mod graph;
+pub mod history;
 pub mod instance;
 pub mod life;
 pub mod near;
@@ -160,6 +161,13 @@ impl Supervisor {
             Event::Ready { run } => self.with_run(run, now, out, |one, app, turn| one.ready(run, app, turn)),
             Event::Listening { run } => self.with_run(run, now, out, |one, app, turn| one.listening(run, app, turn)),
             Event::Drained { run } => self.with_run(run, now, out, |one, app, turn| one.drained(run, app, turn)),
+            // Whoever outlived its run is held by nobody.
+            Event::StandsBy { run } | Event::Unfit { run, .. }
+                if self.instances().all(|(_, one)| !one.has_run(run)) => {}
+            Event::StandsBy { run } => self.with_run(run, now, out, |one, app, turn| one.stands_by(run, app, turn)),
+            Event::Unfit { run, why } => {
+                self.with_run(run, now, out, |one, app, turn| one.refused(run, why, app, turn))
+            }
             Event::SpawnFailed { run, failure } => {
                 self.with_run(run, now, out, |one, app, turn| one.spawn_failed(run, failure, app, turn));
             }
@@ -309,7 +317,8 @@ impl Supervisor {
     }
 
     fn pass(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
-        let mut changed = false;
+        // First: who ended in this step may be about to start anew.
+        let mut changed = !self.is_ending() && self.hand_over(now, out);
         self.each(now, out, |one, app, turn| {
             if one.deadline(app).is_some_and(|at| at <= turn.now) {
                 one.due(app, turn);
@@ -337,6 +346,7 @@ impl Supervisor {
         changed |= self.run_schedules(now, out);
         changed |= self.mind_checkups(now, out);
         self.pull_in();
+        changed |= self.mind_spares(now, out);
         changed |= self.start_ready(now, out);
         // Who could not start may decide that pm3 ends; then nobody is restarted any more.
         if changed {

@@ -63,6 +63,15 @@ pub enum What {
     Proven {
         span: Millis,
     },
+    /// A spare is where it waits to be needed.
+    StandsBy {
+        pid: u32,
+    },
+    /// A spare takes the place of this instance, whose run has ended for this reason.
+    TakesOver {
+        from: Box<str>,
+        reason: Reason,
+    },
     /// The run ended while its successor was on its way.
     Succeeded {
         reason: Reason,
@@ -140,6 +149,8 @@ impl fmt::Display for What {
                 write!(f, "in quarantine for {} ms after {unstable} short runs, others get its connections", span.0)
             }
             What::Proven { span } => write!(f, "out of quarantine, has lived for {} ms", span.0),
+            What::StandsBy { pid } => write!(f, "stands by, pid {pid}"),
+            What::TakesOver { from, reason } => write!(f, "takes over from {from}: {reason}"),
             What::Succeeded { reason } => write!(f, "{reason}, its new process takes over at once"),
             What::ReloadFailed { why, pid } => write!(f, "the new process failed, pid {pid} goes on: {why}"),
             What::NewWasDone { end, pid } => write!(f, "the new process was done, {end}; pid {pid} goes on"),

@@ -63,7 +63,7 @@ impl Supervisor {
         }
         // One that is to be replaced, and cannot be before what it waits for is there, comes no further either.
         let idles = |one: &Instance| one.is_over() || matches!(one.state, State::Waiting { .. }) || one.roll.is_some();
-        if !other.instances.iter().all(idles) {
+        if !other.serving().all(idles) {
             return None;
         }
         match self.readiness(other) {
@@ -97,12 +97,14 @@ impl Supervisor {
     /// Starts what would not start by itself, because something that runs requires it. All along a chain at once: nobody
     /// shall think that an app of it stays away.
     pub(super) fn pull_in(&mut self) {
-        let idles = |app: &App| app.instances.iter().any(|one| one.goal == Goal::Idle);
+        // Spares follow the others.
+        let is_idle = |one: &Instance| one.goal == Goal::Idle && !one.spare;
+        let idles = |app: &App| app.instances.iter().any(is_idle);
         while self.apps.iter().any(idles) {
             let wanted = self.apps.iter().filter(|app| app.instances.iter().any(|one| one.goal == Goal::Run));
             let wanted: Vec<Box<str>> = wanted.flat_map(|app| &app.spec.requires).cloned().collect();
             let apps = self.apps.iter_mut().filter(|app| wanted.contains(&app.spec.name));
-            let mut idle = apps.flat_map(|app| &mut app.instances).filter(|one| one.goal == Goal::Idle).peekable();
+            let mut idle = apps.flat_map(|app| &mut app.instances).filter(|one| is_idle(one)).peekable();
             if idle.peek().is_none() {
                 return;
             }

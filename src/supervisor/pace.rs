@@ -98,7 +98,7 @@ impl App {
     /// The turn of this instance may begin, as far as the others are.
     pub(super) fn has_room(&self, roll: &Roll) -> bool {
         let most = self.most(roll);
-        let turns = self.instances.iter().filter(|one| one.rolling).count();
+        let turns = self.serving().filter(|one| one.rolling).count();
         let away = self.away();
         let has_room = match roll.manner {
             Manner::NewFirst => turns.saturating_sub(away) < most.beside,
@@ -114,7 +114,7 @@ impl App {
 
     fn away(&self) -> usize {
         let is_away = |one: &&Instance| one.rolling && !one.is_online();
-        self.instances.iter().filter(is_away).count()
+        self.serving().filter(is_away).count()
     }
 }
 

@@ -261,20 +261,22 @@ impl Supervisor {
             Aim::Up { .. } if one.goal != Goal::Run => Way::Failed("was stopped meanwhile".into()),
             Aim::Up { after } => match &one.state {
                 // A reload is done when the old process is gone, too.
-                State::Alive(life) if one.is_online() && life.run > after && one.has_leaver() => Way::Underway,
-                State::Alive(life) if one.is_online() && life.run > after => Way::Done,
+                State::Alive(life) if one.is_in_place() && life.run > after && one.has_leaver() => Way::Underway,
+                State::Alive(life) if one.is_in_place() && life.run > after => Way::Done,
                 State::Finished { .. } if app.spec.kind == Kind::Oneshot => Way::Done,
-                State::Alive(_) if one.is_online() && one.has_failed_to_reload() => {
+                State::Alive(_) if one.is_in_place() && one.has_failed_to_reload() => {
                     Way::Failed(format!("{}; pid {} goes on", told(one, "reload failed"), one.pid()).into())
                 }
-                State::Alive(_) if one.is_online() && one.new_was_done().is_some() => {
+                State::Alive(_) if one.is_in_place() && one.new_was_done().is_some() => {
                     Way::Over(format!("{}; pid {} goes on", told(one, "reload"), one.pid()).into())
                 }
                 State::Finished { .. } => Way::Over(format!("finished, {}", told(one, "done")).into()),
-                State::Alive(_) if one.is_online() && !one.is_rolling() => {
+                State::Alive(_) if one.is_in_place() && !one.is_rolling() => {
                     Way::Failed("keeps running as it is, another instance failed to restart".into())
                 }
-                State::Alive(_) if !one.is_online() => Way::Underway,
+                State::Alive(_) if !one.is_in_place() => Way::Underway,
+                // That is the machine's affair, and the others serve without one.
+                State::Errored { .. } if one.is_unfit() => Way::Over(told(one, "cannot stand by")),
                 State::Errored { .. } | State::Backoff { .. } => Way::Failed(told(one, "did not come up")),
                 // Without what it waits for it neither comes up nor, running, begins its turn.
                 State::Waiting { .. } | State::Alive(_) => match (self.readiness(app), self.stuck_on(app)) {

@@ -176,6 +176,9 @@ pub fn manner(app: &AppSpec, reason: &Reason, listens: bool) -> Manner {
         | Reason::Reload(_)
         | Reason::NotReady(_)
         | Reason::Done(_)
+        | Reason::Aged(_)
+        | Reason::Needless
+        | Reason::Unfit(_)
         | Reason::Killed { .. } => false,
     };
     if new_first && bars_overlap(app).is_none() { Manner::NewFirst } else { Manner::OldFirst }

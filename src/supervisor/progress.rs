@@ -89,12 +89,15 @@ impl What {
                 (Step::Trial, format!("pid {pid} runs and takes over when it is ready, within {}", Span(*span)))
             }
             What::Online { pid } => (Step::Online, format!("online, pid {pid}")),
+            What::StandsBy { pid } => (Step::Online, format!("stands by, pid {pid}")),
             What::Draining { most, .. } => (Step::Drains, format!("{whose}drains, for {} at most", Span(*most))),
             What::Stopping { sig, .. } => {
                 (if comes { Step::Yields } else { Step::Stops }, format!("{whose}stops with {sig}"))
             }
             What::Killing => (Step::Odd, format!("{whose}did not end in time, sending SIGKILL")),
-            What::Leftovers { .. } | What::NeverReady { .. } | What::Succeeded { .. } => (Step::Odd, self.to_string()),
+            What::Leftovers { .. } | What::NeverReady { .. } | What::Succeeded { .. } | What::TakesOver { .. } => {
+                (Step::Odd, self.to_string())
+            }
             What::Finished { .. }
             | What::Unhealthy { .. }
             | What::Healthy

@@ -109,7 +109,7 @@ impl Supervisor {
                 pending.say(app.toggle_watch());
             }
             if verb == Verb::Delete {
-                app.shrink();
+                app.shrink(turn);
             }
         });
     }
@@ -295,12 +295,25 @@ impl App {
     }
 
     /// Some instances are on their way out for good: the others are as many as there shall be.
-    fn shrink(&mut self) {
-        let kept = self.instances.iter().filter(|one| one.goal != Goal::Remove).count();
+    fn shrink(&mut self, turn: &mut Turn<'_>) {
+        let kept = |spare| self.instances.iter().filter(|one| one.goal != Goal::Remove && one.spare == spare).count();
+        let (kept, spares) = (kept(false), u32::try_from(kept(true)).unwrap_or(u32::MAX));
         match u32::try_from(kept) {
-            Ok(0) | Err(_) => (self.gone, self.cron_at) = (true, None),
+            Ok(0) | Err(_) => self.vanish(turn),
             Ok(kept) if kept < self.spec.instances => self.resize(kept),
             Ok(_) => {}
+        }
+        if let Some(standby) = self.spec.standby.as_deref_mut() {
+            standby.count = standby.count.min(spares);
+        }
+    }
+
+    /// None is left but spares, which are nobody's then.
+    fn vanish(&mut self, turn: &mut Turn<'_>) {
+        (self.gone, self.cron_at) = (true, None);
+        for one in self.instances.iter_mut().filter(|one| one.goal != Goal::Remove) {
+            one.goal = Goal::Remove;
+            one.stop(Reason::Operator, false, &self.spec, turn);
         }
     }
 

@@ -19,7 +19,8 @@ impl App {
         let (mut changed, mut failed) = (false, false);
         for at in 0..self.instances.len() {
             let Some(one) = self.instances.get(at).filter(|one| one.rolling) else { continue };
-            let has_failed = one.has_failed_to_reload() || matches!(one.state, State::Errored { .. });
+            let has_failed =
+                one.has_failed_to_reload() || matches!(one.state, State::Errored { .. }) && !one.is_unfit();
             failed |= has_failed;
             let may_miss = one.roll.as_deref().is_some_and(|roll| self.may_miss(roll));
             let App { spec, instances, .. } = self;
@@ -36,7 +37,7 @@ impl App {
         }
         for at in 0..self.instances.len() {
             let next = self.instances.get(at).filter(|one| ready && !one.rolling && can_roll(one));
-            let has_room = next.and_then(|one| one.roll.as_deref()).is_some_and(|roll| self.has_room(roll));
+            let has_room = next.is_some_and(|one| self.may_begin(one));
             let App { spec, instances, .. } = self;
             let Some(next) = instances.get_mut(at).filter(|_| has_room) else { continue };
             next.rolling = true;
@@ -44,6 +45,17 @@ impl App {
             changed = true;
         }
         changed
+    }
+
+    /// There is room for its turn. Spares come first, one at a time: what comes to nothing shows there, where nobody is
+    /// served.
+    fn may_begin(&self, next: &Instance) -> bool {
+        let spares = || self.instances.iter().filter(|one| one.spare);
+        if next.spare {
+            return !spares().any(|one| one.rolling);
+        }
+        let is_first = !spares().any(|one| one.rolling || can_roll(one));
+        is_first && next.roll.as_deref().is_some_and(|roll| self.has_room(roll))
     }
 
     fn halt(&mut self, turn: &mut Turn<'_>) {
@@ -77,11 +89,12 @@ impl Instance {
 
 fn can_roll(one: &Instance) -> bool {
     let is_free = |roll: &Roll| match roll.manner {
+        _ if one.spare => true,
         // Whatever is on the other half ends with it.
         Manner::OldFirst => is_replaceable(one),
         Manner::NewFirst => one.second.is_none() && roll.survey == Survey::Due,
     };
-    one.goal == Goal::Run && one.is_online() && one.roll.as_deref().is_some_and(is_free)
+    one.goal == Goal::Run && one.is_in_place() && one.roll.as_deref().is_some_and(is_free)
 }
 
 /// Its run may be asked to end. While an old one still serves its last clients on the other half, new ones could be kept
@@ -93,6 +106,7 @@ fn is_replaceable(one: &Instance) -> bool {
 /// Its turn begins.
 fn begin(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) {
     match one.roll.as_deref() {
+        _ if one.spare => replace(one, app, turn),
         // Whoever wrote that knows what the program can do.
         Some(Roll { manner: Manner::NewFirst, .. }) if app.overlap == Some(true) => {
             start_second(one, app, last_run, turn)
@@ -105,10 +119,11 @@ fn begin(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Tur
 /// Acts on what has become known, or has been asked for, since its turn began; true if anything was done.
 /// `may_miss`: it may be away for a while, as far as the others are there.
 fn goes_on(one: &mut Instance, may_miss: bool, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) -> bool {
-    if one.goal != Goal::Run || !one.is_online() {
+    if one.goal != Goal::Run || !one.is_in_place() {
         return false;
     }
     match one.roll.as_deref() {
+        Some(_) if one.spare => return false,
         // A restart that was asked for in the middle of a reload ends both runs.
         Some(Roll { manner: Manner::OldFirst, .. }) if may_miss && one.second.is_some() && is_replaceable(one) => {
             replace(one, app, turn);
@@ -136,7 +151,7 @@ fn start_second(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &
 fn is_in_transit(one: &Instance) -> bool {
     one.goal == Goal::Run
         && match one.state {
-            State::Alive(_) if one.is_online() => {
+            State::Alive(_) if one.is_in_place() => {
                 one.second.is_some() || one.roll.as_deref().is_some_and(Roll::is_surveyed)
             }
             State::Alive(_) | State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => true,

@@ -14,7 +14,7 @@ impl Supervisor {
     pub(super) fn crowding<'a>(&self, apps: impl Iterator<Item = (&'a AppSpec, u32)>) -> Option<String> {
         let (mut instances, mut descriptors) = (0u32, 0u64);
         for (app, count) in apps {
-            instances = instances.saturating_add(count.max(1));
+            instances = instances.saturating_add(count.max(1)).saturating_add(app.spares());
             descriptors = descriptors.saturating_add(held(app, count));
         }
         if instances > INSTANCES_MAX {
@@ -34,5 +34,6 @@ fn held(app: &AppSpec, instances: u32) -> u64 {
     let output = if app.launch.output.mode.is_collected() { 2 } else { 0 };
     let reads = app.launch.rare.as_deref().is_some_and(|rare| rare.stdin == Input::Pipe);
     let sockets = app.listen().len() as u64;
-    (output + u64::from(reads) + u64::from(app.ready_within().is_some()) + sockets) * (u64::from(instances) + 1)
+    (output + u64::from(reads) + u64::from(app.ready_within().is_some()) + sockets)
+        * (u64::from(instances) + u64::from(app.spares()) + 1)
 }

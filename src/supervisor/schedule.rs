@@ -35,6 +35,8 @@ impl Supervisor {
             for instance in &mut app.instances {
                 match (instance.goal, &instance.state) {
                     (Goal::Stop | Goal::Remove, _) => {}
+                    // It follows the others.
+                    (Goal::Idle, _) if instance.spare => {}
                     (Goal::Run | Goal::Idle, State::Stopped | State::Errored { .. } | State::Finished { .. }) => {
                         instance.start();
                     }

@@ -25,7 +25,7 @@ impl Instance {
             }
         } else if let State::Alive(life) = &mut self.state {
             life.listens = true;
-            if app.ready_within().is_none() && life.ready() {
+            if (app.ready_within().is_none() || life.said) && life.ready() {
                 self.came_online(app, turn);
             } else {
                 self.tell_quarantine(app, turn);
@@ -94,6 +94,7 @@ impl Instance {
             Phase::Draining { .. } => What::Draining { reason, most: policy.drain },
             Phase::Launching
             | Phase::Preparing { .. }
+            | Phase::Standby { .. }
             | Phase::Online
             | Phase::Stopping { .. }
             | Phase::Clearing { .. } => What::Stopping { sig: policy.signal, reason },

@@ -73,7 +73,7 @@ impl Supervisor {
     /// The code and the reason, if an app has decided that pm3 ends.
     pub(super) fn decided(&self) -> Option<(u8, String)> {
         for app in &self.apps {
-            let final_codes: Option<Vec<u8>> = app.instances.iter().map(final_code).collect();
+            let final_codes: Option<Vec<u8>> = app.serving().map(final_code).collect();
             if app.spec.main
                 && app.spec.cron.is_none()
                 && let Some(codes) = final_codes.filter(|codes| !codes.is_empty())
@@ -81,7 +81,7 @@ impl Supervisor {
                 let code = codes.into_iter().find(|code| *code != 0).unwrap_or(0);
                 return Some((code, format!("{}, the main app, ended with {code}", app.spec.name)));
             }
-            let errored = app.instances.iter().find_map(errored_code);
+            let errored = app.serving().find_map(errored_code);
             if let (true, Some((code, _))) = (app.spec.exit_on_error, errored) {
                 return Some((code, format!("{} is errored, its code is {code}", app.spec.name)));
             }
@@ -94,7 +94,7 @@ impl Supervisor {
         if self.settings.exit == ExitPolicy::Never || self.last_run.0 == 0 || !self.nothing_left() {
             return None;
         }
-        let errors = self.apps.iter().flat_map(|app| app.instances.iter().filter_map(move |one| errored_in(app, one)));
+        let errors = self.apps.iter().flat_map(|app| app.serving().filter_map(move |one| errored_in(app, one)));
         Some(match errors.min_by_key(|(at, held, _, _)| (*held, *at)) {
             Some((_, _, code, name)) => (code, format!("nothing is left to run, {name} was the first to fail")),
             None => (0, "nothing is left to run".to_owned()),
@@ -108,8 +108,8 @@ impl Supervisor {
             && self.apps.iter().all(|app| {
                 app.spec.cron.is_none()
                     && app.instances.iter().all(|one| match one.goal {
-                        Goal::Stop => false,
-                        Goal::Run | Goal::Idle | Goal::Remove => one.is_over(),
+                        Goal::Stop if !one.spare => false,
+                        Goal::Stop | Goal::Run | Goal::Idle | Goal::Remove => one.is_over(),
                     })
             })
     }
@@ -205,7 +205,7 @@ impl Supervisor {
     fn requested_code(&self, over_budget: bool) -> u8 {
         match self.apps.iter().find(|app| app.spec.main && !app.gone) {
             Some(main) => {
-                let kept = main.instances.iter().filter(|one| one.goal != Goal::Remove);
+                let kept = main.serving().filter(|one| one.goal != Goal::Remove);
                 let mut codes = kept.filter_map(|one| one.last_end).map(End::exit_code);
                 codes.find(|code| *code != 0).unwrap_or(0)
             }

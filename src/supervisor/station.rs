@@ -38,7 +38,11 @@ impl Instance {
 
     fn own_station(&self) -> Station {
         match self.state {
+            // What it is going to serve is another one's until then; it may have still what it served before.
+            State::Alive(life) if self.spare && life.listens => Station::Aside,
+            _ if self.spare => Station::Gone,
             State::Alive(life) => match life.phase {
+                Phase::Standby { .. } => Station::Gone,
                 Phase::Launching | Phase::Preparing { .. } => Station::Coming,
                 Phase::Online if self.is_proving() => Station::Proving,
                 Phase::Online => Station::Serving,
@@ -64,6 +68,7 @@ impl Instance {
         let leaves = self.life().filter(|life| life.listens).is_some_and(|life| match life.phase {
             Phase::Launching
             | Phase::Preparing { .. }
+            | Phase::Standby { .. }
             | Phase::Online
             | Phase::Clearing { next: Next::Judge { .. } | Next::Forgiven, .. } => false,
             Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { next: Next::Goal, .. } => true,

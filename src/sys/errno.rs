@@ -24,6 +24,10 @@ pub const TAKEN: i32 = Errno::EADDRINUSE as i32;
 /// What it says of an argument that means nothing (EINVAL).
 pub const UNFIT: i32 = Errno::EINVAL as i32;
 
+/// What a program is told whose call comes to nothing, as it is to end (ECANCELED). None that means something of a port:
+/// programs try again then.
+pub const CANCELLED: i32 = Errno::ECANCELED as i32;
+
 /// Whether the same call may work later: the machine or a quota is short of something.
 pub fn passing(errno: i32) -> bool {
     const PASSING: [Errno; 8] = [

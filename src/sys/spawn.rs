@@ -59,6 +59,8 @@ pub struct Plan {
     pub group: Option<Box<str>>,
     pub no_new_privs: bool,
     pub intercept: Intercept,
+    /// Where it cannot be, the start fails.
+    pub must_intercept: bool,
     /// What the child gets when pm3 dies.
     pub pdeathsig: Option<Sig>,
     pub signals: Signals,

@@ -18,6 +18,7 @@ impl Oracle {
             Effect::Survey { run } => self.allow_survey(now, *run),
             Effect::Drain { run } => self.allow_drain(now, *run),
             Effect::Probe { run } => Err(format!("{run:?} is probed, and its app has no health")),
+            Effect::TakeOver { run, .. } | Effect::Dismiss { run } => Err(format!("{run:?} is no spare's")),
             Effect::Signal { run, sig, scope } => self.allow_signal(now, *run, *sig, *scope),
             Effect::Sweep { sig } => self.allow_sweep(now, *sig),
             Effect::Sample { runs } => {

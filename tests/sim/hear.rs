@@ -18,6 +18,8 @@ impl Oracle {
             Event::Boot | Event::Tick => {}
             Event::Listening { run } => self.hear_listening(now, *run),
             Event::Drained { run } => self.hear_drained(*run),
+            // No app has spares.
+            Event::StandsBy { .. } | Event::Unfit { .. } => {}
             // No app has probes or a watchdog.
             Event::Probed { .. } | Event::Heartbeat { .. } => {}
             Event::Spawned { run, pid } => {

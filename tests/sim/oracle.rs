@@ -232,6 +232,7 @@ impl Oracle {
                 State::Waiting { .. } => Status::Waiting,
                 State::Alive(life) => match life.phase {
                     Phase::Launching | Phase::Preparing { .. } => Status::Launching,
+                    Phase::Standby { .. } => return Err(format!("{} stands by", place.who())),
                     Phase::Online => Status::Online,
                     Phase::Draining { .. } | Phase::Stopping { .. } => Status::Stopping,
                     Phase::Clearing { .. } => Status::Clearing,

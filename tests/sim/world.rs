@@ -250,6 +250,8 @@ impl World {
                 }
             }
             Effect::Drain { run } => self.kernel.drain(self.now, run, &mut self.dice.aside(run.0)),
+            // No app has spares.
+            Effect::TakeOver { .. } | Effect::Dismiss { .. } => {}
             Effect::Probe { .. }
             | Effect::Progress { .. }
             | Effect::Reply { .. }

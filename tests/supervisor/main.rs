@@ -11,6 +11,7 @@ mod quarantine;
 mod ready;
 mod reloads;
 mod rollouts;
+mod standby;
 mod states;
 mod stories;
 mod watch;

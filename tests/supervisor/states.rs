@@ -350,6 +350,9 @@ fn show_life(life: &Life, now: Mono) -> String {
     match life.phase {
         Phase::Launching => "launching".into(),
         Phase::Preparing { until } => format!("preparing, taken for ready {}", within(Some(until), now)),
+        Phase::Standby { until } => {
+            until.map_or("stands by".into(), |until| format!("stands by, aged {}", within(Some(until), now)))
+        }
         Phase::Online if life.listens => "online, listens".into(),
         Phase::Online => "online".into(),
         Phase::Draining { until } => format!("draining, signalled {}", within(Some(until), now)),
@@ -406,6 +409,8 @@ fn show_effect(effect: &Effect) -> String {
         Effect::Spawn { half: Half::Second, .. } => "spawn on the other half".into(),
         Effect::Survey { .. } => "survey".into(),
         Effect::Drain { .. } => "drain".into(),
+        Effect::TakeOver { .. } => "take over".into(),
+        Effect::Dismiss { .. } => "dismiss".into(),
         Effect::Probe { .. } => "probe".into(),
         Effect::Signal { sig, scope: Scope::Process, run } if *run == DB => format!("{sig} to db"),
         Effect::Signal { sig, scope: Scope::Process, .. } => format!("{sig}"),

@@ -62,7 +62,7 @@ fn set_up<'a>(plan: &'a Plan, ids: &'a Ids, handed: &[OwnedFd], parent: u32, sta
     limits(&plan.limits)?;
     nice(plan.nice)?;
     oom_score_adj(plan.oom_score_adj)?;
-    intercept(plan.intercept, status)?;
+    intercept(plan, status)?;
     take_ids(plan, ids)?;
     streams(plan)?;
     if let Some(mask) = plan.umask {
@@ -240,15 +240,16 @@ fn given<'a>(plan: &'a Plan, handed: &[OwnedFd]) -> Step<'a> {
 }
 
 /// Has our calls held, as the ids that pm3 has: who drops them may not do that any more without no_new_privs. Where it
-/// cannot be, the program runs without it, and pm3 is told.
-fn intercept(wanted: Intercept, status: RawFd) -> Step<'static> {
-    let installed = match wanted {
+/// cannot be, the program runs without it, if it may, and pm3 is told.
+fn intercept(plan: &Plan, status: RawFd) -> Step<'static> {
+    let installed = match plan.intercept {
         Intercept::No => return Ok(()),
         Intercept::Yes => intercept::install(true),
         Intercept::KeepingPrivileges => intercept::install(false),
     };
     let (fd, refused) = match &installed {
         Ok(listener) => (Some(listener.as_raw_fd()), None),
+        Err(errno) if plan.must_intercept => return done_at(Stage::Intercept, b"seccomp", Err::<(), _>(*errno)),
         Err(errno) => (None, Some(*errno as i32)),
     };
     done_at(Stage::Intercept, b"", say(status, &record::intercepted(refused), fd))
