@@ -425,6 +425,9 @@ pub struct Detail {
     /// Whose its ports are, and why: pm3's, which its runs share, or its own.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub ports: Box<str>,
+    /// How many connections that waited for it were reset, as no run was to come for them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resets: u64,
     /// What its last probe found wrong; empty where it found nothing, or there was none.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub ailment: Box<str>,
@@ -447,4 +450,8 @@ pub struct Past {
     pub lasted_ms: u64,
     /// `exit 1`, `SIGSEGV`, `operator`, …
     pub reason: Box<str>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

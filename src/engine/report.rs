@@ -124,6 +124,7 @@ impl Engine {
             out_file: out_file.map(text),
             err_file: err_file.map(text),
             ports: self.ports(&app.spec, one),
+            resets: self.slots.resets(one.id),
             ailment: self.checkup(&app.spec, one).map(|checkup| checkup.why.clone()).unwrap_or_default(),
             exit_code: one.last_end.map(End::exit_code),
             ..Detail::default()

@@ -30,6 +30,8 @@ pub(super) struct Slots {
     pub(super) locals: Locals,
     /// The number of the last one that was opened.
     last: usize,
+    /// How many connections of an instance were reset, as no run was to come for them; most have none.
+    resets: Vec<(InstanceId, u64)>,
 }
 
 /// The slots of one address of one app.
@@ -47,6 +49,8 @@ struct Group {
     places: Vec<Place>,
     /// The numbers of those that get new connections, as the kernel was told.
     steered: Vec<u32>,
+    /// Connections that waited at slots when those were closed, until that is counted.
+    lost: Vec<(InstanceId, u64)>,
 }
 
 /// A slot, and whose it is.
@@ -134,9 +138,9 @@ impl Slots {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             None => {
-                let (app, places, steered) = (owner.app.into(), Vec::new(), Vec::new());
+                let (app, places, steered, lost) = (owner.app.into(), Vec::new(), Vec::new(), Vec::new());
                 let (backlog, is_named, is_dropped) = (owner.backlog, false, false);
-                self.groups.push(Group { address, app, backlog, is_named, is_dropped, places, steered });
+                self.groups.push(Group { address, app, backlog, is_named, is_dropped, places, steered, lost });
                 self.groups.len() - 1
             }
         };
@@ -305,7 +309,22 @@ impl Slots {
             group.is_dropped = !is_named && (group.is_dropped || was_named);
             group.settle(&station, now, &mut self.last, registry);
         }
+        self.count_lost();
         self.groups.retain(|group| !group.places.is_empty());
+    }
+
+    /// How many connections to this instance were reset, because no run was to come for them.
+    pub(super) fn resets(&self, instance: InstanceId) -> u64 {
+        self.resets.iter().find(|(known, _)| *known == instance).map_or(0, |(_, resets)| *resets)
+    }
+
+    fn count_lost(&mut self) {
+        for (instance, lost) in self.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.lost)) {
+            match self.resets.iter_mut().find(|(known, _)| *known == instance) {
+                Some((_, resets)) => *resets = resets.saturating_add(lost),
+                None => self.resets.push((instance, lost)),
+            }
+        }
     }
 }
 
@@ -445,12 +464,13 @@ impl Group {
         let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, Interest::READABLE);
     }
 
-    fn close(&self, place: Place, registry: &Registry) {
+    fn close(&mut self, place: Place, registry: &Registry) {
         let _ = registry.deregister(&mut SourceFd(&place.slot.as_raw_fd()));
         let waiting = place.slot.queue().map_or(0, |queue| queue.waiting);
         if waiting > 0 {
             let connections = if waiting == 1 { "connection" } else { "connections" };
             warn!("{}: {waiting} {connections} that waited at {} are reset", self.app, self.address);
+            self.lost.push((place.instance, waiting.into()));
         }
         place.slot.close();
     }
@@ -477,6 +497,9 @@ impl Group {
 impl Engine {
     /// Opens, closes and steers as the supervisor's state wants it.
     pub(super) fn mind_slots(&mut self) {
+        // Numbers of instances start over some day.
+        let supervisor = &self.supervisor;
+        self.slots.resets.retain(|(id, _)| supervisor.instance(*id).is_some());
         let is_idle = self.slots.groups.is_empty() && self.slots.locals.is_empty();
         if is_idle && self.supervisor.instances().all(|(app, _)| app.listen().is_empty()) {
             return;

@@ -198,6 +198,11 @@ fn a_handshake_that_was_half_open_is_not_left_hanging() {
         late.send("who");
         assert_eq!(late.line(), None);
         init.told("1 connection that waited at");
+        has(&init.does(&["show", "web"]), "1 connection that waited for a process that did not come");
+        has(&init.does(&["jlist"]), "\"reset_connections\":1");
+        // It is counted while the instance is known.
+        init.does(&["restart", "web"]);
+        has(&init.does(&["jlist"]), "\"reset_connections\":1");
         init.stop(0);
     }
 }

@@ -51,8 +51,9 @@ pub(in crate::cli) fn entry(app: &Described, one: &Detail) -> Value {
         "treekill": spec.stop.tree,
         "username": row.user,
         "env": variables,
-        // Not of PM2: why the last run ended.
+        // Not of PM2: why the last run ended, and how many connections were reset for want of one.
         "last_reason": row.reason,
+        "reset_connections": (one.resets > 0).then_some(one.resets),
     });
     // PM2 has no key where nothing is set, and tools ask `'cron_restart' in pm2_env`.
     if let Value::Object(about) = &mut about {

@@ -130,6 +130,16 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     if !one.ports.is_empty() {
         add("ports", one.ports.to_string());
     }
+    if one.resets > 0 {
+        add(
+            "resets",
+            format!(
+                "{} connection{} that waited for a process that did not come",
+                one.resets,
+                if one.resets == 1 { "" } else { "s" }
+            ),
+        );
+    }
     if !row.says.is_empty() {
         add("says", row.says.to_string());
     }
