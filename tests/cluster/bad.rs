@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::clients::{HOME, Kept, all_who_answer, ask, free_port};
+use crate::clients::{HOME, Kept, Load, all_who_answer, ask, free_port};
 use crate::common::ns::Ns;
 use crate::common::{PM3, lacking};
 use crate::world::{World, app, both, entry, has};
@@ -83,16 +83,21 @@ fn a_slot_that_was_shut_down_is_there_again() {
 
 #[test]
 fn where_calls_cannot_be_held_ports_are_a_programs_own_and_that_is_shown() {
-    for ns in both() {
-        let (world, port) = (World::new(), free_port());
-        world.plan(&app("web", &[&format!("serve:127.0.0.1:{port}")], ""));
-        let mut init = world.boot(ns.with("refuse:seccomp"));
-        init.proc.expect(&format!("serves 127.0.0.1:{port}"));
-        has(&init.does(&["show", "web"]), "its own: seccomp: function not implemented");
-        let (code, out, err) = init.pm3(&["reload", "web"]);
-        assert_eq!(code, 0, "{err:?}");
-        has(&[out, err].concat(), &format!("it owns port {port}"));
-        init.stop(0);
+    // By an old kernel, and by a sandbox.
+    for (refusal, why) in
+        [("refuse:seccomp", "function not implemented"), ("forbid:seccomp", "operation not permitted")]
+    {
+        for ns in both() {
+            let (world, port) = (World::new(), free_port());
+            world.plan(&app("web", &[&format!("serve:127.0.0.1:{port}")], ""));
+            let mut init = world.boot(ns.with(refusal));
+            init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+            has(&init.does(&["show", "web"]), &format!("its own: seccomp: {why}"));
+            let (code, out, err) = init.pm3(&["reload", "web"]);
+            assert_eq!(code, 0, "{err:?}");
+            has(&[out, err].concat(), &format!("it owns port {port}"));
+            init.stop(0);
+        }
     }
 }
 
@@ -200,4 +205,28 @@ fn a_program_that_hides_keeps_its_own_port_and_that_is_shown() {
     assert!(ask((HOME, port)).is_ok());
     has(&init.does(&["show", "web"]), "its own: seccomp: permission denied");
     init.stop(0);
+}
+
+#[test]
+fn a_server_that_was_forked_away_is_reloaded_with_its_program() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        // Forked twice, in a session of its own: nobody's child, but of the same run.
+        let words = ["orphan", "[", &format!("serve:127.0.0.1:{port}"), "]", "pause"];
+        world.plan(&app("web", &words, "instances = 2"));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
+        let load = Load::on(port, 2);
+        for verb in ["reload", "restart"] {
+            init.does(&[verb, "web"]);
+            init.lines(2);
+        }
+        let (answered, failed) = load.end();
+        assert_eq!((answered > 0, failed), (true, vec![]));
+        assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
+        init.does(&["stop", "web"]);
+        assert!(ask((HOME, port)).is_err());
+        init.stop(0);
+    }
 }

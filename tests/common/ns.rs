@@ -57,7 +57,7 @@ impl Ns {
     /// One more setting: `hide:/proc`, `hide:/dev` (an empty directory instead), `readonly` (every mount of the root),
     /// `rooted` (no user namespace; for root), `poor:UID` (root's rights end before it), `nofile:SOFT:HARD`, `uid:1000`,
     /// `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`, `refuse:kill` (EPERM), `refuse:clone`
-    /// (EAGAIN), `refuse:seccomp` (ENOSYS), `docker` (only the capabilities that Docker gives; with `rooted`).
+    /// (EAGAIN), `refuse:seccomp` (ENOSYS), `forbid:seccomp` (EPERM), `docker` (only the capabilities that Docker gives; with `rooted`).
     pub fn with(mut self, word: &str) -> Ns {
         self.words.push(word.to_owned());
         self
@@ -321,6 +321,7 @@ impl Setting {
             ("block", sig) => Setting::Block(Sig::parse(sig)?),
             ("refuse", "kill") => Setting::Refuse(libc::SYS_kill, libc::EPERM as u16),
             ("refuse", "seccomp") => Setting::Refuse(libc::SYS_seccomp, libc::ENOSYS as u16),
+            ("forbid", "seccomp") => Setting::Refuse(libc::SYS_seccomp, libc::EPERM as u16),
             ("refuse", "clone") => Setting::Refuse(libc::SYS_clone, libc::EAGAIN as u16),
             ("terminal", "") => Setting::Terminal,
             ("docker", "") => Setting::Docker,
