@@ -317,6 +317,9 @@ pub struct Row {
     pub mode: Box<str>,
     /// Its number within the app, `NODE_APP_INSTANCE`.
     pub index: u32,
+    /// It is a spare: whatever its state is, it does not serve.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
     /// 0 without a process.
     pub pid: u32,
     /// PM2's word: `online`, `launching`, `stopping`, `stopped`, `errored`, `waiting restart`, or one of pm3's.

@@ -174,6 +174,7 @@ fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Now) -> Row {
         script: Box::default(),
         mode: "fork".into(),
         index: one.index,
+        spare: one.spare,
         pid: one.pid(),
         status: one.status().into(),
         restarts: one.restarts,

@@ -10,6 +10,7 @@
 //! | `backlog:ADDRESS:N` | listens there, with so many who may wait, and accepts nobody; prints `listens` |
 //! | `defer:ADDRESS` | as `serve`, but a client counts as connected when it has asked its first question |
 //! | `dies:ADDRESS:N` | makes N children that die while they begin to listen there, then prints `died` |
+//! | `handles:SIG` | from now on prints `handled SIG` when that comes, and exits with 0 |
 //! | `notify:TEXT` | sends TEXT to `$NOTIFY_SOCKET`, with a newline for each `;` |
 //! | `beats:MS` | sends `WATCHDOG=1` there each MS for ever |
 //! | `hidden` | lets nobody look into it but who may look into everything (PR_SET_DUMPABLE) |
@@ -37,6 +38,7 @@ pub fn run_one(verb: &str, argument: &str) -> bool {
         "dies" => dies(argument),
         // SAFETY: PR_SET_DUMPABLE takes a number.
         "hidden" => assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }, 0),
+        "handles" => handles(argument),
         "http" => http(argument),
         "notify" => notify(&argument.replace(';', "\n")),
         "beats" => beats(argument),
@@ -194,6 +196,18 @@ fn http(argument: &str) {
         let _ = write!(client, "HTTP/1.1 {status} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         say(&format!("{} {index}", if good { "healthy" } else { "asked" }));
     }
+}
+
+/// As servers do that end what they have begun.
+fn handles(argument: &str) {
+    extern "C" fn handle(number: libc::c_int) {
+        say(&format!("handled {}", pm3::supervisor::event::Sig(number as u8)));
+        // SAFETY: ends this process.
+        unsafe { libc::_exit(0) }
+    }
+    let number = libc::c_int::from(super::app::sig(argument).0);
+    // SAFETY: the program waits in a call, or says something itself, when the signal comes: it allocates nothing then.
+    unsafe { libc::signal(number, handle as extern "C" fn(libc::c_int) as libc::sighandler_t) };
 }
 
 fn backlog(argument: &str) {

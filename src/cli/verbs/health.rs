@@ -3,7 +3,7 @@
 //!
 //! An app is well while one of its instances is: whoever asks would end the whole container, and with it those that work.
 //! An instance is well that is online and, where it has probes, has not failed them. What an operator has stopped, and what
-//! is done, is nobody's illness, unless it is asked for by name.
+//! is done, is nobody's illness, unless it is asked for by name. Nobody is well or ill by a spare, which does not serve.
 
 use super::show::{Answer, describe};
 use crate::cli::ask::Context;
@@ -42,10 +42,13 @@ enum State {
 fn line(answer: &Answer, named: bool) -> (String, bool) {
     let (mut well, mut ill) = (Vec::new(), Vec::new());
     for app in &answer.apps {
-        let states: Vec<State> = app.instances.iter().map(state).collect();
+        // One that is asked for by its id may be the only one.
+        let are_all_spares = app.instances.iter().all(|one| one.row.spare);
+        let is_asked = |one: &&Detail| are_all_spares || !one.row.spare;
+        let states: Vec<State> = app.instances.iter().filter(is_asked).map(state).collect();
         let good = states.iter().filter(|state| matches!(state, State::Well)).count();
         let name = why::name(app);
-        let worst = app.instances.iter().zip(&states).find_map(|(one, state)| match state {
+        let worst = app.instances.iter().filter(is_asked).zip(&states).find_map(|(one, state)| match state {
             State::Ill(what) => Some(format!("{}: {what}", why::who(app, one))),
             State::Aside(what) if named => Some(format!("{}: {what}", why::who(app, one))),
             State::Aside(_) | State::Well => None,
@@ -75,7 +78,7 @@ fn state(one: &Detail) -> State {
         ("online", "" | "healthy") => State::Well,
         ("online", _) => State::Ill(why::health(one)),
         ("finished", _) if one.exit_code.unwrap_or(0) == 0 => State::Aside("finished".to_owned()),
-        ("stopped", _) => State::Aside("stopped".to_owned()),
+        ("stopped" | "standby", _) => State::Aside(row.status.to_string()),
         (status, _) if row.reason.is_empty() => State::Ill(status.to_owned()),
         (status, _) => State::Ill(why::stated(status, &row.reason)),
     }
@@ -93,6 +96,7 @@ mod tests {
                 name: name.into(),
                 index: index as u32,
                 status: (*status).into(),
+                spare: *status == "standby",
                 health: (*health).into(),
                 ..Row::default()
             },
@@ -120,6 +124,9 @@ mod tests {
             ),
             (vec![app("a", &[up]), app("b", &[up])], false, "healthy: 2 apps", true),
             (vec![app("a", &[up]), app("job", &[("finished", "")])], false, "a: healthy", true),
+            (vec![app("web", &[up, ("standby", "")])], false, "web: healthy", true),
+            (vec![app("web", &[ill, ("standby", "")])], false, "web-0: unhealthy: status 503", false),
+            (vec![app("web", &[("standby", "")])], true, "web: standby", false),
             (vec![app("a", &[("stopped", "")])], false, "healthy: no app is to run", true),
             (vec![app("a", &[("stopped", "")])], true, "a: stopped", false),
             (vec![], false, "healthy: no app is to run", true),

@@ -59,7 +59,7 @@ impl Paint {
     pub(super) fn of_status(status: &str) -> Paint {
         match status {
             "online" => Paint::Good,
-            "launching" => Paint::Coming,
+            "launching" | "standby" => Paint::Coming,
             "stopping" | "waiting" | "waiting restart" => Paint::Passing,
             "finished" => Paint::Faint,
             _ => Paint::Bad,

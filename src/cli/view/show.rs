@@ -121,8 +121,9 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     add("cpu", text::percent(row.cpu.unwrap_or(0.0)));
     add("memory", text::memory(row.memory_bytes));
     add("user", row.user.to_string());
-    if spec.instances > 1 {
-        add("instance", format!("{} (of {}, counted from 0)", row.index, spec.instances));
+    if spec.is_several() {
+        let spares = if spec.spares() > 0 { format!(" and {} to stand by", spec.spares()) } else { String::new() };
+        add("instance", format!("{} (of {}{spares}, counted from 0)", row.index, spec.instances));
     }
     for (at, socket) in one.sockets.iter().enumerate() {
         add(if at == 0 { "sockets" } else { "" }, socket.to_string());

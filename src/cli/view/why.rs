@@ -12,7 +12,7 @@ const ROOMY: usize = 100;
 /// An instance's name as pm3's own lines have it: the app's, with a number where there are several.
 pub(in crate::cli) fn who(app: &Described, one: &Detail) -> String {
     let name = printable(&one.row.name);
-    if app.spec.instances > 1 { format!("{name}-{}", one.row.index) } else { name.into_owned() }
+    if app.spec.is_several() { format!("{name}-{}", one.row.index) } else { name.into_owned() }
 }
 
 /// An app's name, to be looked at.
@@ -136,7 +136,7 @@ fn follow(run: &Past, began: u64) -> String {
 
 /// There is a run that has not ended.
 fn runs(one: &Detail) -> bool {
-    matches!(&*one.row.status, "online" | "launching" | "stopping")
+    matches!(&*one.row.status, "online" | "launching" | "standby" | "stopping")
 }
 
 /// What pm3 will do next; empty where nothing is ahead.
@@ -148,6 +148,7 @@ pub(in crate::cli) fn next(one: &Detail, name: &str) -> String {
         ("waiting restart", None) => "It starts again soon.".to_owned(),
         ("waiting", _) if one.row.reason.is_empty() => "It starts as soon as it may.".to_owned(),
         ("waiting", _) => format!("It starts later: it {}.", printable(&one.row.reason)),
+        ("standby", _) => "It takes over when another instance dies.".to_owned(),
         ("online" | "launching", Some(soon)) => format!("Its schedule restarts it {soon}."),
         ("errored", Some(soon)) => format!("It has failed too often; its schedule tries again {soon}."),
         ("errored", None) if one.short_runs > 1 => {
@@ -414,6 +415,7 @@ pub(super) mod tests {
         };
         for (status, reason, short, soon, text) in [
             ("online", "", 0, None, ""),
+            ("standby", "", 0, Some(90_000), "It takes over when another instance dies."),
             ("online", "", 0, Some(90_000), "Its schedule restarts it in 90 s."),
             ("waiting restart", "exit 1", 1, Some(150), "It starts again in 150 ms."),
             ("waiting", "waits for db", 0, None, "It starts later: it waits for db."),
