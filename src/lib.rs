@@ -62,8 +62,9 @@
 //! - Pipes that outlive runs. Each run has its own, and init holds the reading ends: so the end of a pipe is the end of
 //!   all who could write into it, and a process that a run left behind cannot write into its successor's output.
 //! - splice. Lines are to be remembered, so they are read; and through pipes of 64 KiB, reading and writing is faster.
-//! - pidfds in init. It reaps its children in one place, so a pid it has not reaped cannot be someone else's, and a
-//!   descriptor an instance is a thousand descriptors.
+//! - pidfds of init's children. It reaps them in one place, so a pid it has not reaped cannot be someone else's, and a
+//!   descriptor an instance is a thousand descriptors. Only a main process that an app has named (`engine::moved`) has
+//!   one, as it may be another's child.
 //! - `kill(-1)`. What is left at the end is found and signalled by pid, so that the same code is right when pm3 is
 //!   not PID 1.
 //! - Judging a clean end at once. An app that handles the TERM that everybody got leaves with 0 or 143, often before pm3 has

@@ -9,6 +9,8 @@ mod world;
 
 #[path = "health/lines.rs"]
 mod lines;
+#[path = "health/mainpid.rs"]
+mod mainpid;
 #[path = "health/notify.rs"]
 mod notify;
 #[path = "health/probes.rs"]

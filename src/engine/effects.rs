@@ -107,6 +107,8 @@ impl Engine {
         if let Some(notice) = notice {
             self.take_notice_of(run, notice);
         }
+        // The number has been given away: who had it has ended, as somebody else's child.
+        self.main_ended(child.pid, End::Unseen);
         let status = child.status;
         let registry = self.poll.registry();
         let watched = registry.register(&mut SourceFd(&status.as_raw_fd()), start_token(run), Interest::READABLE);
@@ -130,7 +132,13 @@ impl Engine {
         let (pid, lingering) = (entry.pid, matches!(entry.stage, Stage::Lingering));
         let targets = match scope {
             Scope::Process if lingering => Vec::new(),
-            Scope::Process => vec![pid],
+            Scope::Process => {
+                if let Some(process) = self.runs.process(run) {
+                    told(process.signal(sig), pid, sig);
+                    return;
+                }
+                vec![pid]
+            }
             Scope::Tree => {
                 self.look_around();
                 self.tree(run)
@@ -189,7 +197,11 @@ impl Engine {
 
 /// A process that is gone by now needs no signal; one that refuses it is worth a line.
 pub(super) fn send(pid: u32, sig: Sig) {
-    if kill::process(pid, sig) == Sent::Refused {
+    told(kill::process(pid, sig), pid, sig);
+}
+
+fn told(sent: Sent, pid: u32, sig: Sig) {
+    if sent == Sent::Refused {
         warn!("cannot send {sig} to pid {pid}: operation not permitted");
     }
 }

@@ -14,6 +14,7 @@ mod inputs;
 mod intercept;
 mod launch;
 mod listen;
+mod moved;
 mod notify;
 mod pipes;
 pub mod plan;
@@ -75,9 +76,14 @@ const CALLS: usize = 3 << 40;
 const SLOTS: usize = 4 << 40;
 /// And so has the socket of a run for what it tells.
 const NOTICES: usize = 5 << 40;
+/// And the main process that a run has named itself.
+const MOVED: usize = 6 << 40;
 
 /// Events taken from the kernel in one wake-up; the rest comes in the next.
 const EVENTS_MAX: usize = 128;
+
+/// So often what a run has said is read when it has ended; the kernel keeps some hundred messages.
+const HEARD_OUT_MAX: usize = 16;
 
 /// How often ends are collected anew when an app has ended and more ends came while pm3 looked what it left. What is
 /// still not clear then is looked at after the next one.
@@ -192,6 +198,7 @@ impl Engine {
                 SIGNALS => signalled = true,
                 WALL_CLOCK => self.clock_jumped(),
                 READING => {}
+                Token(token) if token >= MOVED => signalled = true,
                 Token(token) if token >= STARTS => {}
                 _ => self.server.ready(event, self.poll.registry(), &mut incoming),
             }
@@ -202,7 +209,10 @@ impl Engine {
         for event in ready {
             let Token(token) = event.token();
             match token {
-                NOTICES.. => self.noticed(RunId((token - NOTICES) as u64)),
+                MOVED.. => {}
+                NOTICES.. => {
+                    self.noticed(RunId((token - NOTICES) as u64));
+                }
                 SLOTS.. => self.slots.stirred(token - SLOTS, event.is_readable(), self.poll.registry()),
                 CALLS.. => self.answer_calls(RunId((token - CALLS) as u64)),
                 CHANNELS.. => self.hear(RunId((token - CHANNELS) as u64)),
@@ -287,7 +297,7 @@ impl Engine {
 
     /// Collects everything that ended.
     fn reap(&mut self) {
-        let mut ended = Vec::new();
+        let mut ended = self.moved_ends();
         let mut children = Children::Some;
         for _ in 0..LOOKS_MAX {
             children = reap::reap(&mut |pid, change| match change {
@@ -308,7 +318,9 @@ impl Engine {
         self.unfinished |= children == Children::More;
         let mut strangers = false;
         for (pid, end) in ended {
-            strangers |= !self.main_ended(pid, end) && !self.role_ended(pid, end) && !self.probe_ended(pid, end);
+            let is_main = self.main_ended(pid, end);
+            self.runs.leader_left(pid);
+            strangers |= !is_main && !self.role_ended(pid, end) && !self.probe_ended(pid, end);
         }
         if strangers {
             self.look_after_lingering();
@@ -328,9 +340,14 @@ impl Engine {
     }
 
     /// True if the pid was a run's main process.
-    fn main_ended(&mut self, pid: u32, end: End) -> bool {
+    pub(super) fn main_ended(&mut self, pid: u32, end: End) -> bool {
         let Some(run) = self.runs.by_pid(pid) else { return false };
         self.start_advanced(run);
+        // It may have named another before it left.
+        let _ = (0..HEARD_OUT_MAX).any(|_| !self.noticed(run));
+        if self.runs.by_pid(pid) != Some(run) {
+            return false;
+        }
         let Some(entry) = self.runs.by_run_mut(run) else { return true };
         if let Stage::Failed(failure) = &entry.stage {
             let failure = Failure::clone(failure);
@@ -368,7 +385,7 @@ impl Engine {
     /// Learns anew which children there are; what `tree` says is as old as this.
     fn look_around(&mut self) {
         let (runs, roles, probes) = (&self.runs, &self.roles, &self.probes);
-        self.processes.refresh(|pid| runs.by_pid(pid).is_some() || roles.has(pid) || probes.has(pid));
+        self.processes.refresh(|pid| runs.leads(pid) || roles.has(pid) || probes.has(pid));
     }
 
     /// Whether no process of a run is left, given its tree. Not sure counts as no: who ended while we looked has still to
@@ -380,9 +397,12 @@ impl Engine {
     /// The processes of a run, as of the last `look_around`.
     fn tree(&self, run: RunId) -> Vec<u32> {
         let mut tree = Vec::new();
-        if let Some(entry) = self.runs.by_run(run) {
-            let alive = !matches!(entry.stage, Stage::Lingering);
-            self.processes.tree(&Root { main: entry.pid, alive, mark: &self.origin.mark(run) }, &mut tree);
+        if let Some((leader, alive)) = self.runs.leader(run) {
+            self.processes.tree(&Root { main: leader, alive, mark: &self.origin.mark(run) }, &mut tree);
+        }
+        // One that is in no session and has no mark of the run's is known as its main process.
+        if let Some(main) = self.runs.living_moved(run).filter(|main| !tree.contains(main)) {
+            self.processes.tree(&Root { main, alive: true, mark: "" }, &mut tree);
         }
         tree
     }

@@ -5,19 +5,20 @@
 //!
 //! So a message is its run's by the socket that it came to, and no sender has to be found, who may be gone by then. It is
 //! believed where it comes from the app's user, from root, or from the run's main process, by what the kernel says. Lines
-//! are compared and not parsed; one that nobody knows says nothing, as sd_notify(3) has it. `MAINPID` is one of those: the
-//! main process is the one that pm3 has started and will reap. Descriptors that come along are let go.
+//! are compared and not parsed, but for the number of `MAINPID` (see `moved`); one that nobody knows says nothing, as
+//! sd_notify(3) has it. Descriptors that come along are let go.
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use log::warn;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 
 use super::{Engine, NOTICES};
-use crate::supervisor::event::{Event, Failure, RunId, Stage};
+use crate::supervisor::event::{Event, Failure, Mono, RunId, Stage};
 use crate::supervisor::spec::{AppSpec, Ready};
 use crate::sys::socket::{self, Heard};
 use crate::sys::spawn::ids;
@@ -28,6 +29,9 @@ const MESSAGES_MAX: usize = 64;
 
 /// A longer message is none: a status is a line.
 const MESSAGE_MAX: usize = 4096;
+
+/// Who changes its main process all the time is told of this often.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Letters of a status that are kept.
 const STATUS_MAX: usize = 200;
@@ -43,6 +47,8 @@ struct Notice {
     /// Whose messages are the app's.
     uid: u32,
     said: Said,
+    /// When something about its main process was told last.
+    told: Option<Mono>,
 }
 
 /// What a run says of itself, beside its heartbeats.
@@ -60,6 +66,8 @@ struct Words {
     ready: bool,
     /// It says that it is alive, or that it is not well.
     alive: Option<bool>,
+    /// Its main process, it says.
+    main: Option<u32>,
 }
 
 /// The socket of a run that has just been made, and its name.
@@ -97,6 +105,14 @@ impl Notices {
         self.0.len()
     }
 
+    /// Whether something about its main process is to be told: not more often than people read.
+    pub(super) fn may_tell(&mut self, run: RunId, now: Mono) -> bool {
+        let Some(notice) = self.0.iter_mut().find(|notice| notice.run == run) else { return false };
+        let may = notice.told.is_none_or(|told| told.after(TOLD_EVERY) <= now);
+        notice.told = if may { Some(now) } else { notice.told };
+        may
+    }
+
     /// What a run says that it does; empty where it has said nothing.
     pub(super) fn said(&self, run: RunId) -> Box<str> {
         let said = self.0.iter().find(|notice| notice.run == run).map(|notice| &notice.said);
@@ -116,11 +132,14 @@ impl Engine {
         if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), token(run), Interest::READABLE) {
             warn!("cannot hear what run {} says: {}", run.0, errno::why(errno::of(&error)));
         }
-        self.notices.0.push(Notice { run, socket, uid, said: Said::default() });
+        self.notices.0.push(Notice { run, socket, uid, said: Said::default(), told: None });
     }
 
-    /// A run has said something.
-    pub(super) fn noticed(&mut self, run: RunId) {
+    /// A run may have said something. True if there may be more.
+    pub(super) fn noticed(&mut self, run: RunId) -> bool {
+        if self.notices.0.iter().all(|notice| notice.run != run) {
+            return false;
+        }
         // Whoever speaks executes, and the supervisor is told so first.
         self.start_advanced(run);
         let main = self.runs.by_run(run).map_or(0, |entry| entry.pid);
@@ -129,8 +148,8 @@ impl Engine {
             .instances()
             .find(|(_, one)| one.has_run(run))
             .is_some_and(|(app, _)| *app.ready() == Ready::Notify);
-        let Some(notice) = self.notices.0.iter_mut().find(|notice| notice.run == run) else { return };
-        let (was_ready, mut alive, mut more) = (notice.said.ready, None, true);
+        let Some(notice) = self.notices.0.iter_mut().find(|notice| notice.run == run) else { return false };
+        let (was_ready, mut alive, mut named, mut more) = (notice.said.ready, None, None, true);
         let mut message = [0; MESSAGE_MAX];
         for _ in 0..MESSAGES_MAX {
             let Heard { count, whole, from } = match socket::hear(&notice.socket, &mut message) {
@@ -147,10 +166,13 @@ impl Engine {
                 let words = notice.said.take(message.get(..count).unwrap_or_default());
                 // A cry for help is not taken back by a heartbeat that comes along.
                 alive = if alive == Some(false) { alive } else { words.alive.or(alive) };
+                named = words.main.or(named);
             }
         }
-        let fd = notice.socket.as_raw_fd();
-        if notice.said.ready && !was_ready && waits {
+        let (fd, is_ready) = (notice.socket.as_raw_fd(), notice.said.ready && !was_ready && waits);
+        // First, so that it is known by then.
+        named.into_iter().for_each(|pid| self.move_main(run, pid));
+        if is_ready {
             self.happened(Event::Ready { run });
         }
         if let Some(well) = alive {
@@ -160,6 +182,7 @@ impl Engine {
         if more && self.poll.registry().reregister(&mut SourceFd(&fd), token(run), Interest::READABLE).is_err() {
             self.take_no_notice_of(run);
         }
+        more
     }
 
     /// Lets go of a run's socket, if it has one.
@@ -189,12 +212,20 @@ impl Said {
                 _ => {
                     if let Some(status) = line.strip_prefix(b"STATUS=") {
                         self.status = plain(status);
+                    } else if let Some(pid) = line.strip_prefix(b"MAINPID=") {
+                        words.main = number(pid).or(words.main);
                     }
                 }
             }
         }
         words
     }
+}
+
+/// A process's number: digits alone.
+fn number(text: &[u8]) -> Option<u32> {
+    let digits = str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
 }
 
 /// A status without what could play with a terminal.
@@ -221,12 +252,21 @@ mod tests {
     #[test]
     fn lines_are_compared_and_the_rest_says_nothing() {
         let (said, words) = heard(&["READY=1\nSTATUS=42 clients\nMAINPID=7\nWATCHDOG=1\n"]);
-        assert_eq!((said.ready, &*said.status, words), (true, "42 clients", Words { ready: true, alive: Some(true) }));
+        assert_eq!(
+            (said.ready, &*said.status, words),
+            (true, "42 clients", Words { ready: true, alive: Some(true), main: Some(7) })
+        );
         for strange in ["", "\n\n", "READY=0", "READY=1 ", " READY=1", "READY=11", "ready=1", "WATCHDOG=0", "\0READY=1"]
         {
             assert_eq!(heard(&[strange]), (Said::default(), Words::default()), "{strange:?}");
         }
         assert_eq!(heard(&["WATCHDOG=trigger\nWATCHDOG=1"]).1.alive, Some(false));
+        for strange in
+            ["MAINPID=", "MAINPID=+1", "MAINPID= 1", "MAINPID=1 ", "MAINPID=-1", "MAINPID=4294967296", "MAINPID=x"]
+        {
+            assert_eq!(heard(&[strange]).1, Words::default(), "{strange:?}");
+        }
+        assert_eq!(heard(&["MAINPID=3\nMAINPID=\nMAINPID=0\nMAINPID=y"]).1.main, Some(0));
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl Engine {
         let own = 2 * usize::from(output) + usize::from(input) + words + listen;
         let limit = usize::try_from(fds::limit()).unwrap_or(usize::MAX);
         let sockets = self.channels.count() + self.notices.count() + self.slots.count() + self.intercepted.count();
+        let sockets = sockets + self.runs.moved().count();
         let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + sockets + SPARE.min(limit / 4);
         if own == 0 || needed <= limit {
             return Ok(());
@@ -244,7 +245,7 @@ impl Engine {
     /// The text that makes this run ready, while that is waited for.
     fn sought(&self, run: RunId, id: InstanceId) -> Option<Box<str>> {
         let (app, one) = self.supervisor.instance(id)?;
-        one.is_coming(run).then(|| app.ready_line().map(Into::into))?
+        one.life_of(run).filter(|life| life.is_coming()).and(app.ready_line()).map(Into::into)
     }
 
     /// The logger has found in the output of these runs what makes them ready.

@@ -186,7 +186,7 @@ impl Engine {
             (Poll::Ready(_) | Poll::Pending, End::Code(0)) => Finding::Well,
             (Poll::Ready(_) | Poll::Pending, End::Code(1)) => Finding::Ill(line(output)),
             // Somebody has ended it, or the machine is short of memory.
-            (Poll::Ready(_) | Poll::Pending, End::Code(_) | End::Signal(_)) => {
+            (Poll::Ready(_) | Poll::Pending, End::Code(_) | End::Signal(_) | End::Unseen) => {
                 Finding::Unknown(format!("the probe ended: {end}").into())
             }
         };

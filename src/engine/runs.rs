@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use crate::supervisor::event::{Failure, Half, InstanceId, RunId};
+use crate::sys::pidfd::PidFd;
 
 /// Starts under way at once. More would gain nothing: each waits for a processor or the disk, and each holds a
 /// descriptor meanwhile.
@@ -47,6 +48,19 @@ pub(super) struct Runs {
     /// Sorted by pid: each child is looked up here, and there may be thousands.
     entries: Vec<Entry>,
     waiting: VecDeque<Order>,
+    moved: Vec<Moved>,
+}
+
+/// A run whose main process is another one than it was started with.
+#[derive(Debug)]
+struct Moved {
+    run: RunId,
+    /// The one that it was started with, after which its session is called.
+    leader: u32,
+    /// That one has been reaped.
+    left: bool,
+    /// Its main process.
+    process: PidFd,
 }
 
 impl Runs {
@@ -87,6 +101,57 @@ impl Runs {
         same.filter(|entry| !matches!(entry.stage, Stage::Lingering)).map(|entry| entry.run).next()
     }
 
+    /// The run's main process is this one from now on.
+    pub(super) fn moves(&mut self, run: RunId, pid: u32, process: PidFd) {
+        let Some(at) = self.entries.iter().position(|entry| entry.run == run) else { return };
+        let entry = self.entries.remove(at);
+        let before = self.moved.iter().position(|moved| moved.run == run).map(|at| self.moved.swap_remove(at));
+        let (leader, left) = before.map_or((entry.pid, false), |before| (before.leader, before.left));
+        if pid != leader {
+            self.moved.push(Moved { run, leader, left, process });
+        }
+        self.add(Entry { pid, ..entry });
+    }
+
+    /// The processes that have been named as main ones, with their numbers.
+    pub(super) fn moved(&self) -> impl Iterator<Item = (u32, &PidFd)> {
+        let lives = |entry: &&Entry| !matches!(entry.stage, Stage::Lingering);
+        self.moved.iter().filter_map(move |moved| {
+            let entry = self.by_run(moved.run).filter(lives)?;
+            Some((entry.pid, &moved.process))
+        })
+    }
+
+    /// The run's main process, if that has been named.
+    pub(super) fn process(&self, run: RunId) -> Option<&PidFd> {
+        self.moved.iter().find(|moved| moved.run == run).map(|moved| &moved.process)
+    }
+
+    /// The same, by its number, if it has not ended.
+    pub(super) fn living_moved(&self, run: RunId) -> Option<u32> {
+        self.process(run).filter(|process| !process.has_ended())?;
+        self.by_run(run).map(|entry| entry.pid)
+    }
+
+    /// The process that the run was started with, and whether it has not been reaped.
+    pub(super) fn leader(&self, run: RunId) -> Option<(u32, bool)> {
+        let entry = self.by_run(run)?;
+        let moved = self.moved.iter().find(|moved| moved.run == run);
+        Some(moved.map_or((entry.pid, !matches!(entry.stage, Stage::Lingering)), |moved| (moved.leader, !moved.left)))
+    }
+
+    /// Whether a run was started with this child of ours.
+    pub(super) fn leads(&self, pid: u32) -> bool {
+        let is_moved = |run: &RunId| self.moved.iter().any(|moved| moved.run == *run);
+        self.by_pid(pid).is_some_and(|run| !is_moved(&run))
+            || self.moved.iter().any(|moved| moved.leader == pid && !moved.left)
+    }
+
+    /// A child of ours has been reaped.
+    pub(super) fn leader_left(&mut self, pid: u32) {
+        self.moved.iter_mut().filter(|moved| moved.leader == pid).for_each(|moved| moved.left = true);
+    }
+
     /// No run has a process, or is about to.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.waiting.is_empty()
@@ -96,10 +161,12 @@ impl Runs {
     pub(super) fn shrink(&mut self) {
         self.entries.shrink_to_fit();
         self.waiting.shrink_to_fit();
+        self.moved.shrink_to_fit();
     }
 
     pub(super) fn remove(&mut self, run: RunId) {
         self.entries.retain(|entry| entry.run != run);
+        self.moved.retain(|moved| moved.run != run);
     }
 
     /// Runs whose main process is gone and whose tree is not.

@@ -45,14 +45,17 @@ pub struct ClientId(pub u64);
 pub enum End {
     Code(u8),
     Signal(Sig),
+    /// As the child of another process, to whom the kernel has told how.
+    Unseen,
 }
 
 impl End {
-    /// The shell's convention: n, or 128 + n for a signal.
+    /// The shell's convention: n, or 128 + n for a signal. Of an end that was not seen, a failure's.
     pub fn exit_code(self) -> u8 {
         match self {
             End::Code(code) => code,
             End::Signal(sig) => 128u8.saturating_add(sig.0),
+            End::Unseen => 1,
         }
     }
 }
@@ -62,6 +65,7 @@ impl fmt::Display for End {
         match self {
             End::Code(code) => write!(f, "exit {code}"),
             End::Signal(sig) => sig.fmt(f),
+            End::Unseen => f.write_str("exit code unknown"),
         }
     }
 }
@@ -214,6 +218,8 @@ pub enum Event {
     Boot,
     /// The fork for `Effect::Spawn` worked.
     Spawned { run: RunId, pid: u32 },
+    /// The run's main process is this one from now on: the program has named it.
+    Moved { run: RunId, pid: u32 },
     /// The program of the run is executing.
     Executed { run: RunId },
     /// The program says that it is ready; never before `Executed`.
@@ -228,7 +234,7 @@ pub enum Event {
     Unfit { run: RunId, why: Box<str> },
     /// The start failed and no process of the run is left; ends the run, as `Exited` does.
     SpawnFailed { run: RunId, failure: Failure },
-    /// The run's main process has been reaped.
+    /// The run's main process has been reaped, by pm3 or by its parent.
     Exited { run: RunId, end: End, oom: Oom, leftovers: bool },
     /// No process of the ended run's tree is left; follows an `Exited` with leftovers.
     Cleared { run: RunId },

@@ -169,7 +169,7 @@ impl Instance {
 
     /// This run is on either half.
     pub fn has_run(&self, run: RunId) -> bool {
-        self.run() == Some(run) || self.second.as_deref().is_some_and(|second| second.life.run == run)
+        self.life_of(run).is_some()
     }
 
     /// Some process of it may still be there.
@@ -187,10 +187,10 @@ impl Instance {
         self.life().is_some_and(|life| life.phase == Phase::Online)
     }
 
-    /// This run, on either half, is not ready yet, and that is waited for.
-    pub fn is_coming(&self, run: RunId) -> bool {
-        let lives = self.life().into_iter().chain(self.second.as_deref().map(|second| &second.life));
-        lives.filter(|life| life.run == run).any(Life::is_coming)
+    /// This run, on either half.
+    pub fn life_of(&self, run: RunId) -> Option<&Life> {
+        let mut lives = self.life().into_iter().chain(self.second.as_deref().map(|second| &second.life));
+        lives.find(|life| life.run == run)
     }
 
     /// It runs, or is about to, and nobody has asked it to end.

@@ -111,7 +111,7 @@ impl Life {
         }
     }
 
-    /// The fork worked.
+    /// The fork worked, or the program has named another main process.
     pub(super) fn spawned(&mut self, pid: u32) {
         self.pid = pid;
     }

@@ -156,7 +156,9 @@ impl Supervisor {
                 self.fit(now, out);
                 self.ask_schedules(out);
             }
-            Event::Spawned { run, pid } => self.with_run(run, now, out, |one, _, _| one.spawned(run, pid)),
+            Event::Spawned { run, pid } | Event::Moved { run, pid } => {
+                self.with_run(run, now, out, |one, _, _| one.spawned(run, pid));
+            }
             Event::Executed { run } => self.with_run(run, now, out, |one, app, turn| one.executed(run, app, turn)),
             Event::Ready { run } => self.with_run(run, now, out, |one, app, turn| one.ready(run, app, turn)),
             Event::Listening { run } => self.with_run(run, now, out, |one, app, turn| one.listening(run, app, turn)),

@@ -64,6 +64,7 @@ pub fn may_be_a_stop(app: &AppSpec, end: End) -> bool {
     let signals = [Sig::TERM, Sig::INT, Sig::HUP];
     match end {
         End::Signal(sig) => signals.contains(&sig),
+        End::Unseen => true,
         // What is over with this end need not wait: pm3's end would change nothing about it.
         End::Code(code) if is_done(app, code) => false,
         End::Code(code) => code == 0 || signals.iter().any(|sig| code == End::Signal(*sig).exit_code()),
@@ -269,6 +270,8 @@ mod tests {
         assert_eq!(judged(&stop, End::Code(0)), again);
         assert_eq!(judged(&on_failure, End::Code(0)), Verdict::Finished);
         assert_eq!(judged(&on_failure, End::Signal(Sig::KILL)), again);
+        assert_eq!(judged(&on_failure, End::Unseen), again);
+        assert_eq!(judged(&never, End::Unseen), Verdict::Errored);
         assert_eq!(judged(&never, End::Code(0)), Verdict::Finished);
         assert_eq!(judged(&never, End::Code(2)), Verdict::Errored);
         assert_eq!(judged(&oneshot, End::Code(0)), Verdict::Finished);
@@ -281,7 +284,8 @@ mod tests {
         let always = app(RestartPolicy { stop_exit_codes: vec![143], ..RestartPolicy::default() });
         let on_failure = app(RestartPolicy { when: Restart::OnFailure, ..RestartPolicy::default() });
         let (code, signal) = (End::Code, End::Signal);
-        for end in [code(0), code(129), code(130), signal(Sig::TERM), signal(Sig::INT), signal(Sig::HUP)] {
+        let ends = [code(0), code(129), code(130), signal(Sig::TERM), signal(Sig::INT), signal(Sig::HUP), End::Unseen];
+        for end in ends {
             assert!(may_be_a_stop(&always, end), "{end}");
         }
         for end in [code(1), code(137), code(143), signal(Sig::KILL), signal(Sig::QUIT), signal(Sig(11))] {

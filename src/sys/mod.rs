@@ -21,6 +21,7 @@ pub mod local;
 pub mod memory;
 pub mod out;
 pub mod own_lines;
+pub mod pidfd;
 pub mod place;
 pub mod proc;
 pub mod ready;

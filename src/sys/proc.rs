@@ -105,7 +105,7 @@ impl Processes {
             }
         });
         for child in adopted {
-            child.session = nix::unistd::getsid(Some(raw(child.pid))).ok().map(|sid| sid.as_raw().unsigned_abs());
+            child.session = session(child.pid);
             child.mark = environ::mark(child.pid);
             *blurred = *blurred || child.mark.is_none() && is_on_its_way(child.pid, now, &before, leaving);
         }
@@ -138,6 +138,14 @@ impl Processes {
         let ours = |child: &&Adopted| child.mark.is(root.mark) || session.is_some() && child.session == session;
         into.extend(self.adopted.iter().filter(ours).map(|child| child.pid));
         self.descend(start, into);
+    }
+
+    /// Whether a process is one of a run's, or was while this looked: by who its parents are, without looking at others.
+    /// Not sure counts as no, and so does all without /proc.
+    pub fn belongs(&self, pid: u32, root: &Root) -> bool {
+        /// Who moves that often while we look does so on purpose.
+        const LOOKS_MAX: usize = 8;
+        self.source != Source::Nothing && (0..LOOKS_MAX).find_map(|_| climb(pid, root)).unwrap_or(false)
     }
 
     /// Appends every process that the end of pm3 concerns: as the first of our pid namespace all but ourselves, else
@@ -216,6 +224,44 @@ fn every_process(found: &mut impl FnMut(u32, stat::Stat)) {
             found(pid, stat);
         }
     });
+}
+
+/// Goes from a process to its parents, up to one that is the run's. None: it had another parent meanwhile, or has ended.
+fn climb(pid: u32, root: &Root) -> Option<bool> {
+    /// Deeper than anybody starts programs.
+    const DEPTH_MAX: usize = 64;
+    let (ours, mut at, mut below) = (std::process::id(), pid, None);
+    for _ in 0..DEPTH_MAX {
+        let parent = parent(at)?;
+        let found = match parent {
+            _ if root.alive && at == root.main => Some(true),
+            // As of those that `refresh` finds.
+            _ if parent == ours => {
+                let is_led = (root.alive || !kill::alive(root.main)) && session(at) == Some(root.main);
+                Some(is_led || environ::mark(at).is(root.mark))
+            }
+            0 => Some(false),
+            _ => None,
+        };
+        // While it has a child, its number is its own.
+        if below.is_some_and(|child| self::parent(child) != Some(at)) {
+            return None;
+        }
+        if found.is_some() {
+            return found;
+        }
+        (below, at) = (Some(at), parent);
+    }
+    Some(false)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let mut text = [0; 1024];
+    Some(file::read(format_args!("/proc/{pid}/stat"), &mut text).ok().and_then(stat::parse)?.parent)
+}
+
+fn session(pid: u32) -> Option<u32> {
+    nix::unistd::getsid(Some(raw(pid))).ok().map(|sid| sid.as_raw().unsigned_abs())
 }
 
 /// Whether a child has ended and will be reaped, or is about to end: either tells of itself soon. One that has been about

@@ -93,7 +93,7 @@ pub fn run(mut words: &[String]) {
             "exit" => exit(number(argument)),
             "die" => die(sig(argument)),
             _ if super::deeds::run_one(verb, argument, &mut words) => {}
-            _ if super::server::run_one(verb, argument) => {}
+            _ if super::server::run_one(verb, argument, &mut words) => {}
             _ => broken(&format!("the app does not know the word {word}")),
         }
     }

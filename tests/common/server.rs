@@ -11,7 +11,8 @@
 //! | `defer:ADDRESS` | as `serve`, but a client counts as connected when it has asked its first question |
 //! | `dies:ADDRESS:N` | makes N children that die while they begin to listen there, then prints `died` |
 //! | `handles:SIG` | from now on prints `handled SIG` when that comes, and exits with 0 |
-//! | `notify:TEXT` | sends TEXT to `$NOTIFY_SOCKET`, with a newline for each `;` |
+//! | `notify:TEXT` | sends TEXT to `$NOTIFY_SOCKET`, with a newline for each `;`, its pid for each `@`, its first child's for `#` |
+//! | `heir [ … ]` | tells there that a child is its main process, and ends at once; then the child does the words |
 //! | `beats:MS` | sends `WATCHDOG=1` there each MS for ever |
 //! | `hidden` | lets nobody look into it but who may look into everything (PR_SET_DUMPABLE) |
 //! | `udp:PORT`, `unix:PATH` | binds such a socket for as long as it lives, and prints `udp PORT ok`, `unix ok`, or why not |
@@ -30,7 +31,7 @@ use nix::sys::socket::{
 use super::app::say;
 
 /// Does the word, if it is one of these.
-pub fn run_one(verb: &str, argument: &str) -> bool {
+pub fn run_one(verb: &str, argument: &str, words: &mut &[String]) -> bool {
     match verb {
         "serve" => serve(argument, TcpListener::bind(argument).unwrap()),
         "wary" => serve(argument, wary(argument)),
@@ -40,7 +41,24 @@ pub fn run_one(verb: &str, argument: &str) -> bool {
         "hidden" => assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }, 0),
         "handles" => handles(argument),
         "http" => http(argument),
-        "notify" => notify(&argument.replace(';', "\n")),
+        "notify" => {
+            let own = std::process::id().to_string();
+            let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+            let child = children.split(' ').next().unwrap_or_default();
+            notify(&argument.replace(';', "\n").replace('@', &own).replace('#', child));
+        }
+        "heir" => {
+            let block = super::app::take_block(words);
+            let before = nix::unistd::Pid::this();
+            let child = super::app::fork(|| {
+                while nix::unistd::Pid::parent() == before {
+                    std::thread::yield_now();
+                }
+                super::app::run(block);
+            });
+            notify(&format!("MAINPID={child}"));
+            std::process::exit(0);
+        }
         "beats" => beats(argument),
         "activated" => activated(super::app::number(argument)),
         "try" => tell(argument, TcpListener::bind(argument)),

@@ -22,7 +22,7 @@ impl Oracle {
             Event::StandsBy { .. } | Event::Unfit { .. } => {}
             // No app has probes or a watchdog.
             Event::Probed { .. } | Event::Heartbeat { .. } => {}
-            Event::Spawned { run, pid } => {
+            Event::Spawned { run, pid } | Event::Moved { run, pid } => {
                 if let Some(known) = self.model.find(*run).and_then(|place| place.run_mut(*run)) {
                     known.pid = *pid;
                 }
@@ -460,6 +460,7 @@ fn settles(app: &AppSpec, end: End) -> bool {
     let signals = [Sig::TERM, Sig::INT, Sig::HUP];
     match end {
         End::Signal(sig) => signals.contains(&sig),
+        End::Unseen => true,
         End::Code(code) => !is_final(app, end) && (code == 0 || signals.iter().any(|sig| code == 128 + sig.0)),
     }
 }

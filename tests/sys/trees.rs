@@ -74,6 +74,12 @@ fn descendants_are_found_in_any_session() {
         assert_eq!(tree(&mut processes, &root, &mains), sorted([run.pid, child, grandchild]));
         let root = Root { main: other.pid, alive: true, mark: "2" };
         assert_eq!(tree(&mut processes, &root, &mains), sorted([other.pid, others]));
+        // The same from below, without looking at all of them.
+        let root = Root { main: run.pid, alive: true, mark: "1" };
+        assert!([run.pid, child, grandchild].iter().all(|pid| processes.belongs(*pid, &root)));
+        assert!(
+            [other.pid, others, 0, 1, std::process::id(), u32::MAX].iter().all(|pid| !processes.belongs(*pid, &root))
+        );
     }
 }
 
@@ -90,6 +96,10 @@ fn orphans_are_known_by_their_mark() {
         assert_eq!(tree(&mut processes, &ended, &[run.pid]), sorted([orphan, child]));
         for mark in ["7", "7.ab", "", "x"] {
             assert_eq!(tree(&mut processes, &Root { mark, ..root }, &[run.pid]), [run.pid]);
+            assert!([orphan, child].iter().all(|pid| !processes.belongs(*pid, &Root { mark, ..root })));
+        }
+        for root in [root, ended] {
+            assert!([orphan, child].iter().all(|pid| processes.belongs(*pid, &root)));
         }
     }
 }
@@ -103,6 +113,7 @@ fn orphans_of_an_ended_run_are_known_by_their_session() {
     for mut processes in ways() {
         let root = Root { main: run.pid, alive: false, mark: "1" };
         assert_eq!(tree(&mut processes, &root, &[]), [left]);
+        assert!(processes.belongs(left, &root));
     }
     kill::process(left, Sig::KILL);
     assert_eq!(world.end(left), End::Signal(Sig::KILL));
