@@ -117,8 +117,9 @@ impl Supervisor {
         let instances = self.instances().filter_map(|(app, one)| one.deadline(app));
         let schedules = self.apps.iter().filter_map(|app| app.cron_at);
         let checkups = self.checkups.iter().filter_map(Checkup::deadline);
+        let waits = self.pending.iter().flat_map(|request| &request.waits).filter_map(pending::Wait::deadline);
         let own = [self.sample_at, self.ending.as_ref().and_then(Ending::deadline)];
-        instances.chain(schedules).chain(checkups).chain(own.into_iter().flatten()).min()
+        instances.chain(schedules).chain(checkups).chain(waits).chain(own.into_iter().flatten()).min()
     }
 
     /// All apps, in the order of the file, then as clients brought them.
@@ -270,6 +271,7 @@ impl Supervisor {
 
     /// What stands in the way of a second run is told in the log, and to those who asked for one.
     fn surveyed(&mut self, run: RunId, obstacle: Option<Obstacle>, out: &mut Vec<Effect>) {
+        self.found_beside(run, obstacle.as_ref());
         let mut instances =
             self.apps.iter_mut().flat_map(|app| app.instances.iter_mut().map(|one| (&app.spec.name, one)));
         let Some((name, one)) = instances.find(|(_, one)| one.run() == Some(run)) else { return };

@@ -4,10 +4,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
-use super::event::{ClientId, Effect, InstanceId, Millis, Mono, Note, Outcome, Progress, Reason, RunId, Step, What};
+use super::event::{
+    ClientId, Effect, InstanceId, Millis, Mono, Note, Obstacle, Outcome, Progress, Reason, RunId, Step, What,
+};
 use super::instance::{Goal, Instance, State};
+use super::life::Life;
 use super::order::Readiness;
-use super::spec::Kind;
+use super::policy;
+use super::spec::{AppSpec, Kind};
 
 /// A request that is under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +46,20 @@ pub(super) struct Wait {
     /// When the first thing happened to it that its client has heard of.
     #[serde(default)]
     pub(super) since: Option<Mono>,
+    /// It is one more beside another, which may be in its way.
+    #[serde(default)]
+    pub(super) beside: Option<Box<Beside>>,
+}
+
+/// Another instance of the same app, and what it has for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Beside {
+    pub(super) run: RunId,
+    pub(super) who: Box<str>,
+    /// None: that has been asked.
+    pub(super) obstacle: Option<Obstacle>,
+    /// When the new one will have lived for long enough to be sure that nothing was in its way.
+    pub(super) until: Option<Mono>,
 }
 
 /// Where an instance was sent.
@@ -64,6 +82,8 @@ type Place = (InstanceId, usize, usize);
 /// How far an instance is on the way that a request sent it.
 enum Way {
     Underway,
+    /// It is where it was sent, and has to stay there until then.
+    Trial(Mono),
     Done,
     /// It ended as the file lets it, which is no failure, and is told.
     Over(Box<str>),
@@ -85,7 +105,7 @@ impl Pending {
     }
 
     pub(super) fn wait(&mut self, instance: InstanceId, who: Box<str>, aim: Aim) {
-        self.waits.push(Wait { instance, who, aim, since: None });
+        self.waits.push(Wait { instance, who, aim, since: None, beside: None });
     }
 
     /// Tells that the request is under way, where it does not end at once.
@@ -118,7 +138,7 @@ impl Following {
         out: &mut Vec<Effect>,
     ) {
         let end = match (stand, wait.aim) {
-            (Some((_, _, Way::Underway)), _) => None,
+            (Some((_, _, Way::Underway | Way::Trial(_))), _) => None,
             (Some((_, _, Way::Done)), _) | (None, Aim::Down | Aim::Gone) => Some((Step::Done, "".into())),
             (Some((_, _, Way::Over(what))), _) => Some((Step::Done, what.clone())),
             (Some((_, who, Way::Failed(why))), _) => Some((Step::Failed, format!("{who}: {why}").into())),
@@ -166,7 +186,7 @@ impl Supervisor {
         pending.retain_mut(|request| {
             let waits = std::mem::take(&mut request.waits);
             for mut wait in waits {
-                let stand = self.stand(&wait, &places);
+                let stand = self.stand(&wait, now, &places);
                 if let Some(following) = &mut request.follows {
                     following.tell(request.client, &mut wait, stand.as_ref(), &news, now, out);
                 }
@@ -179,7 +199,14 @@ impl Supervisor {
                     continue;
                 };
                 match way {
-                    Way::Underway => request.waits.push(wait),
+                    Way::Underway => {
+                        wait.beside.iter_mut().for_each(|beside| beside.until = None);
+                        request.waits.push(wait);
+                    }
+                    Way::Trial(until) => {
+                        wait.beside.iter_mut().for_each(|beside| beside.until = Some(until));
+                        request.waits.push(wait);
+                    }
                     Way::Done => request.outcome.done.push(who),
                     Way::Over(what) => {
                         request.say(format!("{who}: {what}"));
@@ -200,6 +227,28 @@ impl Supervisor {
             underway
         });
         self.pending = pending;
+    }
+
+    /// One more is up. Whether there was room for it is clear when it has lived for a while, if the other has something
+    /// for itself.
+    fn has_room(&self, beside: &Beside, life: &Life, app: &AppSpec, now: Mono) -> Way {
+        let until = life.since.after(policy::trial(app).span());
+        match beside.obstacle {
+            None if self.instances().any(|(_, other)| other.has_run(beside.run)) => Way::Underway,
+            Some(_) if until > now && app.ready_within().is_none() => Way::Trial(until),
+            None | Some(_) => Way::Done,
+        }
+    }
+
+    /// What keeps another run from starting beside this one is known; None: nothing.
+    pub(super) fn found_beside(&mut self, run: RunId, obstacle: Option<&Obstacle>) {
+        for wait in self.pending.iter_mut().flat_map(|request| &mut request.waits) {
+            let Some(beside) = wait.beside.as_deref_mut() else { continue };
+            if beside.run == run && beside.obstacle.is_none() {
+                beside.obstacle = obstacle.cloned();
+                wait.beside = wait.beside.take().filter(|beside| beside.obstacle.is_some());
+            }
+        }
     }
 
     /// A restart of which it was said that it does not come does not come later as a surprise.
@@ -248,7 +297,7 @@ impl Supervisor {
     }
 
     /// None: it is not there any more.
-    fn stand<'a>(&'a self, wait: &Wait, places: &[Place]) -> Option<Stand<'a>> {
+    fn stand<'a>(&'a self, wait: &Wait, now: Mono, places: &[Place]) -> Option<Stand<'a>> {
         let found = places.binary_search_by_key(&wait.instance, |(id, _, _)| *id).ok()?;
         let (_, at, nth) = *places.get(found)?;
         let app = self.apps.get(at)?;
@@ -262,7 +311,10 @@ impl Supervisor {
             Aim::Up { after } => match &one.state {
                 // A reload is done when the old process is gone, too.
                 State::Alive(life) if one.is_in_place() && life.run > after && one.has_leaver() => Way::Underway,
-                State::Alive(life) if one.is_in_place() && life.run > after => Way::Done,
+                State::Alive(life) if one.is_in_place() && life.run > after => match wait.beside.as_deref() {
+                    Some(beside) => self.has_room(beside, life, &app.spec, now),
+                    None => Way::Done,
+                },
                 State::Finished { .. } if app.spec.kind == Kind::Oneshot => Way::Done,
                 State::Alive(_) if one.is_in_place() && one.has_failed_to_reload() => {
                     Way::Failed(format!("{}; pid {} goes on", told(one, "reload failed"), one.pid()).into())
@@ -277,7 +329,11 @@ impl Supervisor {
                 State::Alive(_) if !one.is_in_place() => Way::Underway,
                 // That is the machine's affair, and the others serve without one.
                 State::Errored { .. } if one.is_unfit() => Way::Over(told(one, "cannot stand by")),
-                State::Errored { .. } | State::Backoff { .. } => Way::Failed(told(one, "did not come up")),
+                State::Errored { .. } | State::Backoff { .. } => {
+                    let in_its_way = wait.beside.as_deref().and_then(|beside| beside.tell(&app.spec));
+                    let why = told(one, "did not come up");
+                    Way::Failed(in_its_way.map_or(why.clone(), |other| format!("{why}; {other}").into()))
+                }
                 // Without what it waits for it neither comes up nor, running, begins its turn.
                 State::Waiting { .. } | State::Alive(_) => match (self.readiness(app), self.stuck_on(app)) {
                     (_, Some(other)) => {
@@ -292,6 +348,31 @@ impl Supervisor {
             },
         };
         Some((&app.spec.name, one.who(&app.spec), way))
+    }
+}
+
+impl Wait {
+    /// When it is clear that nothing was in its way.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.beside.as_deref().and_then(|beside| beside.until)
+    }
+}
+
+impl Beside {
+    /// What is in the way, and what to do about it.
+    fn tell(&self, app: &AppSpec) -> Option<String> {
+        let (obstacle, name) = (self.obstacle.as_ref()?, &app.name);
+        let advice = match obstacle {
+            Obstacle::Port(_) if app.owns_ports() => {
+                "exec_mode = \"cluster\" shares TCP ports, increment_var = \"PORT\" gives each instance its own".into()
+            }
+            Obstacle::Port(_) => format!(
+                "`pm3 show {name}` says why it is not shared; increment_var = \"PORT\" gives each instance its own"
+            ),
+            Obstacle::Socket(_) => "each instance needs one of its own, as by $NODE_APP_INSTANCE".into(),
+            Obstacle::Unseen(_) => return None,
+        };
+        Some(format!("{} may be in its way, {obstacle}: {advice}", self.who))
     }
 }
 

@@ -9,9 +9,9 @@ use super::event::{
     ClientId, Count, Effect, InstanceId, Mono, Note, Outcome, Reason, Rollout, RunId, Scope, Sig, Verb, What, Wish,
 };
 use super::instance::{Goal, Instance, Turn};
-use super::pending::{Aim, Pending};
+use super::pending::{Aim, Beside, Pending, Wait};
 use super::policy::{self, Record};
-use super::spec::{AppSpec, Shell};
+use super::spec::{AppSpec, Kind, Shell};
 
 /// Requests under way at once. Each waits for processes; a script that asks for more than this is not reading.
 const REQUESTS_MAX: usize = 256;
@@ -146,6 +146,9 @@ impl Supervisor {
             let Some(app) = self.apps.get_mut(at) else { continue };
             app.rescale(count, last_run, &mut next, pending, &mut Turn { now, settle, random, out });
             self.next_instance = next;
+            if count > before {
+                app.look_beside(pending, out);
+            }
         }
     }
 
@@ -315,6 +318,24 @@ impl App {
             one.goal = Goal::Remove;
             one.stop(Reason::Operator, false, &self.spec, turn);
         }
+    }
+
+    /// New instances may not find the room that one has for itself, as a port: what that is, is asked.
+    fn look_beside(&self, pending: &mut Pending, out: &mut Vec<Effect>) {
+        let is_alone = |one: &&Instance| one.goal == Goal::Run && one.is_online() && !one.listens();
+        let Some(other) = self.instances.iter().find(is_alone).filter(|_| self.spec.kind == Kind::Service) else {
+            return;
+        };
+        let Some(run) = other.run() else { return };
+        let is_new = |wait: &Wait| {
+            let own = self.instances.iter().any(|one| one.id == wait.instance && one.id != other.id);
+            own && matches!(wait.aim, Aim::Up { .. })
+        };
+        let beside = Beside { run, who: other.who(&self.spec), obstacle: None, until: None };
+        for wait in pending.waits.iter_mut().filter(|wait| is_new(wait)) {
+            wait.beside = Some(Box::new(beside.clone()));
+        }
+        out.push(Effect::Survey { run });
     }
 
     /// Takes up or gives up instances until there are `count`.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::clients::{HOME, all_who_answer, ask, free_port};
+use crate::common::ns::Ns;
 use crate::world::{World, app, both, has};
 
 #[test]
@@ -117,4 +118,53 @@ fn who_is_to_have_its_own_port_from_now_on_has_it() {
         has(&init.does(&["show", "web"]), "exec_mode is fork");
         init.stop(0);
     }
+}
+
+#[test]
+fn one_more_of_those_that_own_a_port_says_whose_it_is() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        world.plan(&app("web", &[&format!("serve:127.0.0.1:{port}")], "exec_mode = \"fork\"\nmax_restarts = 1"));
+        let mut init = world.boot(ns);
+        init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+        let (code, _, err) = init.pm3(&["scale", "web", "2"]);
+        assert_eq!((code, err.len()), (1, 1), "{err:#?}");
+        // It panics before its main function.
+        assert_eq!(
+            err[0],
+            format!(
+                "[PM3][ERROR] web-1: SIGABRT; web-0 may be in its way, it owns port {port}: exec_mode = \"cluster\" \
+                 shares TCP ports, increment_var = \"PORT\" gives each instance its own"
+            )
+        );
+        // The first one goes on, and the others can be taken back.
+        assert!(ask((HOME, port)).unwrap().ends_with(" 0"));
+        init.does(&["scale", "web", "1"]);
+        init.stop(0);
+    }
+}
+
+#[test]
+fn one_more_may_have_a_port_of_its_own() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let words = [&*format!("first:{}", world.path("first")), "[", &format!("serve:127.0.0.1:{port}"), "]", "pause"];
+        world.plan(&app("web", &words, "exec_mode = \"fork\"\nmin_uptime = 100"));
+        let mut init = world.boot(ns);
+        init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+        has(&init.does(&["scale", "web", "+1"]), "[web](1) ✓");
+        init.stop(0);
+    }
+}
+
+#[test]
+fn where_calls_cannot_be_held_one_more_says_where_to_look() {
+    let (world, port) = (World::new(), free_port());
+    world.plan(&app("web", &[&format!("serve:127.0.0.1:{port}")], "max_restarts = 1"));
+    let mut init = world.boot(Ns::pid1().with("refuse:seccomp"));
+    init.proc.expect(&format!("serves 127.0.0.1:{port}"));
+    let (code, _, err) = init.pm3(&["scale", "web", "2"]);
+    assert_eq!(code, 1);
+    has(&err, &format!("it owns port {port}: `pm3 show web` says why it is not shared"));
+    init.stop(0);
 }

@@ -91,6 +91,14 @@ impl Oracle {
         ensure!(self.model.ending.is_none(), "a survey while pm3 ends");
         let Some(place) = self.model.find(run).cloned() else { return Err(format!("a survey of {run:?}")) };
         let who = place.who();
+        // What one has for itself may be in the way of more of them, and is asked first.
+        let online = place.run.as_ref().filter(|known| known.id == run && known.online_since.is_some());
+        if let Some(at) = self.grown.iter().position(|name| *name == place.spec.name)
+            && online.is_some_and(|known| !known.listens && !known.asked)
+        {
+            self.grown.swap_remove(at);
+            return Ok(());
+        }
         let mark = place.mark.filter(|mark| mark.first == First::New && !mark.asked && mark.from.is_none());
         ensure!(mark.is_some(), "{who}: a survey without a reason: {:?}", place.mark);
         ensure!(place.spec.overlap != Some(true), "{who}: a survey, although it may overlap whatever it listens on");

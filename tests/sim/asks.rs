@@ -21,6 +21,9 @@ pub(crate) struct Ask {
     pub(crate) quits: bool,
     /// Who has been where the request sent it, by its name then; once is enough.
     pub(crate) arrived: Vec<(InstanceId, String)>,
+    /// Those of them that are more than there were: one that was there may have something for itself, and then they have
+    /// to live for a while to be where they were sent.
+    pub(crate) more: Vec<InstanceId>,
 }
 
 /// An instance that a request waits for.
@@ -254,7 +257,9 @@ impl Oracle {
         for place in self.model.places.iter().filter(is_new) {
             let aim = Aim::Up { after: self.model.last_run };
             ask.waits.push(Wait { id: place.id, who: place.who(), aim });
+            ask.more.push(place.id);
         }
+        self.grown = names;
     }
 
     fn hear_signal(&mut self, sig: Sig, ids: &[InstanceId], ask: &mut Ask) {

@@ -9,7 +9,7 @@ use pm3::supervisor::spec::Spec;
 
 use crate::asks::Wait;
 use crate::entries::Known;
-use crate::model::{Gate, Goal, Model, Place, Status, Why};
+use crate::model::{Gate, Goal, Model, Place, Status, Why, trial};
 
 /// What the supervisor did wrong.
 pub(crate) type Verdict = Result<(), String>;
@@ -35,6 +35,8 @@ pub(crate) struct Oracle {
     pub(crate) applied: Vec<Box<str>>,
     pub(crate) scaled: Vec<Box<str>>,
     pub(crate) to_signal: Vec<(RunId, Sig)>,
+    /// The apps that were scaled, and of which nobody has been asked what it has for itself.
+    pub(crate) grown: Vec<Box<str>>,
     /// And who starts because its files have changed.
     pub(crate) revived: Vec<String>,
     /// Somebody was told that pm3 has ended, which is to be true at once.
@@ -82,6 +84,7 @@ impl Oracle {
             self.allow(now, event, effect)?;
             ensure!(!self.exited || at + 1 == effects.len(), "Exit is not the last effect");
         }
+        self.grown.clear();
         ensure!(self.to_signal.is_empty(), "signals are not sent: {:?}", self.to_signal);
         ensure!(self.revived.is_empty(), "nobody is told that these start anew: {:?}", self.revived);
         ensure!(!self.says_goodbye, "pm3 goes on after it said that it had ended");
@@ -293,7 +296,12 @@ impl Oracle {
         let late = wanted.is_some_and(|wanted| deadline.is_none_or(|at| at > wanted));
         ensure!(!late, "the deadline is {deadline:?}, but {wanted:?} matters");
         let samples = self.samples();
-        let known = deadline == wanted || deadline == self.model.deadline(true);
+        let proves = |id: &InstanceId| {
+            let place = self.model.places.iter().find(|place| place.id == *id)?;
+            Some(place.run.as_ref().filter(|run| run.online_since.is_some())?.began?.after(trial(&place.spec)))
+        };
+        let proof = self.model.asks.values().flat_map(|ask| &ask.more).any(|id| proves(id) == deadline);
+        let known = deadline == wanted || deadline == self.model.deadline(true) || proof;
         ensure!(samples || known, "wakes at {deadline:?} without a reason; {wanted:?} would do");
         let sample = self.sample.latest.filter(|_| samples);
         ensure!(sample.is_none_or(|at| deadline.is_some_and(|deadline| deadline <= at)), "forgets to sample");

@@ -7,7 +7,15 @@ use pm3::supervisor::event::{
 use pm3::supervisor::instance::{Goal, State};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Input, LogMode, Rare, RestartPolicy, Settings, Shell, Spec};
 
-use crate::{app, booted, exited, lines, step};
+use crate::{app, booted, exited, lines, step_and};
+
+/// One step in which starts are confirmed, and nobody has anything for itself alone.
+fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
+    step_and(sup, ms, event, |effect| {
+        let Effect::Survey { run } = effect else { return None };
+        Some(Event::Surveyed { run: *run, obstacle: None })
+    })
+}
 
 fn ask(client: u64, wish: Wish) -> Event {
     Event::Request { client: ClientId(client), wish, follows: false }

@@ -2,7 +2,7 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{ClientId, Count, Effect, End, Event, Mono, Obstacle, RunId, Scope, Sig, Verb, Wish};
-use pm3::supervisor::spec::{AppSpec, Launch, Rare, Ready, Spec, StopPolicy};
+use pm3::supervisor::spec::{AppSpec, Launch, Rare, Ready, RestartPolicy, Spec, StopPolicy};
 
 use crate::{app, exited, step_and};
 
@@ -160,4 +160,61 @@ fn it_goes_on_after_packing() {
     step(&mut sup, 2 * GROWN, Event::Tick);
     let out = step(&mut sup, 2 * GROWN + 5, exited(1, End::Code(0)));
     assert_eq!(told(&out), ["1/1 0 Done 1005", "reply 1 0"]);
+}
+
+/// One more of an app whose instance 0 has this for itself: what is told until the new one has lived for its trial, or
+/// has ended with 1 after 300 ms.
+fn one_more(keys: AppSpec, obstacle: Option<Obstacle>, ends: bool) -> Vec<String> {
+    let restart = RestartPolicy { max_restarts: 1, ..RestartPolicy::default() };
+    let mut sup = booted(vec![AppSpec { restart: restart.into(), ..keys }]);
+    let answer = |effect: &Effect| {
+        let Effect::Survey { run } = effect else { return None };
+        assert_eq!(*run, RunId(1));
+        Some(Event::Surveyed { run: *run, obstacle: obstacle.clone() })
+    };
+    let scale = asks(Wish::Scale { target: "web".into(), to: Count::Up(1) });
+    let mut out = step_and(&mut sup, GROWN, scale, answer);
+    let replied = |out: &[Effect]| out.iter().any(|one| matches!(one, Effect::Reply { .. }));
+    if !replied(&out) && ends {
+        out.extend(step(&mut sup, GROWN + 300, exited(2, End::Code(1))));
+    }
+    while !replied(&out) {
+        let at = sup.deadline().unwrap().0 / 1_000_000;
+        out.extend(step(&mut sup, at, Event::Tick));
+    }
+    let lines = told(&out);
+    lines.into_iter().filter(|line| !line.contains("Asked") && !line.contains("Online")).collect()
+}
+
+#[test]
+fn one_more_that_may_collide_is_done_when_it_has_lived() {
+    let port = || Some(Obstacle::Port(3000));
+    assert_eq!(one_more(app("web"), None, true), ["1/1 1 Done 0", "reply 1 0"], "nothing is in its way");
+    assert_eq!(one_more(app("web"), port(), false), ["1/1 1 Done 1000", "reply 1 0"]);
+    let failed = |keys, obstacle| one_more(keys, obstacle, true)[0].clone();
+    let rare = Some(Box::new(Rare { fork: true, ..Rare::default() }));
+    let fork = AppSpec { launch: Launch { rare, ..Launch::default() }, ..app("web") };
+    assert_eq!(
+        failed(fork, port()),
+        "1/1 1 Failed 300 web-1: exit 1; web-0 may be in its way, it owns port 3000: exec_mode = \"cluster\" shares TCP \
+         ports, increment_var = \"PORT\" gives each instance its own"
+    );
+    assert!(failed(app("web"), port()).contains("`pm3 show web` says why it is not shared"));
+    let socket = Some(Obstacle::Socket("/run/web.sock".into()));
+    assert!(
+        failed(app("web"), socket).contains("it owns the socket /run/web.sock: each instance needs one of its own")
+    );
+    // What cannot be seen is no reason to speak of.
+    let unseen = failed(app("web"), Some(Obstacle::Unseen("no right".into())));
+    assert_eq!(unseen, "1/1 1 Failed 300 web-1: exit 1");
+}
+
+#[test]
+fn one_more_is_answered_even_if_the_other_is_gone_before_it_is_known() {
+    let mut sup = booted(vec![app("web")]);
+    let scale = asks(Wish::Scale { target: "web".into(), to: Count::Up(1) });
+    let out = step_and(&mut sup, GROWN, scale, |_| None);
+    assert!(!out.iter().any(|one| matches!(one, Effect::Reply { .. })), "{out:?}");
+    let out = step(&mut sup, GROWN + 1, exited(1, End::Code(1)));
+    assert_eq!(told(&out), ["1/1 1 Done 1", "reply 1 0"]);
 }
