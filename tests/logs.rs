@@ -11,6 +11,8 @@ mod floods;
 mod forms;
 #[path = "logs/roles.rs"]
 mod roles;
+#[path = "logs/turns.rs"]
+mod turns;
 #[path = "logs/verbs.rs"]
 mod verbs;
 #[path = "init/world.rs"]

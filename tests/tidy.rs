@@ -29,6 +29,7 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("toml", &["config"], "the file is read in a short-lived child"),
     ("saphyr_parser", &["config"], "the file is read in a short-lived child"),
     ("clap", &["cli"], "init parses no verbs"),
+    ("miniz_oxide", &["roles"], "old files are compressed by a copy of the logger"),
 ];
 
 /// Files that may name a crate outside its home: file, crate, reason.

@@ -402,6 +402,14 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             clashes.at(key, only);
         }
     }
+    if draft.rare.log_rotate.is_some() && !output.mode.is_collected() {
+        draft.rare.log_rotate = None;
+        // What is said of all apps does not make this one's file wrong.
+        if draft.log_mode.is_some() {
+            let own = "with log_mode = \"inherit\" or \"none\" pm3 writes no file that it could rotate";
+            clashes.at("log_rotate", own);
+        }
+    }
     match draft.log_file.take() {
         Some(_) if draft.out_file.is_some() || draft.error_file.is_some() => {
             let one = "each stream has one destination: log_file for both, or the other two";

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use chrono::format::{DelayedFormat, StrftimeItems};
-use chrono::{DateTime, Local, Timelike};
+use chrono::{DateTime, Local, Offset, Timelike};
 
 /// What `time = true` means.
 pub const USUAL: &str = "YYYY-MM-DDTHH:mm:ss";
@@ -84,6 +84,14 @@ pub fn check(format: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What the clocks on the wall show at a moment, both in milliseconds: as if 1970 had begun at midnight there.
+pub fn local(unix_ms: u64) -> u64 {
+    let millis = i64::try_from(unix_ms).unwrap_or_default();
+    let moment = DateTime::from_timestamp_millis(millis).unwrap_or_default().with_timezone(&Local);
+    let ahead = i64::from(moment.offset().fix().local_minus_utc()) * 1_000;
+    unix_ms.saturating_add_signed(ahead)
+}
+
 /// A moment, in milliseconds of Unix time, in this format. What is no token stays as it is.
 pub fn format(format: &str, unix_ms: u64) -> String {
     let millis = i64::try_from(unix_ms).unwrap_or_default();
@@ -146,6 +154,12 @@ mod tests {
         }
         assert_eq!(format("Z|ZZ", at), local.format("%:z|%z").to_string());
         assert_eq!(format("X x", at), format!("{} {at}", at / 1_000));
+    }
+
+    #[test]
+    fn the_clocks_on_the_wall_are_as_far_ahead_as_their_zone_says() {
+        let (at, moment) = moment();
+        assert_eq!(DateTime::from_timestamp_millis(local(at).cast_signed()), Some(moment.naive_local().and_utc()));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `[apps.health]`: how to see whether an app is well. Its keys are rows of `schema` as all others; here is what they mean
 //! together, and what a probe may be aimed at. Names of hosts are not taken: nobody would look them up.
 
-use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::schema;
@@ -27,20 +26,8 @@ impl Value for Health {
     }
 
     fn read(val: &Val<'_>) -> Result<Health, Wrongs> {
-        let draft = RefCell::new(Draft::default());
-        val.entries(|name, entry| {
-            let Some(key) = schema::find(schema::HEALTH, name) else {
-                return Err(entry.wrong(Refused::Because(schema::unknown(schema::HEALTH, name))));
-            };
-            (key.read)(&mut draft.borrow_mut(), entry).map_err(|mut wrongs| {
-                for wrong in wrongs.iter_mut().filter(|wrong| wrong.part.is_none()) {
-                    let why = std::mem::replace(&mut wrong.why, Refused::Expected);
-                    wrong.why = Refused::Because(why.text(key.expects));
-                }
-                wrongs
-            })
-        })?;
-        finish(draft.into_inner()).map_err(|why| val.wrong(Refused::Because(why.into())))
+        let draft = schema::below(schema::HEALTH, val)?;
+        finish(draft).map_err(|why| val.wrong(Refused::Because(why.into())))
     }
 }
 

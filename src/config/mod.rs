@@ -20,6 +20,7 @@ mod options;
 mod pack;
 mod plan;
 mod reader;
+mod rotation;
 mod schema;
 mod several;
 mod together;

@@ -2,18 +2,21 @@
 //! everything else is derived from it: reading, the message for a wrong value, suggestions, and the printed reference.
 //! A new key is a new row. What several keys mean together is not here but in `app` and `file`.
 
+use std::cell::RefCell;
+
 use super::app::Draft;
 use super::health;
 use super::kinds::{
     Account, Age, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
     Period, Program, Umask, Variable, Whole,
 };
+use super::rotation::{FileSize, Rotation, Turn};
 use super::several::{Codes, Env, EnvFiles, Filter, Globs, Limits, Line, Listen, Names, ShellEnv, Watched, Words};
-use super::value::{Val, Value, Wrongs};
+use super::value::{Refused, Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::{
-    Amount, ExitPolicy, Health, Input, Kind, LogMode, Rare, Ready, Restart, Right, Settings,
+    Amount, ExitPolicy, Health, Input, Kind, LogMode, LogRotate, Rare, Ready, Restart, Right, Settings,
 };
 
 /// A key of a table that becomes a `T`.
@@ -206,6 +209,8 @@ pub(super) static APP: &[Key<Draft>] = &[
         "a short way to set log_date_format to \"YYYY-MM-DDTHH:mm:ss\""),
     key!("log_memory", [], Is("\"64K\""), LogMemory, |app, v| app.rare.log_memory = Some(v.0),
         "how much of its recent output pm3 keeps for `pm3 logs`, in bytes of memory; 0: nothing"),
+    key!("log_rotate", [], Is("false"), Rotation, |app, v| app.rare.log_rotate = v.0.map(Box::new),
+        "start a new file when one is full, or its time is over, and keep some of the old; true: as below; or set the keys below"),
     key!("out_file", ["output", "out", "out_log"], Unset, FilePath, |app, v| app.out_file = Some(v.0),
         "a file for stdout, appended to, relative to cwd; with several instances -ID comes before its ending"),
     key!("error_file", ["error", "err", "err_file", "err_log"], Unset, FilePath, |app, v| app.error_file = Some(v.0),
@@ -255,6 +260,19 @@ pub(super) static HEALTH: &[Key<health::Draft>] = &[
         "failures this soon after the start do not count, unless a probe has succeeded"),
     key!("start_interval", [], Is("\"5s\""), Period, |draft, v| draft.health.start_interval = v.0,
         "from one probe to the next within start_period"),
+];
+
+/// `[apps.log_rotate]`, with pm2-logrotate's words
+#[rustfmt::skip]
+pub(super) static LOG_ROTATE: &[Key<LogRotate>] = &[
+    key!("size", ["max_size"], Is("\"10M\""), FileSize, |rotate, v| rotate.size = v.0,
+        "no line is begun in a file that it would make longer than this; 0: any length"),
+    key!("every", [], Is("0"), Turn, |rotate, v| rotate.every = v.0,
+        "a line that comes in another hour, day or week (\"1h\", \"1d\", \"7d\", local time) than the one before it begins a file; 0: none"),
+    key!("keep", ["retain"], Is("10"), Whole<0, 1000>, |rotate, v| rotate.keep = v.0 as u32,
+        "how many old files stay, each as NAME__DATE_TIME with the ending of the file"),
+    key!("gzip", ["compress"], Is("false"), bool, |rotate, v| rotate.gzip = v,
+        "compress old files"),
 ];
 
 /// `[pm3]`
@@ -327,6 +345,24 @@ pub(super) fn is_of_pm2_alone(name: &str) -> bool {
     PM2_ALONE.contains(&name)
 }
 
+/// Reads a table below an app's.
+pub(super) fn below<T: Default>(keys: &'static [Key<T>], val: &Val<'_>) -> Result<T, Wrongs> {
+    let target = RefCell::new(T::default());
+    val.entries(|name, entry| {
+        let Some(key) = find(keys, name) else {
+            return Err(entry.wrong(Refused::Because(unknown(keys, name))));
+        };
+        (key.read)(&mut target.borrow_mut(), entry).map_err(|mut wrongs| {
+            for wrong in wrongs.iter_mut().filter(|wrong| wrong.part.is_none()) {
+                let why = std::mem::replace(&mut wrong.why, Refused::Expected);
+                wrong.why = Refused::Because(why.text(key.expects));
+            }
+            wrongs
+        })
+    })?;
+    Ok(target.into_inner())
+}
+
 /// What to say about a name that no row has.
 pub(super) fn unknown<T>(keys: &'static [Key<T>], name: &str) -> String {
     let names = keys.iter().flat_map(|key| [key.name].into_iter().chain(key.also.iter().copied()));
@@ -349,11 +385,13 @@ impl<T> Key<T> {
 pub fn keys() -> String {
     format!(
         "[[apps]]: one such table for each app\n\n{}\n[apps.health]: below an app, what its health is\n\n{}\n\
+         [apps.log_rotate]: below an app, how its log files are rotated\n\n{}\n\
          [pm3]: pm3's own settings\n\n{}\n\
          In all text, ${{VAR}} and ${{VAR:-default}} stand for variables: of the app where it sets them, else of pm3; \
          $$ is a dollar.\n",
         reference(APP, ""),
         reference(HEALTH, "health."),
+        reference(LOG_ROTATE, "log_rotate."),
         reference(SETTINGS, "")
     )
 }
@@ -416,6 +454,8 @@ mod tests {
             }
         }
         check(APP);
+        check(HEALTH);
+        check(LOG_ROTATE);
         check(SETTINGS);
     }
 }

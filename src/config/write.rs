@@ -9,8 +9,8 @@ use super::units::{show_bytes, show_millis};
 use super::value::Word;
 use crate::supervisor::event::Millis;
 use crate::supervisor::spec::{
-    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart,
-    RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
+    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, LogRotate, Output, Probe, Rare, Ready, Resource,
+    Restart, RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
 };
 
 /// A file with these apps, in TOML, as `pm3 init` takes it; it is read as the same specs. Where an app's directory is not absolute, the file means the
@@ -132,6 +132,10 @@ impl Writer {
     fn unless(&mut self, key: &'static str, usual: bool, value: impl FnOnce() -> Tree) {
         self.some(key, (!usual).then(value));
     }
+
+    fn table(self) -> Tree {
+        Tree::Table(self.0.into_iter().map(|(key, tree)| entry(key, tree)).collect())
+    }
 }
 
 fn program(launch: &Launch, to: &mut Writer) {
@@ -210,6 +214,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         filter_env,
         log_date,
         log_memory,
+        log_rotate,
         ready,
         watchdog,
         listen_timeout,
@@ -231,6 +236,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.unless("filter_env", filter_env.is_empty(), || if all { Tree::Flag(true) } else { texts(filter_env) });
     to.some("log_date_format", log_date.as_deref().map(text));
     to.some("log_memory", log_memory.map(number));
+    to.some("log_rotate", log_rotate.as_deref().map(rotation));
     let is_message = *ready == Ready::Message;
     to.unless("wait_ready", !is_message, || Tree::Flag(true));
     to.unless("ready", is_message || *ready == Ready::default(), || text(&ready.word()));
@@ -272,7 +278,21 @@ fn checks(health: &Health) -> Tree {
     to.unless("retries", *retries == usual.retries, || number(*retries));
     to.unless("start_period", *start_period == usual.start_period, || millis(*start_period));
     to.unless("start_interval", *start_interval == usual.start_interval, || millis(*start_interval));
-    Tree::Table(to.0.into_iter().map(|(key, tree)| entry(key, tree)).collect())
+    to.table()
+}
+
+fn rotation(rotate: &LogRotate) -> Tree {
+    let usual = LogRotate::default();
+    if *rotate == usual {
+        return Tree::Flag(true);
+    }
+    let LogRotate { size, every, keep, gzip } = rotate;
+    let mut to = Writer(Vec::new());
+    to.unless("size", *size == usual.size, || text(&show_bytes(*size)));
+    to.some("every", every.map(millis));
+    to.unless("keep", *keep == usual.keep, || number(*keep));
+    to.unless("gzip", !gzip, || Tree::Flag(true));
+    to.table()
 }
 
 fn limit(limit: &Limit) -> Entry {

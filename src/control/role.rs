@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Reply;
 use super::logs::{Query, Stream};
 use crate::supervisor::event::{InstanceId, Millis, RunId};
-use crate::supervisor::spec::LogMode;
+use crate::supervisor::spec::{LogMode, LogRotate};
 
 /// Bytes of lines that wait for a role to read them. Room for some hundred of the longest; one that is further behind is
 /// stuck, and is replaced.
@@ -62,6 +62,8 @@ pub struct Known {
     pub date: Option<Box<str>>,
     /// Bytes of recent lines to remember, of all of the app's instances together.
     pub memory: u32,
+    /// How its files are rotated; None: they are not.
+    pub rotate: Option<Box<LogRotate>>,
     /// Where its stdout goes; None: to init's own.
     pub out: Option<LogFile>,
     /// The same of its stderr.

@@ -341,6 +341,7 @@ pub(super) fn known(app: &AppSpec, instance: &Instance, settings: &Settings) -> 
         mode: output.mode,
         date: rare.and_then(|rare| rare.log_date.clone()),
         memory: rare.and_then(|rare| rare.log_memory).unwrap_or(Rare::LOG_MEMORY),
+        rotate: rare.and_then(|rare| rare.log_rotate.clone()),
         out: log_file(out, output.out.is_some()),
         err: log_file(err, output.err.is_some()),
     }

@@ -456,6 +456,8 @@ pub struct Rare {
     pub log_date: Option<Box<str>>,
     /// Bytes of recent output that are remembered; None: [`Rare::LOG_MEMORY`].
     pub log_memory: Option<u32>,
+    /// How its log files are rotated; None: they are not.
+    pub log_rotate: Option<Box<LogRotate>>,
     pub limits: Box<[Limit]>,
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.
@@ -465,6 +467,28 @@ pub struct Rare {
     pub watchdog: Option<Millis>,
     /// How long a start may take until it is ready, or listens; None: as the two below.
     pub listen_timeout: Option<Millis>,
+}
+
+/// When a file that output goes to makes room for a new one, and what becomes of the old.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogRotate {
+    /// A line that would make a file longer than this goes into a new one; 0: any length.
+    pub size: u64,
+    /// So does a line that comes in another one of these times than what was written last. They are counted in local time
+    /// from a Monday's beginning: so hours, days and weeks begin where people's do.
+    pub every: Option<Millis>,
+    /// How many old files stay.
+    pub keep: u32,
+    /// Old files are compressed.
+    pub gzip: bool,
+}
+
+impl Default for LogRotate {
+    /// The size is that of pm2-logrotate. It keeps thirty, which is much for a container's disk.
+    fn default() -> LogRotate {
+        LogRotate { size: 10 << 20, every: None, keep: 10, gzip: false }
+    }
 }
 
 impl Rare {

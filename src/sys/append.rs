@@ -58,7 +58,7 @@ pub fn empty(path: &Path, ids: &Ids) -> io::Result<()> {
 
 /// Does something about files as these ids, which no other call of this process is made with (setfsuid(2)). Who may not
 /// become them does it as itself; but then it could not have started an app as them either.
-fn with_rights_of<T>(ids: &Ids, act: impl FnOnce() -> T) -> T {
+pub(super) fn with_rights_of<T>(ids: &Ids, act: impl FnOnce() -> T) -> T {
     let (uid, gid) = (geteuid(), getegid());
     if ids.uid.is_none_or(|other| other == uid.as_raw()) && ids.gid.is_none_or(|other| other == gid.as_raw()) {
         return act();

@@ -1,18 +1,19 @@
 //! A short-lived copy of init that computes something and sends the bytes back: parsing leaves a hundred kilobytes of
 //! heap behind, and they should die with someone else: 200 kB of dirty memory become 100.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::ForkResult;
+use nix::unistd::{ForkResult, Pid};
 
-use super::{kill, signals};
+use super::{again, fds, kill, signals};
 use crate::supervisor::event::Sig;
 
 /// A copy at work. It ends by itself, or is killed by its parent's death; `reap` collects it.
@@ -28,6 +29,28 @@ pub struct Worker {
 /// # Errors
 /// From pipe(2) or fork(2).
 pub fn compute(work: impl FnOnce() -> Vec<u8>) -> nix::Result<Worker> {
+    start(|_| {}, work)
+}
+
+/// As [`compute`], of work that is long and in no hurry: the copy gives way to everybody else, and of all descriptors it has
+/// these two files and the standard ones alone, so that nothing that is closed here stays open there.
+///
+/// # Errors
+/// As of [`compute`].
+pub fn aside(name: &CStr, files: [&File; 2], work: impl FnOnce() -> Vec<u8>) -> nix::Result<Worker> {
+    let alone = |sink: &OwnedFd| {
+        let [one, two] = files.map(AsRawFd::as_raw_fd);
+        let mut needed = [one, two, sink.as_raw_fd()];
+        needed.sort_unstable();
+        fds::close_from_but(3, &mut needed.into_iter());
+        again::take_name(name);
+        // SAFETY: setpriority takes numbers; the process 0 is this one. To be nicer is everybody's right.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    };
+    start(alone, work)
+}
+
+fn start(prepare: impl FnOnce(&OwnedFd), work: impl FnOnce() -> Vec<u8>) -> nix::Result<Worker> {
     let (result, sink) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     nix::fcntl::fcntl(result.as_fd(), nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     // SAFETY: pm3 has one thread, so the copy may do whatever its parent may, allocation included.
@@ -38,6 +61,7 @@ pub fn compute(work: impl FnOnce() -> Vec<u8>) -> nix::Result<Worker> {
             // It must be possible to end it: nothing here is worth a grace.
             signals::set_mask(0);
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+            prepare(&sink);
             let sent = File::from(sink).write_all(&work());
             exit_now(i32::from(sent.is_err()))
         }
@@ -75,6 +99,12 @@ pub fn wait(worker: &Worker, most: Duration) {
     let most = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
     // A signal in between is as good: the caller looks and waits again.
     let _ = nix::poll::poll(&mut fds, most);
+}
+
+/// Reaps a worker that has closed its end, and is about to be gone.
+pub fn collect(worker: &Worker) {
+    let Ok(pid) = i32::try_from(worker.pid) else { return };
+    while nix::sys::wait::waitpid(Pid::from_raw(pid), None) == Err(Errno::EINTR) {}
 }
 
 /// Kills a worker that takes too long.

@@ -27,6 +27,7 @@ pub mod proc;
 pub mod ready;
 pub mod reap;
 pub mod say;
+pub mod shelf;
 pub mod signals;
 pub mod slot;
 pub mod socket;

@@ -54,7 +54,8 @@ impl Ns {
         Ns { words: vec!["second".to_owned()], envs: Vec::new(), stdio: None }
     }
 
-    /// One more setting: `hide:/proc`, `hide:/dev` (an empty directory instead), `readonly` (every mount of the root),
+    /// One more setting: `hide:/proc`, `hide:/dev` (an empty directory instead), `small:64:/path` (a disk of 64 kB),
+    /// `readonly` (every mount of the root),
     /// `rooted` (no user namespace; for root), `poor:UID` (root's rights end before it), `nofile:SOFT:HARD`, `uid:1000`,
     /// `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`, `refuse:kill` (EPERM), `refuse:clone`
     /// (EAGAIN), `refuse:seccomp` (ENOSYS), `forbid:seccomp` (EPERM), `docker` (only the capabilities that Docker gives; with `rooted`).
@@ -281,6 +282,8 @@ pub fn signal(pid: i32, sig: Sig) {
 /// A word about how to start the program.
 enum Setting {
     Hide(String),
+    /// A disk of so many kB there.
+    Small(u32, String),
     ReadOnly,
     /// Without a user namespace, which only root can.
     Rooted,
@@ -304,6 +307,10 @@ impl Setting {
     fn parse(word: &str) -> Option<Setting> {
         Some(match word.split_once(':').unwrap_or((word, "")) {
             ("hide", path) => Setting::Hide(path.to_owned()),
+            ("small", rest) => {
+                let (size, path) = rest.split_once(':')?;
+                Setting::Small(size.parse().ok()?, path.to_owned())
+            }
             ("readonly", "") => Setting::ReadOnly,
             ("rooted", "") => Setting::Rooted,
             ("poor", uid) => Setting::Poor(uid.parse().ok()?),
@@ -443,9 +450,15 @@ fn arrange_mounts(settings: &[Setting]) {
         ));
     }
     for setting in settings {
-        if let Setting::Hide(path) = setting {
-            check("mount tmpfs", mount(Some("tmpfs"), path.as_str(), Some("tmpfs"), MsFlags::empty(), none));
-        }
+        let (path, options) = if let Setting::Hide(path) = setting {
+            (path, None)
+        } else if let Setting::Small(size, path) = setting {
+            (path, Some(format!("size={size}k")))
+        } else {
+            continue;
+        };
+        let options = options.as_deref();
+        check("mount tmpfs", mount(Some("tmpfs"), path.as_str(), Some("tmpfs"), MsFlags::empty(), options));
     }
     if settings.iter().any(|setting| matches!(setting, Setting::ReadOnly)) {
         // The flags that came from outside of the user namespace are locked: they must be given again.
@@ -471,7 +484,7 @@ fn become_program(settings: &[Setting], argv: &[String], tell: &dyn Fn()) -> ! {
     }
     for setting in settings {
         match setting {
-            Setting::Hide(_) | Setting::ReadOnly | Setting::Rooted | Setting::Poor(_) => {}
+            Setting::Hide(_) | Setting::Small(..) | Setting::ReadOnly | Setting::Rooted | Setting::Poor(_) => {}
             Setting::Uid(uid) => {
                 // Inside a user namespace this is the uid already.
                 check("setresgid", nix::unistd::setgid(Gid::from_raw(*uid)));

@@ -77,6 +77,11 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("log_date_format", "'YYYY'", "'yyyy'"),
     ("time", "true", "'HH:mm'"),
     ("log_memory", "'1M'", "'1T'"),
+    ("log_rotate", "true", "{ size = '10', kep = 3 }"),
+    ("log_rotate.size", "'1M'", "1000"),
+    ("log_rotate.every", "'1d'", "'10s'"),
+    ("log_rotate.keep", "3", "-1"),
+    ("log_rotate.gzip", "true", "'no'"),
     ("out_file", "'x'", "['x']"),
     ("error_file", "'x'", "true"),
     ("log_file", "'x'", "{}"),
@@ -223,6 +228,12 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: log_date_format = 'yyyy': y means nothing in a date; there is YYYY YY MMMM MMM MM M DD D dddd ddd HH H hh h mm m ss s SSS SS S A a ZZ Z X x, and [text]
         f:3:1: a: time = 'HH:mm': expected true or false
         f:3:1: a: log_memory = '1T': expected a size up to 64M: bytes, or text as "64K"; 0 for nothing
+        f:3:16: a: log_rotate.size: expected a size of at least 1K: bytes, or text as "10M"; 0 for any
+        f:3:29: a: log_rotate.kep: unknown key, did you mean keep?
+        f:3:12: a: log_rotate.size: expected a size of at least 1K: bytes, or text as "10M"; 0 for any
+        f:3:12: a: log_rotate.every: expected a time from "1m" to 49 days, as "1h", "1d" or "7d"; 0 for none
+        f:3:12: a: log_rotate.keep: expected a whole number from 0 to 1000
+        f:3:12: a: log_rotate.gzip: expected true or false
         f:3:1: a: out_file = ['x']: expected a path
         f:3:1: a: error_file = true: expected a path
         f:3:1: a: log_file: expected a path

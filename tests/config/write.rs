@@ -6,8 +6,8 @@ use expect_test::expect;
 use pm3::config;
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, Output, Probe, Rare, Ready, Resource, Restart,
-    RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
+    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, LogRotate, Output, Probe, Rare, Ready, Resource,
+    Restart, RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
 };
 use pm3::supervisor::texts::Texts;
 
@@ -129,6 +129,15 @@ impl Maker {
         spec
     }
 
+    fn rotation(&mut self) -> LogRotate {
+        LogRotate {
+            size: self.one(&[1 << 10, 1_025, 10 << 20]),
+            every: self.maybe(|maker| maker.one(&[60_000, 86_400_000].map(Millis))),
+            keep: self.one(&[0, 10, 1_000]),
+            gzip: self.chance(),
+        }
+    }
+
     fn health(&mut self) -> Health {
         let at = self.one(&["", ":3000", "127.0.0.1:80", "[::1]:1"]).into();
         let probe = match self.rng.below(3) {
@@ -165,8 +174,9 @@ impl Maker {
         }
         let program = self.one(&["node", "/usr/bin/python3", "./x"]);
         let modes = [LogMode::Inherit, LogMode::None, LogMode::Raw, LogMode::Prefix, LogMode::Json];
-        // Only what the logger reads can have a text in it.
-        let unread = usize::from(rare.as_ref().is_some_and(|rare| matches!(rare.ready, Ready::Line(_)))) * 2;
+        // Only what the logger reads can have a text in it, and be rotated.
+        let is_collected = |rare: &Rare| matches!(rare.ready, Ready::Line(_)) || rare.log_rotate.is_some();
+        let unread = usize::from(rare.as_ref().is_some_and(is_collected)) * 2;
         let line = ["-c".into(), self.text()].into();
         let is_line = self.chance();
         Launch {
@@ -234,6 +244,7 @@ impl Maker {
             watchdog: self.maybe(|maker| Millis(maker.one(&[100, 30_000]))).filter(|_| kind == Kind::Service),
             listen_timeout: self.maybe(|maker| Millis(maker.one(&[100, 3_000, 60_000]))),
             log_memory: self.maybe(|maker| maker.one(&[0, 1 << 20])),
+            log_rotate: self.maybe(Maker::rotation).map(Box::new),
             filter_env: if self.chance() { ["".into()].into() } else { self.texts(0) },
         }
     }
@@ -255,7 +266,11 @@ fn what_is_written_is_read_as_it_was() {
         let mut within = "";
         for line in text.lines() {
             if let Some(table) = line.strip_prefix("[apps.").and_then(|rest| rest.strip_suffix(']')) {
-                within = if table == "health" { "health." } else { "" };
+                within = match table {
+                    "health" => "health.",
+                    "log_rotate" => "log_rotate.",
+                    _ => "",
+                };
                 seen.insert(table.to_owned());
             } else if let Some((key, _)) = line.split_once(" = ") {
                 seen.insert(format!("{within}{key}"));

@@ -5,20 +5,26 @@
 //! It may be killed at any time. Another one is told the same, and what was in the pipes is still there: at most what
 //! this one had read and not written is lost. It holds no right to change anything.
 //!
-//! `lines` and `source` turn bytes into what is written, `sink` writes it, and `places` are all of those; `ring` remembers recent lines, `reader` is
+//! `lines` and `source` turn bytes into what is written, `sink` writes it, and `places` are all of those; `rotate` knows when
+//! a file is full and what its old ones are called, `turn` puts it away and `press` compresses it; `ring` remembers recent lines, `reader` is
 //! somebody who reads `pm3 logs`, and `desk` holds both. Here is the loop around them. A stream is read
 //! only when its place has room, in turn with the others, a piece each; so no app is ahead of the others for long, and
 //! what is held is bounded.
 
 mod desk;
+mod gzip;
 mod lines;
+mod loss;
 mod places;
+mod press;
 mod reader;
 mod ring;
+mod rotate;
 mod search;
 mod sink;
 mod source;
 mod stamp;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,16 +47,21 @@ use crate::sys::spawn::ids::{self, Ids};
 use crate::sys::{append, clock, errno, own_lines, why};
 use desk::{Asked, Desk};
 use places::Places;
+use press::Press;
 use source::{CHUNK, PIECE_LEAST, Piece, Source, Style, Whose};
 use stamp::Stamp;
 
 const LINE: Token = Token(0);
+const PRESS: Token = Token(usize::MAX);
 /// Sinks are numbered from here, sources and readers from there.
 const SINKS: usize = 1;
 const SOURCES: usize = 1 << 32;
 const READERS: usize = 1 << 48;
 
 const EVENTS_MAX: usize = 256;
+
+/// Descriptors that compressing takes: the old file, the new one, the word of who does it.
+const PRESS_FDS: usize = 3;
 
 /// Init is told this often that there is still something to do at the end. It waits several times as long.
 const TELLS_EVERY: Duration = Duration::from_millis(250);
@@ -87,6 +98,8 @@ struct Logger {
     places: Places,
     sources: BTreeMap<usize, Source>,
     desk: Desk,
+    /// The old file that is being compressed.
+    press: Option<Press>,
     next_source: usize,
     /// The token of the source that was read last.
     turn: usize,
@@ -116,6 +129,7 @@ impl Logger {
             poll,
             sources: BTreeMap::new(),
             desk: Desk::new(READERS),
+            press: None,
             next_source: SOURCES,
             turn: 0,
             style: Style { usual: LogMode::Raw, width: 0, color },
@@ -140,13 +154,14 @@ impl Logger {
             let now = clock::now();
             let mut gets_on = self.has_work();
             for event in &ready {
-                gets_on |= event.token() != LINE;
+                gets_on |= ![LINE, PRESS].contains(&event.token());
                 match event.token() {
                     LINE => {
                         if let Err(error) = self.hear() {
                             self.fail(error, now);
                         }
                     }
+                    PRESS => self.press_goes_on(),
                     Token(token) if token >= READERS => self.desk.ready(token, self.poll.registry()),
                     Token(token) if token >= SOURCES => {
                         if let Some(source) = self.sources.get_mut(&token) {
@@ -159,6 +174,7 @@ impl Logger {
             self.places.go_on_with_due(now);
             self.move_output(now);
             self.tell_who_is_ready();
+            self.tend();
             self.places.tidy(|file| self.desk.names(file));
             let sources = &self.sources;
             let is_empty = |id| !sources.values().any(|source| source.whose.id == id && source.ready);
@@ -170,6 +186,9 @@ impl Logger {
             let is_alone = (self.orphaned || self.failed.is_some()) && self.sources.is_empty();
             if (self.finishing.is_some() || is_alone) && !self.has_work() && self.places.are_done() {
                 self.places.give_up();
+                if let Some(press) = self.press.take() {
+                    press.give_up();
+                }
                 if let Some(error) = self.failed.take() {
                     return Err(error);
                 }
@@ -220,7 +239,43 @@ impl Logger {
 
     /// Descriptors that are in use for something else than files.
     fn descriptors(&self) -> usize {
-        self.sources.len() + self.desk.readers()
+        self.sources.len() + self.desk.readers() + if self.press.is_some() { PRESS_FDS } else { 0 }
+    }
+
+    /// Sees to old files.
+    fn tend(&mut self) {
+        let Some(job) = self.places.tend(self.press.as_ref().map(|press| &press.job)) else { return };
+        let (number, old) = (job.number, job.old());
+        self.places.make_room(self.descriptors() + PRESS_FDS);
+        let registry = self.poll.registry();
+        let watch = |press: &Press| registry.register(&mut SourceFd(&press.as_raw_fd()), PRESS, Interest::READABLE);
+        let started = Press::start(job).and_then(|press| match watch(&press) {
+            Ok(()) => Ok(press),
+            Err(error) => {
+                press.give_up();
+                Err(error)
+            }
+        });
+        match started {
+            Ok(press) => self.press = Some(press),
+            Err(error) => self.has_pressed(number, &old, Err(error)),
+        }
+    }
+
+    fn press_goes_on(&mut self) {
+        let Some(press) = &mut self.press else { return };
+        let Some(done) = press.go_on() else { return };
+        let (number, old) = (press.job.number, press.job.old());
+        let _ = self.poll.registry().deregister(&mut SourceFd(&press.as_raw_fd()));
+        self.press = None;
+        self.has_pressed(number, &old, done);
+    }
+
+    fn has_pressed(&mut self, number: usize, old: &Path, done: io::Result<()>) {
+        self.places.has_pressed(number, done.is_err());
+        if let Err(error) = done {
+            warn!("cannot compress {}: {}", old.display(), turn::reason(&error));
+        }
     }
 
     fn hear(&mut self) -> io::Result<()> {
@@ -279,7 +334,7 @@ impl Logger {
             warn!("logger: the pipes of pid {pid} came without its name");
             return Ok(());
         };
-        let Known { app, mode, date, .. } = &known;
+        let Known { app, mode, date, rotate, .. } = &known;
         if ready.is_some() && self.glass.is_none() {
             self.glass = Some(Glass::new()?);
         }
@@ -291,7 +346,7 @@ impl Logger {
             let token = Token(self.next_source);
             self.poll.registry().register(&mut SourceFd(&pipe.as_raw_fd()), token, Interest::READABLE)?;
             // This pipe and the other are not among them yet.
-            let sink = self.places.join(file, stream, self.descriptors() + 2);
+            let sink = self.places.join(file, stream, rotate.as_deref(), self.descriptors() + 2);
             let mut source = Source::new(whose, pipe, mode, date.clone(), sink);
             ready.into_iter().for_each(|text| source.look_for(text));
             self.sources.insert(self.next_source, source);

@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::press::Job;
 use super::sink::Sink;
+use super::turn;
 use crate::control::logs::Stream;
 use crate::control::role::LogFile;
 use crate::supervisor::event::Mono;
+use crate::supervisor::spec::LogRotate;
 use crate::sys::fds;
 
 const STDOUT: usize = 0;
@@ -27,6 +30,8 @@ const FREE: usize = 32;
 pub(super) struct Places {
     sinks: BTreeMap<usize, Sink>,
     next: usize,
+    /// Whose old file was compressed last.
+    pressed: usize,
     /// How many descriptors there may be.
     limit: usize,
 }
@@ -41,16 +46,25 @@ impl Places {
                 let _ = registry.register(&mut SourceFd(&fd), Token(first + number), Interest::WRITABLE);
             }
         }
-        Places { sinks, next: STDERR + 1, limit: usize::try_from(fds::limit()).unwrap_or(usize::MAX) }
+        Places { sinks, next: STDERR + 1, pressed: 0, limit: usize::try_from(fds::limit()).unwrap_or(usize::MAX) }
     }
 
-    /// The place of a stream that goes to this file, or to pm3's own stream, from now on. `others`: descriptors that are
-    /// in use for something else than files.
-    pub(super) fn join(&mut self, file: Option<&LogFile>, stream: Stream, others: usize) -> usize {
+    /// The place of a stream that goes to this file, or to pm3's own stream, from now on. A file is rotated as the last
+    /// stream that joins wants it. `others`: descriptors that are in use for something else than files.
+    pub(super) fn join(
+        &mut self,
+        file: Option<&LogFile>,
+        stream: Stream,
+        rotate: Option<&LogRotate>,
+        others: usize,
+    ) -> usize {
         let number = self.number_of(file, stream).unwrap_or(self.next);
         if let Some(file) = file.filter(|_| number == self.next) {
             self.sinks.insert(number, Sink::file(file));
             self.next += 1;
+        }
+        if let Some(sink) = self.sinks.get_mut(&number).filter(|_| file.is_some()) {
+            sink.rotate(rotate);
         }
         if self.sinks.get(&number).is_some_and(Sink::is_closed) {
             self.make_room(others);
@@ -112,6 +126,10 @@ impl Places {
         }
         let Some(sink) = self.sinks.get_mut(&number) else { return };
         sink.take(whose, bytes, now);
+        if sink.has_turned() {
+            self.let_go_of_others(number);
+        }
+        let Some(sink) = self.sinks.get_mut(&number) else { return };
         if sink.is_short() && self.close_files() > 0 {
             self.go_on(number, now);
         }
@@ -121,6 +139,40 @@ impl Places {
     pub(super) fn go_on(&mut self, number: usize, now: Mono) {
         if let Some(sink) = self.sinks.get_mut(&number) {
             sink.go_on(now);
+        }
+    }
+
+    /// A file has been put away: others who write to the same one are to open the new one, and not to put that away.
+    fn let_go_of_others(&mut self, number: usize) {
+        let Some(name) = self.sinks.get(&number).map(|sink| sink.name.clone()) else { return };
+        let others = self.sinks.iter_mut().filter(|(at, sink)| **at != number && sink.name == name);
+        others.for_each(|(_, sink)| sink.reopen());
+    }
+
+    /// Does what there is to do about old files. Returns one that is to be compressed, each place's in turn, unless one is
+    /// just being compressed.
+    pub(super) fn tend(&mut self, pressing: Option<&Job>) -> Option<Job> {
+        let turn = self.pressed;
+        let (before, after): (Vec<_>, Vec<_>) = self.sinks.iter_mut().partition(|(number, _)| **number <= turn);
+        let mut job = None;
+        for (number, sink) in after.into_iter().chain(before) {
+            let Some((turns, path, ids)) = sink.turns().filter(|(turns, ..)| turns.has_chores) else { continue };
+            let own = pressing.filter(|job| job.is_beside(path)).map(|job| &*job.name);
+            let found = turns.tend(path, ids, own).filter(|_| pressing.is_none() && job.is_none());
+            let (Some(name), Some((directory, _))) = (found, turn::parts(path)) else { continue };
+            job = Some(Job { number: *number, directory: directory.into(), name, ids: ids.clone() });
+        }
+        self.pressed = job.as_ref().map_or(turn, |job| job.number);
+        job
+    }
+
+    /// An old file has been compressed, or could not be: others may have been waiting for that.
+    pub(super) fn has_pressed(&mut self, number: usize, failed: bool) {
+        for (at, sink) in &mut self.sinks {
+            if let Some((turns, ..)) = sink.turns() {
+                turns.gives_up |= failed && *at == number;
+                turns.has_chores |= turns.waits;
+            }
         }
     }
 

@@ -3,8 +3,13 @@
 //! pipe. But a place that has taken nothing for a while is stuck, and nobody waits for that: what is for it is dropped and
 //! counted, until it takes something again, and then the count is told.
 //!
-//! A file that cannot be opened is the same: what is for it is dropped and counted, and each time it is tried again. Only
-//! where there is no descriptor or no memory for it now nothing is dropped, as that passes: then those who write wait.
+//! A file that cannot be opened or written, because the disk is full for one, is the same: what is for it is dropped and
+//! counted, and each time it is tried again. Of the line that has begun the rest is kept, and comes first when there is room:
+//! so each line of the file is whole in the end, and nothing is taken back that somebody may have read already. Only where
+//! there is no descriptor or no memory to open it now nothing is dropped, as that passes: then those who write wait.
+//!
+//! A file may be one of several that come after each other: before a line that belongs into the next one, `turn` puts it
+//! away.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -14,18 +19,31 @@ use std::time::Duration;
 
 use log::warn;
 
+use super::loss::Loss;
 use super::resolved;
+use super::rotate;
+use super::turn::{self, Turns};
 use crate::control::role::LogFile;
 use crate::supervisor::event::Mono;
+use crate::supervisor::spec::LogRotate;
 use crate::sys::out::Out;
 use crate::sys::spawn::ids::Ids;
-use crate::sys::{append, errno, why};
+use crate::sys::{append, clock, errno, why};
 
 /// A place that has taken nothing for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// How often it is tried to open a file for which there was no descriptor or no memory.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// How often it is tried to write the rest of a line.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// A file that is put away again and again before anything was written is somebody's joke.
+const TURNS_MAX: u32 = 8;
+
+/// The most that is kept of a line for which there is no room.
+const REST_MAX: usize = 64 << 10;
 
 /// Of pm3's own directory of log files: what apps write is not everybody's business.
 const OUR_DIRECTORY_MODE: u32 = 0o750;
@@ -73,26 +91,21 @@ pub(super) struct Sink {
     /// Since when it has taken nothing of that.
     full_since: Option<Mono>,
     stuck: bool,
-    /// Why the last try to write failed, which has been told.
-    failing: Option<Box<str>>,
     /// There was no descriptor or no memory to open it: when that is tried again.
     short_until: Option<Mono>,
     /// Nobody has time any more to wait for that.
     hurries: bool,
-    dropped: Dropped,
+    /// When it is tried again to write what is kept of a line.
+    again_at: Option<Mono>,
+    loss: Loss,
+    /// How it is rotated, if it is.
+    turns: Option<Box<Turns>>,
     /// Whose line it is that has been written without its end.
     open_line: Option<usize>,
     /// The last byte that was written is no end of a line.
     mid_line: bool,
     /// How many streams go here.
     pub(super) users: usize,
-}
-
-/// What was not written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Dropped {
-    lines: usize,
-    bytes: usize,
 }
 
 impl Sink {
@@ -119,10 +132,11 @@ impl Sink {
             written: 0,
             full_since: None,
             stuck: false,
-            failing: None,
             short_until: None,
             hurries: false,
-            dropped: Dropped::default(),
+            again_at: None,
+            loss: Loss::default(),
+            turns: None,
             open_line: None,
             mid_line: false,
             users: 0,
@@ -161,18 +175,34 @@ impl Sink {
         matches!(self.way, Way::Closed)
     }
 
+    /// How a file is rotated from now on: the last that was heard holds.
+    pub(super) fn rotate(&mut self, rotate: Option<&LogRotate>) {
+        if self.turns.as_ref().map(|turns| &turns.rotate) != rotate {
+            self.turns = rotate.map(|rotate| Box::new(Turns::new(rotate.clone())));
+            // Opened anew, it is seen whether its last line has an end.
+            self.reopen();
+        }
+    }
+
+    /// Whether a file was put away since this was asked last.
+    pub(super) fn has_turned(&mut self) -> bool {
+        self.turns.as_mut().is_some_and(|turns| std::mem::take(&mut turns.turned))
+    }
+
+    /// What there is to do about its old files, and who may do it.
+    pub(super) fn turns(&mut self) -> Option<(&mut Turns, &Path, &Ids)> {
+        Some((self.turns.as_deref_mut()?, Path::new(&*self.name), self.ids.as_ref()?))
+    }
+
     /// Opens a file before there is anything to write, so that it is there, or said at once why not.
     pub(super) fn prepare(&mut self) {
         if !self.is_closed() {
             return;
         }
         match self.open() {
-            Ok(()) => {
-                self.failing = None;
-                self.tell_dropped();
-            }
+            Ok(()) => self.loss.works(&self.name, clock::now()),
             Err(trouble) if errno::is_shortage(trouble.errno) => {}
-            Err(trouble) => self.fails(&trouble.why),
+            Err(trouble) => self.loss.fails(&self.name, &trouble.why, clock::now()),
         }
     }
 
@@ -184,7 +214,7 @@ impl Sink {
     /// Why output does not arrive there.
     pub(super) fn trouble(&self) -> Option<String> {
         let name = &self.name;
-        match &self.failing {
+        match self.loss.why() {
             Some(why) => Some(format!("cannot write to {name}: {why}")),
             None if self.stuck => Some(format!("{name} takes nothing")),
             None => None,
@@ -193,7 +223,7 @@ impl Sink {
 
     /// Whether it is of no use to anybody who does not write to it.
     pub(super) fn is_idle(&self) -> bool {
-        self.users == 0 && self.kept.is_empty()
+        self.users == 0 && self.kept.is_empty() && self.turns.as_ref().is_none_or(|turns| turns.is_done())
     }
 
     /// pm3 ends: what waits for better times has none.
@@ -203,12 +233,13 @@ impl Sink {
 
     /// Whether more can be taken over.
     pub(super) fn has_room(&self) -> bool {
-        self.kept.is_empty() || self.stuck
+        self.kept.is_empty() || self.stuck || self.loss.is_failing()
     }
 
-    /// When it will be stuck, if nothing changes.
+    /// When there is something to do by itself: it will be stuck, or something is tried again or is to be told.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.short_until.or_else(|| self.full_since.filter(|_| !self.stuck).map(|since| since.after(STUCK_AFTER)))
+        let stuck = self.full_since.filter(|_| !self.stuck).map(|since| since.after(STUCK_AFTER));
+        [self.short_until.or(stuck), self.again_at, self.loss.deadline()].into_iter().flatten().min()
     }
 
     /// Takes bytes of the stream `whose` over, if there is room; else they are dropped.
@@ -219,43 +250,85 @@ impl Sink {
         if self.stuck {
             return self.drop(bytes);
         }
+        // The rest of a line comes first. Where there is no room for that, there is none for anything else.
+        if self.loss.is_failing() && !self.kept.is_empty() {
+            self.go_on(now);
+            if !self.kept.is_empty() {
+                return self.keep_rest_of_line(whose, bytes);
+            }
+        }
         let before = std::mem::replace(&mut self.open_line, (!bytes.ends_with(b"\n")).then_some(whose));
         // Another's unfinished line ends here, so that no two are mixed.
         if before.is_some_and(|other| other != whose) {
             self.kept.push(b'\n');
         }
         if self.kept.is_empty() {
-            let count = self.write(bytes);
-            self.kept.extend_from_slice(bytes.get(count..).unwrap_or_default());
+            let (count, failed) = self.write(bytes, now);
+            self.keep(bytes.get(count..).unwrap_or_default(), failed);
         } else {
             self.kept.extend_from_slice(bytes);
-            self.written += self.write_kept();
+            self.write_kept(now);
         }
         self.look(false, now);
     }
 
-    /// Writes what was kept, as much as is taken now.
+    /// Writes what was kept, as much as is taken now, and tells what there is to tell.
     pub(super) fn go_on(&mut self, now: Mono) {
         if !self.kept.is_empty() {
-            let count = self.write_kept();
-            self.written += count;
-            self.look(count > 0, now);
+            let went_on = self.write_kept(now);
+            self.look(went_on, now);
         }
+        self.loss.go_on(&self.name, now);
     }
 
     /// Ends waiting for what is kept.
     pub(super) fn give_up(&mut self) {
         let kept = std::mem::take(&mut self.kept);
         self.drop(kept.get(self.written..).unwrap_or_default());
-        (self.written, self.full_since) = (0, None);
-        self.tell_dropped();
+        (self.written, self.full_since, self.again_at) = (0, None, None);
+        self.loss.tell_sum(&self.name);
     }
 
-    fn write_kept(&mut self) -> usize {
+    /// Whether something was taken.
+    fn write_kept(&mut self, now: Mono) -> bool {
         let kept = std::mem::take(&mut self.kept);
-        let count = self.write(kept.get(self.written..).unwrap_or_default());
-        self.kept = kept;
-        count
+        let (count, failed) = self.write(kept.get(self.written..).unwrap_or_default(), now);
+        self.written += count;
+        if failed {
+            let rest = kept.get(self.written..).unwrap_or_default();
+            self.written = 0;
+            self.keep(rest, true);
+        } else {
+            self.kept = kept;
+        }
+        count > 0
+    }
+
+    /// Keeps what is to be written later. `failed`: of that only the rest of the line that has begun, as nobody knows when
+    /// it will be.
+    fn keep(&mut self, rest: &[u8], failed: bool) {
+        let has_begun = self.mid_line && self.is_open_file();
+        let most = match failed {
+            false => rest.len(),
+            true if has_begun => Some(rotate::first_line(rest)).filter(|length| *length <= REST_MAX).unwrap_or(0),
+            true => 0,
+        };
+        let (kept, lost) = rest.split_at_checked(most).unwrap_or((rest, &[]));
+        self.kept.extend_from_slice(kept);
+        self.drop(lost);
+    }
+
+    /// As `keep`, of bytes that come while nothing can be written.
+    fn keep_rest_of_line(&mut self, whose: usize, bytes: &[u8]) {
+        let goes_on = self.open_line == Some(whose) && !self.kept.ends_with(b"\n");
+        let length = if goes_on { rotate::first_line(bytes) } else { 0 };
+        let length = if self.kept.len() + length > REST_MAX { 0 } else { length };
+        let (kept, lost) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
+        self.kept.extend_from_slice(kept);
+        if self.kept.ends_with(b"\n") {
+            self.open_line = None;
+        }
+        self.drop(lost);
     }
 
     /// What follows from how much is kept.
@@ -263,7 +336,7 @@ impl Sink {
         if went_on {
             self.full_since = None;
             if std::mem::take(&mut self.stuck) {
-                self.tell_dropped();
+                self.loss.tell_sum(&self.name);
             }
         }
         if self.short_until.is_some() {
@@ -271,9 +344,14 @@ impl Sink {
             self.short_until = Some(now.after(RETRY_AFTER));
             return;
         }
+        self.again_at = None;
         if self.written >= self.kept.len() {
             // It may be large, and is needed seldom.
             (self.kept, self.written, self.full_since) = (Vec::new(), 0, None);
+            return;
+        }
+        if self.loss.is_failing() {
+            (self.again_at, self.full_since) = (Some(now.after(AGAIN_AFTER)), None);
             return;
         }
         let since = *self.full_since.get_or_insert(now);
@@ -283,38 +361,56 @@ impl Sink {
         }
     }
 
-    /// How much was taken. What an error keeps from being written is dropped, and counts as taken.
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        let mut count = 0;
-        match self.is_open() {
-            Ok(true) => {}
-            Ok(false) => return 0,
-            Err(trouble) => {
-                self.fails(&trouble.why);
-                self.drop(bytes);
-                return bytes.len();
-            }
-        }
+    /// How much was taken, and whether there was an error.
+    fn write(&mut self, bytes: &[u8], now: Mono) -> (usize, bool) {
+        let (mut count, mut turns) = (0, 0);
         while let Some(rest) = bytes.get(count..).filter(|rest| !rest.is_empty()) {
-            match self.write_some(rest) {
-                Ok(0) => break,
+            match self.is_open() {
+                Ok(true) => {}
+                Ok(false) => return (count, false),
+                Err(trouble) => {
+                    self.loss.fails(&self.name, &trouble.why, now);
+                    return (count, true);
+                }
+            }
+            let share = if turns < TURNS_MAX { self.share(rest, now) } else { rest.len() };
+            if share == 0 {
+                turns += 1;
+                continue;
+            }
+            turns = 0;
+            match self.write_some(rest.get(..share).unwrap_or(rest)) {
+                Ok(0) => return (count, false),
                 Ok(some) => {
                     count += some;
                     self.mid_line = bytes.get(count.saturating_sub(1)) != Some(&b'\n');
-                    if self.failing.take().is_some() {
-                        self.tell_dropped();
+                    // Of a full disk a little may be left: then nothing is better yet.
+                    if count >= bytes.len() || !self.is_open_file() {
+                        self.loss.works(&self.name, now);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && self.fd().is_some() => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.fd().is_some() => return (count, false),
                 Err(error) => {
-                    self.fails(&why(errno::of(&error)));
-                    self.drop(rest);
-                    return bytes.len();
+                    self.loss.fails(&self.name, &why(errno::of(&error)), now);
+                    return (count, true);
                 }
             }
         }
-        count
+        (count, false)
+    }
+
+    /// How much of these bytes belongs into the file that is open. 0: none; it has been closed, and another is to be opened.
+    fn share(&mut self, bytes: &[u8], now: Mono) -> usize {
+        let (Some(turns), Way::File(file), Some(ids)) = (&mut self.turns, &self.way, &self.ids) else {
+            return bytes.len();
+        };
+        let share = turns.share(file, self.mid_line, bytes, now);
+        if share > 0 || !turns.put_away(Path::new(&*self.name), file, ids, now) {
+            return if share > 0 { share } else { bytes.len() };
+        }
+        self.way = Way::Closed;
+        0
     }
 
     /// The file is open. False: it is not, and will be tried again, with nothing lost. An error is told.
@@ -354,16 +450,11 @@ impl Sink {
             })?;
             append::open(path, ids).map_err(|error| Trouble::of(&error))
         })?;
+        if self.turns.is_some() {
+            self.mid_line = turn::is_mid_line(path, &file, ids);
+        }
         self.way = Way::File(file);
         Ok(())
-    }
-
-    /// Says so, once.
-    fn fails(&mut self, why: &str) {
-        if self.failing.is_none() {
-            warn!("cannot write to {}: {why}; output for it is dropped until that works", self.name);
-        }
-        self.failing = Some(why.into());
     }
 
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -375,19 +466,13 @@ impl Sink {
     }
 
     fn drop(&mut self, bytes: &[u8]) {
-        self.dropped.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
-        self.dropped.bytes += bytes.len();
+        if bytes.is_empty() {
+            return;
+        }
+        self.loss.add(bytes);
         // Who comes next begins a line of his own, and does not go on with half of one.
         let is_torn = self.kept.last().map_or(self.mid_line, |last| *last != b'\n');
         self.open_line = is_torn.then_some(NOBODY);
-    }
-
-    fn tell_dropped(&mut self) {
-        let Dropped { lines, bytes } = std::mem::take(&mut self.dropped);
-        if bytes > 0 {
-            let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
-            warn!("{}: {lines} of output ({bytes} bytes) were dropped", self.name);
-        }
     }
 }
 
@@ -415,13 +500,13 @@ mod tests {
         sink.take(0, b"secret\n", Mono(1));
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
         assert!(sink.trouble().unwrap().ends_with("no such user in /etc/passwd"), "{:?}", sink.trouble());
-        assert_eq!(sink.dropped, Dropped { lines: 1, bytes: 7 });
+        assert_eq!(sink.loss.sum(), (1, 7));
         assert!(sink.has_room());
         // Once it is known who that is, it goes on.
         sink.file.user = None;
         sink.take(0, b"line\n", Mono(2));
         assert_eq!(fs::read(dir.join("logs/a.log")).unwrap(), b"line\n");
-        assert_eq!((sink.trouble(), sink.dropped), (None, Dropped::default()));
+        assert_eq!((sink.trouble(), sink.loss.sum()), (None, (0, 0)));
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -88,7 +88,8 @@ impl Ignore {
 }
 
 /// Whether `path` is a log file that an app with this setting writes, or what rotation has made of one: `logs/web.log`,
-/// with an instance's id `logs/web-3.log`, rotated `logs/web.log.1` or `logs/web-3.log.2.gz`.
+/// with an instance's id `logs/web-3.log`, rotated by others `logs/web.log.1` or `logs/web-3.log.2.gz`, by pm3
+/// `logs/web__2026-01-31_23-59-58-123.log` or `logs/web-3__2026-01-31_23-59-58-123.log.gz`.
 pub(super) fn is_log(setting: &Path, path: &Path) -> bool {
     let (Some(stem), Some(name)) = (setting.file_stem(), path.file_name()) else { return false };
     if setting.parent() != path.parent() {
@@ -100,7 +101,15 @@ pub(super) fn is_log(setting: &Path, path: &Path) -> bool {
         let rotated = rest.strip_prefix(&*ending);
         rotated.is_some_and(|rotated| rotated.first().is_none_or(|byte| *byte == b'.'))
     };
+    let ends = |rest: &[u8]| ends(rest) || after_date(rest).is_some_and(ends);
     ends(rest) || after_id(rest).is_some_and(ends)
+}
+
+/// What follows `__` and a date, which is digits and what stands between them.
+fn after_date(text: &[u8]) -> Option<&[u8]> {
+    let text = text.strip_prefix(b"__")?;
+    let date = text.iter().take_while(|byte| byte.is_ascii_digit() || b"-_".contains(byte)).count();
+    text.get(date..).filter(|_| date > 0)
 }
 
 /// What follows `-3`.
@@ -229,6 +238,13 @@ mod tests {
         let is = |setting: &str, name: &str| is_log(&Path::new("/l").join(setting), &Path::new("/l").join(name));
         for name in ["web.log", "web-0.log", "web-12.log", "web.log.1", "web-3.log.2.gz"] {
             assert!(is("web.log", name), "{name}");
+        }
+        let date = "2026-01-31_23-59-58-123";
+        for name in ["web__D.log", "web__D.log.gz", "web__D.log.gz.tmp", "web-3__D.log"] {
+            assert!(is("web.log", &name.replace('D', date)), "{name}");
+        }
+        for name in ["web__D.js", "web__x.log", "web__.log", "web_D.log"] {
+            assert!(!is("web.log", &name.replace('D', date)), "{name}");
         }
         for name in ["web.js", "web", "web-x.log", "web-.log", "weblog", "web.logs", "web-1", "web2.log", "x"] {
             assert!(!is("web.log", name), "{name}");

@@ -5,7 +5,7 @@ use crate::supervisor::event::{Failure, Stage};
 use crate::sys::users::{self, Users};
 
 /// The ids to take on.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
@@ -13,7 +13,7 @@ pub struct Ids {
 }
 
 /// The supplementary groups.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
     /// No ids were asked for: as they are.
     #[default]
