@@ -114,6 +114,9 @@ impl App {
             self.cron_at = None;
         }
         for instance in &mut self.instances {
+            if self.spec.health.is_none() {
+                instance.forget_ailment();
+            }
             match (instance.goal, &instance.state) {
                 (Goal::Run, State::Errored { .. }) => instance.start(),
                 (Goal::Run, State::Finished { .. }) if relaunch => instance.start(),

@@ -1,6 +1,7 @@
 //! Whether runs are well: probes that are ordered (`Effect::Probe`) and judged here, and heartbeats that have to come.
-//! A run that is not well is replaced as by a reload. What is remembered of a run is gone with it, and who is looked
-//! after follows from the state alone, so it cannot be forgotten at a transition.
+//! A run that is not well is replaced as by a reload; one that is well again before its turn comes is left alone. What is
+//! remembered of a run is gone with it, and who is looked after follows from the state alone, so it cannot be forgotten at
+//! a transition.
 //!
 //! Words and defaults are Docker's (HEALTHCHECK): the first probe comes one interval after the start, failures within
 //! `start_period` do not count unless a probe has succeeded, and so many in a row as `retries` says are too many. But where
@@ -85,6 +86,12 @@ impl Checkup {
         next.into_iter().chain(self.silent_at).min()
     }
 
+    /// Nothing is known of the run, but whether a probe is out.
+    fn forgotten(&self) -> Checkup {
+        let next = if self.next == Next::Asked { Next::Asked } else { Next::Unknown };
+        Checkup { run: self.run, next, ..Checkup::default() }
+    }
+
     /// From one probe, or the start, to the next one.
     fn pause(&mut self, health: &Health, life: &Life, now: Mono) -> Millis {
         if !is_online(life) {
@@ -138,14 +145,14 @@ impl Supervisor {
         let mut found = Vec::new();
         for App { spec, instances, .. } in apps.iter_mut().filter(|app| app.spec.is_looked_after()) {
             for one in instances.iter_mut().filter(|one| !one.spare) {
-                for life in lives(one).into_iter().flatten().filter(|life| is_looked_after(life, spec)) {
+                for life in lives(one).filter(|life| is_looked_after(life, spec)) {
                     let known = checkups.binary_search_by_key(&life.run, |known| known.run).ok();
                     let known = known.and_then(|at| checkups.get(at)).cloned();
                     let mut checkup = known.unwrap_or_else(|| Checkup { run: life.run, ..Checkup::default() });
                     match &spec.health {
                         Some(health) => checkup.mind_probes(health, &life, now, out),
                         // Nobody wants to know any more; who does later begins anew.
-                        None => checkup = Checkup { run: life.run, silent_at: checkup.silent_at, ..Checkup::default() },
+                        None => checkup = Checkup { silent_at: checkup.silent_at, ..checkup.forgotten() },
                     }
                     let watchdog = spec.watchdog();
                     if checkup.mind_heartbeats(watchdog, &life, now) {
@@ -157,6 +164,12 @@ impl Supervisor {
             }
         }
         found.sort_unstable_by_key(|checkup| checkup.run);
+        // Whoever is looked after again has no second probe beside one that is out.
+        let is_known = |run: RunId| found.binary_search_by_key(&run, |found| found.run).is_ok();
+        let is_coming = |run: RunId| apps.iter().flat_map(|app| &app.instances).any(|one| coming(one, run).is_some());
+        checkups.retain(|known| known.next == Next::Asked && !is_known(known.run) && is_coming(known.run));
+        found.extend(checkups.iter().map(Checkup::forgotten));
+        found.sort_unstable_by_key(|checkup| checkup.run);
         *checkups = found;
         is_marked
     }
@@ -166,10 +179,11 @@ impl Supervisor {
         let (settle, random) = (self.settings.settle, self.draw());
         let mut turn = Turn { now, settle, random, out };
         let Some((app, one)) = instance_of(&mut self.apps, run) else { return };
-        let life = lives(one).into_iter().flatten().find(|life| life.run == run);
-        let (Some(life), Some(health)) = (life, app.health.as_deref()) else { return };
         let asked = |checkup: &&mut Checkup| checkup.run == run && checkup.next == Next::Asked;
         let Some(checkup) = self.checkups.iter_mut().find(asked) else { return };
+        checkup.next = Next::Unknown;
+        let life = coming(one, run).filter(|life| is_looked_after(life, app));
+        let (Some(life), Some(health)) = (life, app.health.as_deref()) else { return };
         let was = checkup.condition;
         match finding {
             Finding::Unknown(why) => checkup.why = why,
@@ -178,13 +192,13 @@ impl Supervisor {
                 if was == Condition::Unhealthy {
                     one.note(app, &mut turn, What::Healthy);
                 }
+                one.call_off(run, |reason| matches!(reason, Reason::Unhealthy(_)));
             }
             Finding::Ill(why) => {
                 checkup.why = why;
-                if !checkup.is_excused(health, &life, now) {
-                    checkup.failed = checkup.failed.saturating_add(1);
-                }
-                if checkup.failed >= health.retries.max(1) {
+                let counts = !checkup.is_excused(health, &life, now);
+                checkup.failed = checkup.failed.saturating_add(u32::from(counts));
+                if counts && checkup.failed >= health.retries.max(1) {
                     checkup.condition = Condition::Unhealthy;
                     let (failed, why) = (checkup.failed, checkup.why.clone());
                     if was != Condition::Unhealthy {
@@ -198,16 +212,21 @@ impl Supervisor {
             one.ready(run, app, &mut turn);
         }
         // As it is by now.
-        let life = lives(one).into_iter().flatten().find(|life| life.run == run).unwrap_or(life);
+        let life = coming(one, run).unwrap_or(life);
         let pause = checkup.pause(health, &life, now);
         checkup.next = Next::At(now.after(pause.span()));
     }
 
     /// A run is alive, or says that it is not `well`.
     pub(super) fn heartbeat(&mut self, run: RunId, well: bool, now: Mono) {
+        if self.is_ending() {
+            return;
+        }
         let Some((app, one)) = instance_of(&mut self.apps, run) else { return };
         let Some(span) = app.watchdog() else { return };
-        if !well {
+        if well {
+            one.call_off(run, |reason| matches!(reason, Reason::Silent(span) if *span > Millis::ZERO));
+        } else {
             one.renew_for(run, Reason::Silent(Millis::ZERO), app, now);
         }
         if let Some(checkup) = self.checkups.iter_mut().find(|checkup| checkup.run == run) {
@@ -225,13 +244,63 @@ impl AppSpec {
 impl Instance {
     /// Its run is to be replaced, unless that is under way, or has just failed. True if it is.
     pub(super) fn renew_for(&mut self, run: RunId, reason: Reason, app: &AppSpec, now: Mono) -> bool {
-        let is_free = self.is_up_or_coming() && self.roll.is_none() && self.second.is_none();
-        let is_marked = self.run() == Some(run) && is_free && self.may_retry(now);
+        if self.run() != Some(run) {
+            return false;
+        }
+        let is_free = self.is_up_or_coming() && self.second.is_none() && self.may_retry(now);
+        let is_marked = is_free && self.roll.is_none();
         if is_marked {
             let manner = policy::manner(app, &reason, self.listens());
             self.mark(reason, manner, app, now);
+        } else {
+            self.insist(reason);
         }
         is_marked
+    }
+
+    /// It is to be replaced for what may pass: from now on also for this, which may not.
+    pub(super) fn insist(&mut self, reason: Reason) {
+        if let Some(roll) = &mut self.roll
+            && may_pass(&roll.reason)
+            && !may_pass(&reason)
+        {
+            roll.reason = reason;
+        }
+    }
+
+    /// Nobody wants to know any more whether it is well.
+    pub(super) fn forget_ailment(&mut self) {
+        self.roll.take_if(|roll| matches!(roll.reason, Reason::Unhealthy(_)));
+    }
+
+    /// Its run is well again, and is not replaced for having been otherwise.
+    fn call_off(&mut self, run: RunId, is_over: impl Fn(&Reason) -> bool) {
+        if self.run() == Some(run) {
+            self.roll.take_if(|roll| is_over(&roll.reason));
+        }
+    }
+}
+
+/// A run that gets well again is not replaced for this any more.
+fn may_pass(reason: &Reason) -> bool {
+    match reason {
+        Reason::Unhealthy(_) => true,
+        // Zero: it has asked for it.
+        Reason::Silent(span) => *span > Millis::ZERO,
+        Reason::Ended(_)
+        | Reason::Oom(_)
+        | Reason::StartFailed(_)
+        | Reason::Memory { .. }
+        | Reason::Operator
+        | Reason::Cron
+        | Reason::Changed
+        | Reason::Watched(_)
+        | Reason::Shutdown
+        | Reason::Requires(_)
+        | Reason::Reload(_)
+        | Reason::NotReady(_)
+        | Reason::Done(_)
+        | Reason::Killed { .. } => false,
     }
 }
 
@@ -241,8 +310,14 @@ fn instance_of(apps: &mut [App], run: RunId) -> Option<(&AppSpec, &mut Instance)
     })
 }
 
-fn lives(one: &Instance) -> [Option<Life>; 2] {
-    [one.life().copied(), one.successor().map(|second| second.life)]
+/// The runs of an instance that nobody has asked to end.
+fn lives(one: &Instance) -> impl Iterator<Item = Life> + use<> {
+    let both = [one.life().copied(), one.successor().map(|second| second.life)];
+    both.into_iter().flatten().filter(Life::is_up_or_coming)
+}
+
+fn coming(one: &Instance, run: RunId) -> Option<Life> {
+    lives(one).find(|life| life.run == run)
 }
 
 fn is_online(life: &Life) -> bool {

@@ -41,7 +41,9 @@ impl Supervisor {
                         instance.start();
                     }
                     // Who is about to get a new run is about to have what a schedule is for.
-                    (Goal::Run | Goal::Idle, _) if instance.roll.is_some() || instance.second.is_some() => {}
+                    (Goal::Run | Goal::Idle, _) if instance.roll.is_some() || instance.second.is_some() => {
+                        instance.insist(Reason::Cron);
+                    }
                     (Goal::Run | Goal::Idle, _) if instance.is_up_or_coming() => {
                         let manner = policy::manner(&app.spec, &Reason::Cron, instance.listens());
                         instance.mark(Reason::Cron, manner, &app.spec, now);

@@ -17,8 +17,8 @@ impl Oracle {
             Effect::Spawn { run, instance, half } => self.allow_spawn(now, *run, *instance, *half),
             Effect::Survey { run } => self.allow_survey(now, *run),
             Effect::Drain { run } => self.allow_drain(now, *run),
-            Effect::Probe { run } => Err(format!("{run:?} is probed, and its app has no health")),
             Effect::TakeOver { run, .. } | Effect::Dismiss { run } => Err(format!("{run:?} is no spare's")),
+            Effect::Probe { run } => self.allow_probe(now, *run),
             Effect::Signal { run, sig, scope } => self.allow_signal(now, *run, *sig, *scope),
             Effect::Sweep { sig } => self.allow_sweep(now, *sig),
             Effect::Sample { runs } => {
@@ -53,7 +53,7 @@ impl Oracle {
                 }
                 What::Restarting { after, .. } => self.allow_wait(now, &note.who, *after),
                 What::Quarantined { span, .. } => self.allow_quarantine(now, &note.who, *span),
-                _ => Ok(()),
+                what => self.allow_condition(&note.who, what),
             },
             Effect::ReadPlan => {
                 let asked = matches!(event, Event::Signal { sig: Sig::HUP, by_kernel: false });

@@ -339,14 +339,15 @@ impl Oracle {
         Ok(())
     }
 
-    /// A restart that cannot begin for want of another app is called off, and who asked for it is told with the rest.
+    /// A restart that cannot begin for want of another app is called off, and who asked for it is told with the rest. So is
+    /// one that came while the last new run was on its way, which was done at once.
     pub(crate) fn see_doubts(&mut self) {
         let stuck: Vec<InstanceId> = self
             .model
             .places
             .iter()
             .filter(|place| place.mark.is_some_and(|mark| mark.why == Why::Operator))
-            .filter(|place| self.model.awaited(&place.spec).is_some())
+            .filter(|place| place.was_done || self.model.awaited(&place.spec).is_some())
             .map(|place| place.id)
             .collect();
         for place in self.model.places.iter_mut().filter(|place| stuck.contains(&place.id)) {

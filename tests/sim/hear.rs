@@ -20,8 +20,8 @@ impl Oracle {
             Event::Drained { run } => self.hear_drained(*run),
             // No app has spares.
             Event::StandsBy { .. } | Event::Unfit { .. } => {}
-            // No app has probes or a watchdog.
-            Event::Probed { .. } | Event::Heartbeat { .. } => {}
+            Event::Probed { run, finding } => self.hear_probed(now, *run, finding),
+            Event::Heartbeat { run, well } => self.hear_heartbeat(now, *run, *well),
             Event::Spawned { run, pid } | Event::Moved { run, pid } => {
                 if let Some(known) = self.model.find(*run).and_then(|place| place.run_mut(*run)) {
                     known.pid = *pid;
@@ -32,8 +32,11 @@ impl Oracle {
                 let until = now.after(trial(&place.spec));
                 let is_second = place.second.as_ref().is_some_and(|second| second.id == *run);
                 let within = place.ready_within(is_second);
+                // Who connects to a socket that it was handed is heard.
+                let hands_sockets = !place.spec.listen().is_empty();
                 let Some(known) = place.run_mut(*run).filter(|known| !known.asked) else { return };
                 known.began = Some(now);
+                known.listens = hands_sockets;
                 if let Some(within) = within {
                     known.ready_due = Some(now.after(within.span()));
                     return;
@@ -87,9 +90,8 @@ impl Oracle {
                 if place.run.as_ref().is_some_and(|known| known.id == *run) {
                     place.usage = *bytes;
                     let is_over = place.spec.memory_limit.is_some_and(|limit| *bytes > limit);
-                    let may = place.mark.is_none() && place.second.is_none() && place.retry_at <= now;
-                    if place.is_up_or_coming() && is_over && may {
-                        place.want(Why::Memory, None, now);
+                    if is_over {
+                        place.renew_for(*run, Why::Memory, now);
                     }
                 }
             }
@@ -265,6 +267,9 @@ impl Oracle {
         let kept = self.model.places.iter_mut().filter(|place| place.goal != Goal::Remove);
         for place in kept.filter(|place| place.spec.name == new.name) {
             place.spec = Rc::new(new.clone());
+            if new.health.is_none() {
+                place.mark.take_if(|mark| mark.why == Why::Unhealthy);
+            }
             match place.gate {
                 _ if new == old => {}
                 _ if place.goal == Goal::Idle && new.autostart && !old.autostart => place.start(),
@@ -326,6 +331,7 @@ impl Oracle {
     /// What happens by time alone, or because of what else happened in this step.
     pub(crate) fn let_time_pass(&mut self, now: Mono) {
         self.promote(now);
+        self.let_reloads_fail();
         for place in self.model.places.iter_mut().filter(|place| place.proven_at().is_some_and(|at| at <= now)) {
             place.shorts = 0;
         }
@@ -345,6 +351,7 @@ impl Oracle {
         }
         // One that its schedule starts at the very moment at which it ends for good has failed nobody.
         self.let_crons_come(now);
+        self.let_health_come(now);
         self.pull_in();
         self.model.release();
         self.model.hold();
@@ -413,7 +420,7 @@ impl Oracle {
                     Goal::Run | Goal::Idle if place.mark.is_some_and(|mark| mark.doubtful) => {
                         place.mark.iter_mut().for_each(|mark| mark.why = Why::Cron);
                     }
-                    Goal::Run | Goal::Idle => {}
+                    Goal::Run | Goal::Idle => place.insist(Why::Cron),
                 }
             }
         }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pm3::supervisor::event::{End, Event, Failure, Mono, Obstacle, Oom, RunId, Scope, Sig, Stage};
-use pm3::supervisor::spec::{AppSpec, Kind};
+use pm3::supervisor::event::{End, Event, Failure, Finding, Mono, Obstacle, Oom, RunId, Scope, Sig, Stage};
+use pm3::supervisor::spec::{AppSpec, Kind, Ready};
 
 use crate::dice::Dice;
 use crate::plan::MEMORY_LIMIT;
@@ -34,6 +34,10 @@ pub(crate) struct Regime {
     pub(crate) hasty: bool,
     /// They open ports, which pm3 owns.
     pub(crate) servers: u8,
+    /// Of the probes: they do not find it well.
+    pub(crate) ill: u8,
+    /// Of those who say that they are alive: they stop doing so.
+    pub(crate) silent: u8,
     /// pm3 is busy for a while after a step, so that events pile up and deadlines pass.
     pub(crate) busy: u8,
 }
@@ -58,8 +62,12 @@ impl Regime {
             hasty: false,
             busy: rate(),
             servers: 0,
+            ill: 0,
+            silent: 0,
         };
-        regime.servers = dice.aside(0).pick(&[0, 50, 90, 100]);
+        let mut aside = dice.aside(0);
+        regime.servers = aside.pick(&[0, 50, 90, 100]);
+        (regime.ill, regime.silent) = (aside.pick(&[0, 5, 50, 100]), aside.pick(&[0, 20, 60]));
         // Without a regime in which nothing ever starts, a missing back-off goes unseen.
         match dice.below(24) {
             0 => regime.spawn_refused = 100,
@@ -85,6 +93,8 @@ pub(crate) enum Happening {
     SaysReady(RunId),
     Listens(RunId),
     IsDrained(RunId),
+    IsProbed(RunId, Finding),
+    SaysItIsAlive(RunId),
     ExecFails(RunId, Failure),
     Dies(RunId, End, Oom),
     KidsDie(RunId),
@@ -108,6 +118,8 @@ struct Process {
     base: u64,
     bytes_per_s: u64,
     port: Option<u16>,
+    /// How often it says that it is alive, and how many times it still does; then it says whether it wants to go.
+    beats: Option<(Duration, u32, bool)>,
 }
 
 /// Processes, and what is going to happen.
@@ -174,6 +186,7 @@ impl Kernel {
             born: now,
             base: dice.pick(&[1 << 10, MEMORY_LIMIT / 2, MEMORY_LIMIT]),
             port: dice.chance(regime.ports).then_some(3000),
+            beats: beats(app, regime, &mut dice.aside(run.0 ^ 1)),
             bytes_per_s: if grows { dice.pick(&[1 << 10, MEMORY_LIMIT / 20, MEMORY_LIMIT]) } else { 0 },
         };
         self.processes.insert(run, process);
@@ -190,9 +203,16 @@ impl Kernel {
         if let Some(within) = within.filter(|_| !dice.chance(regime.mute)) {
             let within = u64::from(within.0);
             let pause = dice.pick(&[0, 0, 1, 50, within - 1, within, within + 1]);
-            self.at(executes.after(millis(pause)), Happening::SaysReady(run));
+            if *app.ready() != Ready::Healthy {
+                self.at(executes.after(millis(pause)), Happening::SaysReady(run));
+            }
         }
-        self.serve(executes, run, regime, &mut dice.aside(run.0));
+        if let Some((every, _, _)) = self.processes.get(&run).and_then(|process| process.beats) {
+            self.at(executes.after(every), Happening::SaysItIsAlive(run));
+        }
+        if !app.owns_ports() {
+            self.serve(executes, run, regime, &mut dice.aside(run.0));
+        }
         self.live(executes, run, app, regime, dice);
     }
 
@@ -213,6 +233,14 @@ impl Kernel {
         if let Some(span) = dice.pick(&spans) {
             self.at(now.after(millis(span)), Happening::IsDrained(run));
         }
+    }
+
+    /// Performs `Effect::Probe`.
+    pub(crate) fn probe(&mut self, now: Mono, run: RunId, regime: &Regime, dice: &mut Dice) {
+        let why = || "as the dice fell".into();
+        let ill = if dice.chance(90) { Finding::Ill(why()) } else { Finding::Unknown(why()) };
+        let finding = if dice.chance(regime.ill) { ill } else { Finding::Well };
+        self.at(now.after(millis(dice.pick(&[0, 0, 1, 40, 3_000]))), Happening::IsProbed(run, finding));
     }
 
     /// Draws how long the process lives if nobody ends it.
@@ -323,6 +351,24 @@ impl Kernel {
                 self.processes.get(&run).filter(|process| process.main)?;
                 Some(Event::Drained { run })
             }
+            // Nobody asks how one was that is gone.
+            Happening::IsProbed(run, finding) => {
+                self.processes.get(&run).filter(|process| process.main)?;
+                Some(Event::Probed { run, finding })
+            }
+            Happening::SaysItIsAlive(run) => {
+                let process = self.processes.get_mut(&run).filter(|process| process.main && process.executed)?;
+                let (every, left, goes) = process.beats.as_mut()?;
+                let (is_last, after) = (*left == 0, now.after(*every));
+                *left = left.saturating_sub(1);
+                if is_last && !*goes {
+                    return None;
+                }
+                if !is_last {
+                    self.at(after, Happening::SaysItIsAlive(run));
+                }
+                Some(Event::Heartbeat { run, well: !is_last })
+            }
             Happening::ExecFails(run, failure) => {
                 self.processes.get(&run).filter(|process| process.main)?;
                 self.processes.remove(&run);
@@ -361,6 +407,14 @@ impl Kernel {
         }
         told
     }
+}
+
+/// How a program says that it is alive whose entry wants that.
+fn beats(app: &AppSpec, regime: &Regime, dice: &mut Dice) -> Option<(Duration, u32, bool)> {
+    let span = u64::from(app.watchdog()?.0);
+    let every = millis(dice.pick(&[span / 2, span * 3 / 4, span - 1]));
+    let left = if dice.chance(regime.silent) { dice.pick(&[0, 1, 6]) } else { u32::MAX };
+    Some((every, left, dice.chance(40)))
 }
 
 fn failure(stage: Stage, errno: i32, passing: bool) -> Failure {

@@ -12,6 +12,7 @@ mod asks;
 mod codes;
 mod dice;
 mod entries;
+mod health;
 mod hear;
 mod kernel;
 mod model;
@@ -44,6 +45,13 @@ const PINNED: &[u64] = &[
     1_882_664_099_391_088,
     1_882_664_692_877_693,
     1_882_662_186_813_681,
+    // A request is called off, and what its instance is replaced for afterwards is something else.
+    1_882_670_804_021_677,
+    1_882_670_804_039_890,
+    // The file asks for more failures than have made a run unhealthy.
+    1_882_670_804_026_773,
+    // A reload comes while the last new run is on its way, which is done at once.
+    1_882_670_804_031_557,
 ];
 
 /// Worlds that nobody has seen before; their seeds are printed.
@@ -228,6 +236,11 @@ const EVENTFUL: &[&str] = &[
     "has no process",
     "stopping: a client's request",
     "done: [\"pm3\"]",
+    "unhealthy after 2 probes",
+    "unhealthy: as the dice fell",
+    "healthy again",
+    "no heartbeat for",
+    "it asked for a restart",
     "packed and unpacked",
     "faults stop",
     "the goal is reached",

@@ -46,6 +46,12 @@ pub(crate) enum Why {
     Changed,
     Watched,
     Operator,
+    /// Its probes fail.
+    Unhealthy,
+    /// It does not say that it is alive.
+    Silent,
+    /// It says that it is not well.
+    Tired,
 }
 
 /// Which run is there first, where a new one follows an old one.
@@ -229,7 +235,7 @@ impl Place {
             && match (verb, why) {
                 (Some(verb), _) => verb == Verb::Reload,
                 (None, Why::Changed) => true,
-                (None, Why::Memory | Why::Cron | Why::Watched) => {
+                (None, Why::Memory | Why::Cron | Why::Watched | Why::Unhealthy | Why::Silent | Why::Tired) => {
                     let listens = self.run.as_ref().is_some_and(|run| run.listens);
                     self.spec.overlap == Some(true) || listens
                 }
@@ -542,6 +548,8 @@ impl Model {
             (None, None) => ending.budget_end,
         });
         let crons = self.cron_at.values().copied().filter(|_| self.ending.is_none());
-        self.places.iter().filter_map(of).chain(ending).chain(crons).min()
+        let runs = self.places.iter().flat_map(|place| place.run.iter().chain(&place.second));
+        let health = runs.filter_map(|run| run.care.deadline()).filter(|_| self.ending.is_none());
+        self.places.iter().filter_map(of).chain(ending).chain(crons).chain(health).min()
     }
 }

@@ -2,6 +2,7 @@
 //! be one that the model allows at that moment, and afterwards both must agree on where every instance stands.
 
 use pm3::supervisor::Supervisor;
+use pm3::supervisor::checkup::Condition;
 use pm3::supervisor::event::{ClientId, Effect, Event, InstanceId, Mono, Reason, RunId, Sig, Verb, What, Wish};
 use pm3::supervisor::instance::State;
 use pm3::supervisor::life::Phase;
@@ -39,6 +40,8 @@ pub(crate) struct Oracle {
     pub(crate) grown: Vec<Box<str>>,
     /// And who starts because its files have changed.
     pub(crate) revived: Vec<String>,
+    /// And who has just been found ill, or well again.
+    pub(crate) ailing: Option<(String, Condition)>,
     /// Somebody was told that pm3 has ended, which is to be true at once.
     pub(crate) says_goodbye: bool,
 }
@@ -87,9 +90,11 @@ impl Oracle {
         self.grown.clear();
         ensure!(self.to_signal.is_empty(), "signals are not sent: {:?}", self.to_signal);
         ensure!(self.revived.is_empty(), "nobody is told that these start anew: {:?}", self.revived);
+        ensure!(self.ailing.is_none(), "nobody is told how it is: {:?}", self.ailing);
         ensure!(!self.says_goodbye, "pm3 goes on after it said that it had ended");
         self.settle(now)?;
         self.hear_told(&before, event, effects)?;
+        self.see_called_off(pm3);
         self.agree(pm3)?;
         self.see_coming(pm3);
         self.check_deadline(now, deadline)
@@ -168,11 +173,22 @@ impl Oracle {
                 }
             }
         }
-        // The new launch of one instance failed for good: the others stay as they are.
-        for place in self.model.places.iter_mut().filter(|place| halted.contains(&place.spec.name)) {
-            place.mark = place.mark.filter(|mark| !matches!(mark.why, Why::Changed | Why::Watched | Why::Operator));
-        }
+        self.halt(&halted);
         Ok(())
+    }
+
+    /// The new launch of one instance of these failed for good: the others stay as they are.
+    fn halt(&mut self, names: &[Box<str>]) {
+        for place in self.model.places.iter_mut().filter(|place| names.contains(&place.spec.name)) {
+            place.mark.take_if(|mark| matches!(mark.why, Why::Changed | Why::Watched | Why::Operator));
+        }
+    }
+
+    /// Whose new run beside the old one has just failed holds back the others of its app, and nobody else.
+    pub(crate) fn let_reloads_fail(&mut self) {
+        let failed = self.model.places.iter().filter(|place| place.failed);
+        let failed: Vec<Box<str>> = failed.map(|place| place.spec.name.clone()).collect();
+        self.halt(&failed);
     }
 
     fn statuses(&self) -> Vec<(InstanceId, Status)> {
@@ -270,6 +286,7 @@ impl Oracle {
             );
             ensure!(one.half == place.half, "{}: is on the other half", place.who());
             self.check_stations(place, one)?;
+            self.check_health(place, one, pm3)?;
             ensure!(one.pid() == pid, "{}: has pid {}, the model says {pid}", place.who(), one.pid());
             // At the end nobody follows anybody, whatever the goal was.
             let ends = self.model.ending.is_some();
@@ -336,8 +353,7 @@ impl Oracle {
             ensure!(place.second.is_none(), "{} has still two runs", place.who());
             let ready = self.model.awaited(&place.spec).is_none();
             // A cron comes again and again; what became of an operator's wish stands in the reply.
-            let overdue =
-                place.mark.filter(|mark| ready && matches!(mark.why, Why::Memory | Why::Changed | Why::Watched));
+            let overdue = place.mark.filter(|mark| ready && !matches!(mark.why, Why::Cron | Why::Operator));
             ensure!(
                 overdue.is_none() || status != Status::Online,
                 "{} was never restarted for {overdue:?}",

@@ -3,8 +3,8 @@
 
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    Amount, AppSpec, ExitPolicy, Kind, Launch, Rare, Ready, Restart, RestartPolicy, RollPolicy, Settings, Shell, Spec,
-    StopPolicy, Watch,
+    Amount, AppSpec, ExitPolicy, Health, Kind, Launch, Rare, Ready, Restart, RestartPolicy, RollPolicy, Settings,
+    Shell, Spec, StopPolicy, Watch,
 };
 
 use crate::dice::Dice;
@@ -43,7 +43,7 @@ pub(crate) fn changed(dice: &mut Dice, old: &Spec) -> Spec {
             4 => {
                 let name = spec.apps[at].name.clone();
                 let launch = spec.apps[at].launch.clone();
-                spec.apps[at] = AppSpec { launch, ..app(dice, &name, &spec.apps) };
+                spec.apps[at] = lawful(AppSpec { launch, ..app(dice, &name, &spec.apps) });
             }
             _ => spec.settings = settings(dice),
         }
@@ -122,7 +122,7 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         Kind::Service => &[Restart::Always, Restart::Always, Restart::Always, Restart::OnFailure, Restart::Never],
         Kind::Oneshot => &[Restart::OnFailure, Restart::Never],
     };
-    AppSpec {
+    lawful(AppSpec {
         name: name.into(),
         namespace: dice.chance(40).then(|| dice.pick(&NAMESPACES).into()),
         kind,
@@ -153,10 +153,10 @@ fn app(dice: &mut Dice, name: &str, others: &[AppSpec]) -> AppSpec {
         cron: dice.chance(15).then(|| "*/5 * * * * *".into()),
         overlap: dice.pick(&[None, None, None, Some(true), Some(false)]),
         watch: dice.chance(40).then(|| Box::new(Watch { off: dice.chance(20), ..Watch::default() })),
-        health: None,
+        health: health(&mut dice.aside(3)),
         standby: None,
-        launch: Launch { script: "script".into(), rare: ready(dice), ..Launch::default() },
-    }
+        launch: Launch { script: "script".into(), rare: rare(dice), ..Launch::default() },
+    })
 }
 
 /// How many instances get new runs at once; mostly one.
@@ -167,15 +167,49 @@ fn roll(mut dice: Dice) -> RollPolicy {
     if usual { RollPolicy::default() } else { policy }
 }
 
-/// Whether it says itself when it is ready, and how long it may take to be so, or to listen.
-fn ready(dice: &mut Dice) -> Option<Box<Rare>> {
+/// An entry without what `config` would not let pass.
+fn lawful(mut app: AppSpec) -> AppSpec {
+    app.health.take_if(|_| app.kind == Kind::Oneshot);
+    if let Some(rare) = &mut app.launch.rare {
+        rare.watchdog.take_if(|_| app.kind == Kind::Oneshot);
+        if rare.ready == Ready::Healthy && app.health.is_none() || rare.ready == Ready::Listening && rare.fork {
+            rare.ready = Ready::Executing;
+        }
+    }
+    app
+}
+
+/// Now and then somebody wants to know whether it is well.
+fn health(dice: &mut Dice) -> Option<Box<Health>> {
+    dice.chance(20).then(|| {
+        Box::new(Health {
+            interval: Millis(dice.pick(&[2_000, 20_000, 60_000])),
+            retries: dice.pick(&[1, 2, 3]),
+            start_period: Millis(dice.pick(&[0, 0, 3_000, 40_000])),
+            start_interval: Millis(dice.pick(&[700, 5_000])),
+            ..Health::default()
+        })
+    })
+}
+
+/// Whether it says itself when it is ready, and how long it may take to be so, or to listen; whether it says that it is
+/// alive; whether its sockets are handed to it, or are its own.
+fn rare(dice: &mut Dice) -> Option<Box<Rare>> {
     let word = dice.pick(&[None, None, Some(Millis(100)), Some(Millis(3_000))]);
     let mut aside = dice.aside(2);
-    let within = word.or(aside.pick(&[None, Some(Millis(100)), Some(Millis(3_000))]))?;
-    let otherwise = aside.pick(&[Ready::Executing, Ready::Executing, Ready::Listening]);
+    let within = word.or(aside.pick(&[None, Some(Millis(100)), Some(Millis(3_000))]));
+    let otherwise = aside.pick(&[Ready::Executing, Ready::Executing, Ready::Listening, Ready::Healthy]);
     let ready = if word.is_some() { Ready::Message } else { otherwise };
-    Some(Box::new(Rare { ready, listen_timeout: Some(within), ..Rare::default() }))
+    let ready = if within.is_some() { ready } else { Ready::Executing };
+    let watchdog = aside.chance(10).then(|| Millis(aside.pick(&[2_000, 10_000])));
+    let listen = if aside.chance(10) { [LISTENS.into()].into() } else { Box::default() };
+    let fork = aside.chance(5);
+    let rare = Rare { ready, listen_timeout: within, watchdog, listen, fork, ..Rare::default() };
+    (rare != Rare::default()).then(|| Box::new(rare))
 }
+
+/// Where an app is to be reached whose sockets are handed to it.
+const LISTENS: &str = "tcp://127.0.0.1:3000";
 
 /// Some of the apps that come earlier in the alphabet, so that nobody waits in a circle.
 fn earlier(dice: &mut Dice, name: &str, others: &[AppSpec]) -> Box<[Box<str>]> {

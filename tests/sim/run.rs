@@ -2,6 +2,8 @@
 
 use pm3::supervisor::event::{End, Mono, RunId};
 
+use crate::health::Care;
+
 /// A run from its `Spawn` until its last process is gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
@@ -34,6 +36,7 @@ pub(crate) struct Run {
     pub(crate) drained: bool,
     /// It was not ready in time beside the one that it follows: it has to go.
     pub(crate) late: bool,
+    pub(crate) care: Care,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +73,7 @@ impl Run {
             listens: false,
             drain_until: None,
             drained: false,
+            care: Care::default(),
         }
     }
 

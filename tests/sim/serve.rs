@@ -20,11 +20,13 @@ impl Place {
     }
 
     /// How long a run has to be ready; None: it is when it executes. One that follows another which listens, or did, has
-    /// to listen, as all have whose entry says so, unless it says itself when it is ready.
+    /// to listen, as all have whose entry says so, unless it says itself when it is ready. Who was handed sockets does from
+    /// the start, and nobody sees it of who opens its own.
     pub(crate) fn ready_within(&self, is_second: bool) -> Option<Millis> {
         let first_listens = self.run.as_ref().is_some_and(|first| first.listens);
         let follows = if is_second { first_listens } else { self.expected };
-        let listens = follows || *self.spec.ready() == Ready::Listening;
+        let is_seen = self.spec.listen().is_empty() && !self.spec.owns_ports();
+        let listens = follows && is_seen || *self.spec.ready() == Ready::Listening;
         self.spec.ready_within().or(listens.then(|| self.spec.listens_within()))
     }
 }

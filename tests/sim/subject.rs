@@ -3,7 +3,9 @@
 //! that somebody could make in the supervisor; the simulation has to notice.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{Count, Effect, Event, Half, Millis, Mono, Note, RunId, Scope, Sig, Verb, What, Wish};
+use pm3::supervisor::event::{
+    Count, Effect, Event, Finding, Half, Millis, Mono, Note, RunId, Scope, Sig, Verb, What, Wish,
+};
 use pm3::supervisor::spec::{ExitPolicy, Spec};
 use pm3::supervisor::texts::Texts;
 
@@ -33,6 +35,8 @@ mutants! {
     WaitsForNobody HearsNobody
     // Knows no clients.
     EndsWithoutDrain DrainsForever DrainsInHaste DrainsTheLast NeverAdmits ForgetsWhoListens
+    // Has its own idea of who is well.
+    ProbesTwice ProbesTheDead ProbesInHaste CountsTooEarly SeesNobodyIll HearsNoHeartbeat ForgetsEntries
     // Does not see files change as they do.
     SeesNoChange SeesOldChanges TogglesNothing
     // Loses time or memory.
@@ -112,7 +116,11 @@ impl Subject {
             (Some(Mutant::HearsNobody), Event::Ready { .. })
             | (Some(Mutant::DrainsForever), Event::Drained { .. })
             | (Some(Mutant::NeverAdmits), Event::Listening { .. })
+            | (Some(Mutant::HearsNoHeartbeat), Event::Heartbeat { .. })
             | (Some(Mutant::SeesNoChange), Event::FilesChanged { .. }) => None,
+            (Some(Mutant::SeesNobodyIll), Event::Probed { run, .. }) => {
+                Some(Event::Probed { run, finding: Finding::Well })
+            }
             (Some(Mutant::ForgetsWhoListens), Event::Listening { run }) if !self.is_second(run) => None,
             (Some(Mutant::SeesOldChanges), Event::FilesChanged { app, path, .. }) => {
                 Some(Event::FilesChanged { app, path, at: Mono(u64::MAX) })
@@ -181,7 +189,9 @@ impl Subject {
                     out.push(Effect::Drain { run: *run });
                     continue;
                 }
-                (Mutant::AsksTwice, Effect::Survey { .. }) => out.push(effect.clone()),
+                (Mutant::AsksTwice, Effect::Survey { .. }) | (Mutant::ProbesTwice, Effect::Probe { .. }) => {
+                    out.push(effect.clone());
+                }
                 (Mutant::RestartsTwoAtOnce, Effect::Signal { run, sig, scope: Scope::Process }) => {
                     out.extend(self.sibling(*run).map(|run| Effect::Signal { run, sig: *sig, scope: Scope::Process }));
                 }
@@ -190,9 +200,12 @@ impl Subject {
             out.push(effect);
         }
         match mutant {
-            Mutant::SignalsTheDead => {
+            Mutant::SignalsTheDead | Mutant::ProbesTheDead => {
                 let ended = self.dead.pop().filter(|run| self.pm3.instances().all(|(_, one)| one.run() != Some(*run)));
-                out.extend(ended.map(|run| Effect::Signal { run, sig: Sig::KILL, scope: Scope::Process }));
+                out.extend(ended.map(|run| match mutant {
+                    Mutant::ProbesTheDead => Effect::Probe { run },
+                    _ => Effect::Signal { run, sig: Sig::KILL, scope: Scope::Process },
+                }));
                 self.dead = self.pm3.instances().filter_map(|(_, one)| one.run()).collect();
             }
             Mutant::SamplesAlways => {
@@ -278,6 +291,9 @@ fn misread(mutant: Option<Mutant>, spec: &Spec) -> Spec {
             Some(Mutant::ExitOnErrorIgnored) => app.exit_on_error = false,
             Some(Mutant::AutostartAlways) => app.autostart = true,
             Some(Mutant::WaitsForNobody) => app.launch.rare = None,
+            Some(Mutant::ProbesInHaste) => app.health.iter_mut().for_each(|health| health.interval.0 /= 2),
+            Some(Mutant::CountsTooEarly) => app.health.iter_mut().for_each(|health| health.start_period = Millis::ZERO),
+            Some(Mutant::ForgetsEntries) => app.launch.rare.iter_mut().for_each(|rare| rare.listen = Box::default()),
             Some(Mutant::ChangesMissed) => app.launch.args = Texts::default(),
             _ => {}
         }

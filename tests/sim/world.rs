@@ -250,14 +250,11 @@ impl World {
                 }
             }
             Effect::Drain { run } => self.kernel.drain(self.now, run, &mut self.dice.aside(run.0)),
+            Effect::Probe { run } => self.kernel.probe(self.now, run, &self.regime, &mut self.dice.aside(run.0)),
             // No app has spares.
             Effect::TakeOver { .. } | Effect::Dismiss { .. } => {}
-            Effect::Probe { .. }
-            | Effect::Progress { .. }
-            | Effect::Reply { .. }
-            | Effect::Note(_)
-            | Effect::Report
-            | Effect::Exit { .. } => {}
+            Effect::Progress { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report | Effect::Exit { .. } => {
+            }
         }
     }
 

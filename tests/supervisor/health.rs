@@ -3,7 +3,7 @@
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::checkup::Condition;
 use pm3::supervisor::event::{Effect, End, Event, Finding, Millis, Mono, RunId, Scope, Sig};
-use pm3::supervisor::spec::{AppSpec, Health, Launch, Rare, Ready};
+use pm3::supervisor::spec::{AppSpec, Health, Launch, Rare, Ready, Spec};
 
 use crate::{app, booted, exited, lines, step};
 
@@ -227,4 +227,95 @@ fn nobody_is_looked_at_any_more_when_pm3_ends() {
     assert_eq!(condition(&sup, 1), None);
     // The end of its grace.
     assert_eq!(due_ms(&sup), Some(8_001));
+}
+
+/// Two instances, of which the second has to wait until the first has its new run.
+fn two(app: AppSpec) -> AppSpec {
+    AppSpec { overlap: None, instances: 2, ..app }
+}
+
+fn gone(run: u64) -> Event {
+    exited(run, End::Signal(Sig::TERM))
+}
+
+#[test]
+fn one_that_gets_well_before_its_turn_is_left_alone() {
+    let (mut sup, _) = booted(vec![two(probed(Health { retries: 1, interval: Millis(5_000), ..usual() }))]);
+    step(&mut sup, 5_000, Event::Tick);
+    assert_eq!(stopped(&step(&mut sup, 5_000, ill(1))), [1]);
+    assert_eq!(stopped(&step(&mut sup, 5_000, ill(2))), [] as [u64; 0], "it is not its turn");
+    step(&mut sup, 10_000, Event::Tick);
+    step(&mut sup, 10_000, finds(2, Finding::Well));
+    let out = step(&mut sup, 10_001, gone(1));
+    assert_eq!((starts(&out), stopped(&out)), (vec![3], vec![]));
+}
+
+#[test]
+fn what_is_due_besides_comes_although_it_gets_well() {
+    let probed = probed(Health { retries: 1, interval: Millis(5_000), ..usual() });
+    let (mut sup, _) = booted(vec![two(AppSpec { cron: Some("0 * * * *".into()), ..probed })]);
+    step(&mut sup, 1, Event::Scheduled { app: "web".into(), at: Some(Mono(7_000_000_000)) });
+    step(&mut sup, 5_000, Event::Tick);
+    assert_eq!(stopped(&step(&mut sup, 5_000, ill(1))), [1]);
+    step(&mut sup, 5_000, ill(2));
+    step(&mut sup, 7_000, Event::Tick);
+    step(&mut sup, 10_000, Event::Tick);
+    step(&mut sup, 10_000, finds(2, Finding::Well));
+    let out = step(&mut sup, 10_001, gone(1));
+    assert_eq!((starts(&out), stopped(&out)), (vec![3], vec![2]));
+    assert!(lines(&out).contains(&"web-1: stopping with SIGTERM: cron".into()), "{out:?}");
+}
+
+#[test]
+fn a_heartbeat_in_time_for_its_turn_keeps_it_unless_it_wants_to_go() {
+    for (wants_to_go, after) in [(false, vec![]), (true, vec![2])] {
+        let (mut sup, _) = booted(vec![two(watched())]);
+        assert_eq!(stopped(&step(&mut sup, 2_000, Event::Tick)), [1]);
+        if wants_to_go {
+            step(&mut sup, 2_001, Event::Heartbeat { run: RunId(2), well: false });
+        }
+        step(&mut sup, 2_002, Event::Heartbeat { run: RunId(2), well: true });
+        assert_eq!(stopped(&step(&mut sup, 2_003, gone(1))), after);
+    }
+}
+
+#[test]
+fn there_are_never_two_probes_of_a_run_whatever_becomes_of_its_entry() {
+    let plan = |app| Event::Planned { spec: Box::new(Spec { apps: vec![app], ..Spec::default() }) };
+    let (mut sup, _) = booted(vec![probed(usual())]);
+    assert_eq!(step(&mut sup, 10_000, Event::Tick), [probe(1)]);
+    step(&mut sup, 10_100, plan(AppSpec { health: None, ..probed(usual()) }));
+    assert_eq!(condition(&sup, 1), Some((Condition::Starting, 0)), "its answer is still to come");
+    let out = step(&mut sup, 10_200, plan(probed(usual())));
+    assert!(!out.contains(&probe(1)), "{out:?}");
+    step(&mut sup, 10_300, finds(1, Finding::Well));
+    assert_eq!((due_ms(&sup), condition(&sup, 1)), (Some(20_300), Some((Condition::Healthy, 0))));
+}
+
+#[test]
+fn an_ailment_that_nobody_asks_about_any_more_replaces_nobody() {
+    let health = Health { retries: 1, interval: Millis(5_000), ..usual() };
+    let plan = |app| Event::Planned { spec: Box::new(Spec { apps: vec![app], ..Spec::default() }) };
+    let (mut sup, _) = booted(vec![two(probed(health.clone()))]);
+    step(&mut sup, 5_000, Event::Tick);
+    step(&mut sup, 5_000, ill(1));
+    step(&mut sup, 5_000, ill(2));
+    step(&mut sup, 5_001, plan(two(AppSpec { health: None, ..probed(health) })));
+    let out = step(&mut sup, 5_002, gone(1));
+    assert_eq!((starts(&out), stopped(&out)), (vec![3], vec![]));
+}
+
+#[test]
+fn a_failure_that_does_not_count_makes_nobody_unhealthy() {
+    let health = Health { interval: Millis(5_000), start_interval: Millis(5_000), ..usual() };
+    let (mut sup, _) = booted(vec![probed(health.clone())]);
+    for at in [5_000, 10_000] {
+        step(&mut sup, at, Event::Tick);
+        step(&mut sup, at, ill(1));
+    }
+    assert_eq!(condition(&sup, 1), Some((Condition::Starting, 2)));
+    let longer = probed(Health { retries: 2, start_period: Millis(60_000), ..health });
+    step(&mut sup, 10_001, Event::Planned { spec: Box::new(Spec { apps: vec![longer], ..Spec::default() }) });
+    step(&mut sup, 15_000, Event::Tick);
+    assert_eq!((starts(&step(&mut sup, 15_000, ill(1))), condition(&sup, 1)), (vec![], Some((Condition::Starting, 2))));
 }
