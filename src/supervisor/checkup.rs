@@ -283,25 +283,8 @@ impl Instance {
 
 /// A run that gets well again is not replaced for this any more.
 fn may_pass(reason: &Reason) -> bool {
-    match reason {
-        Reason::Unhealthy(_) => true,
-        // Zero: it has asked for it.
-        Reason::Silent(span) => *span > Millis::ZERO,
-        Reason::Ended(_)
-        | Reason::Oom(_)
-        | Reason::StartFailed(_)
-        | Reason::Memory { .. }
-        | Reason::Operator
-        | Reason::Cron
-        | Reason::Changed
-        | Reason::Watched(_)
-        | Reason::Shutdown
-        | Reason::Requires(_)
-        | Reason::Reload(_)
-        | Reason::NotReady(_)
-        | Reason::Done(_)
-        | Reason::Killed { .. } => false,
-    }
+    // Zero: it has asked for it.
+    matches!(reason, Reason::Unhealthy(_)) || matches!(reason, Reason::Silent(span) if *span > Millis::ZERO)
 }
 
 fn instance_of(apps: &mut [App], run: RunId) -> Option<(&AppSpec, &mut Instance)> {

@@ -16,24 +16,18 @@ use super::spec::AppSpec;
 impl App {
     /// Moves the rollout on; true if anything changed. `ready`: a new run could start now.
     pub(super) fn roll(&mut self, ready: bool, last_run: &mut RunId, turn: &mut Turn<'_>) -> bool {
-        let (mut changed, mut failed) = (false, false);
+        let mut changed = self.give_up(turn);
         for at in 0..self.instances.len() {
             let Some(one) = self.instances.get(at).filter(|one| one.rolling) else { continue };
-            let has_failed =
-                one.has_failed_to_reload() || matches!(one.state, State::Errored { .. }) && !one.is_unfit();
-            failed |= has_failed;
             let may_miss = one.roll.as_deref().is_some_and(|roll| self.may_miss(roll));
             let App { spec, instances, .. } = self;
             let Some(one) = instances.get_mut(at) else { continue };
-            if !has_failed && ready && goes_on(one, may_miss, spec, last_run, turn) {
+            if ready && goes_on(one, may_miss, spec, last_run, turn) {
                 changed = true;
-            } else if has_failed || !is_in_transit(one) {
+            } else if !is_in_transit(one) {
                 one.rolling = false;
                 changed = true;
             }
-        }
-        if failed {
-            self.halt(turn);
         }
         for at in 0..self.instances.len() {
             let next = self.instances.get(at).filter(|one| ready && !one.rolling && can_roll(one));
@@ -56,6 +50,19 @@ impl App {
         }
         let is_first = !spares().any(|one| one.rolling || can_roll(one));
         is_first && next.roll.as_deref().is_some_and(|roll| self.has_room(roll))
+    }
+
+    /// Ends the turns of those whose new runs have failed, before any other goes on; true if there are such.
+    fn give_up(&mut self, turn: &mut Turn<'_>) -> bool {
+        let is_errored = |one: &Instance| matches!(one.state, State::Errored { .. }) && !one.is_unfit();
+        let has_failed = |one: &Instance| one.rolling && (one.has_failed_to_reload() || is_errored(one));
+        let mut failed = self.instances.iter_mut().filter(|one| has_failed(one)).peekable();
+        let gives_up = failed.peek().is_some();
+        failed.for_each(|one| one.rolling = false);
+        if gives_up {
+            self.halt(turn);
+        }
+        gives_up
     }
 
     fn halt(&mut self, turn: &mut Turn<'_>) {

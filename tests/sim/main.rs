@@ -52,6 +52,8 @@ const PINNED: &[u64] = &[
     1_882_670_804_026_773,
     // A reload comes while the last new run is on its way, which is done at once.
     1_882_670_804_031_557,
+    // One is not ready in time in the moment in which it is known of another that its new run can begin.
+    7_072,
 ];
 
 /// Worlds that nobody has seen before; their seeds are printed.

@@ -1,8 +1,8 @@
 //! How many instances get new runs at once, told step by step.
 
 use pm3::supervisor::Supervisor;
-use pm3::supervisor::event::{ClientId, Effect, End, Event, Obstacle, Rollout, Scope, Verb, Wish};
-use pm3::supervisor::spec::{Amount, AppSpec, RollPolicy, Spec};
+use pm3::supervisor::event::{ClientId, Effect, End, Event, Millis, Obstacle, Rollout, RunId, Scope, Verb, Wish};
+use pm3::supervisor::spec::{Amount, AppSpec, Launch, Rare, Ready, RollPolicy, Spec};
 
 use crate::{app, exited, step_and};
 
@@ -121,4 +121,22 @@ fn a_restart_in_the_midst_of_a_wide_reload_takes_no_more_away_than_it_may() {
     assert_eq!(stopped(&step(&mut sup, GROWN + 2, exited(6, End::Code(0)))), [0; 0]);
     let out = step(&mut sup, GROWN + 3, exited(1, End::Code(0)));
     assert_eq!((spawned(&out), stopped(&out)), (vec![7], vec![2, 5]));
+}
+
+#[test]
+fn one_whose_new_run_fails_holds_back_whom_nothing_else_does() {
+    let rare = Rare { ready: Ready::Message, listen_timeout: Some(Millis(100)), ..Rare::default() };
+    let launch = Launch { rare: Some(Box::new(rare)), ..Launch::default() };
+    let roll = RollPolicy { max_surge: Amount::Count(2), ..RollPolicy::default() }.into();
+    let apps = vec![AppSpec { instances: 2, roll, launch, ..app("web") }];
+    let mut sup = Supervisor::new(Spec { apps, ..Spec::default() }, 1);
+    step(&mut sup, 0, Event::Boot);
+    step(&mut sup, 1, Event::Ready { run: RunId(1) });
+    step(&mut sup, 1, Event::Ready { run: RunId(2) });
+    let free = |run| Event::Surveyed { run: RunId(run), obstacle: None };
+    step_and(&mut sup, PROVEN, ask(Verb::Reload, None), |_| None);
+    assert_eq!(spawned(&step(&mut sup, PROVEN, free(1))), [3]);
+    // In the very moment in which it is known of one that it could begin, the other is not ready in time.
+    let out = step(&mut sup, PROVEN + 100, free(2));
+    assert_eq!((spawned(&out), stopped(&out)), (vec![], vec![3]));
 }
