@@ -14,6 +14,8 @@ mod activation;
 mod bad;
 #[path = "cluster/clients.rs"]
 mod clients;
+#[path = "cluster/holds.rs"]
+mod holds;
 #[path = "cluster/quarantine.rs"]
 mod quarantine;
 #[path = "cluster/reloads.rs"]

@@ -9,8 +9,7 @@ use crate::supervisor::event::{Millis, Sig, Size};
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::{Amount, ExitPolicy, Input, Kind, LogMode, Ready, Resource, Restart, Right};
 
-/// More instances of one app than this are a slip: each is at least a process.
-pub(super) const INSTANCES_MAX: u32 = 1024;
+pub(super) use super::units::INSTANCES_MAX;
 
 /// A limit below this is below what a shell needs: a number that was meant as megabytes, and an endless restart.
 const MEMORY_MIN: u64 = 64 << 10;
@@ -212,11 +211,7 @@ impl Scalar for Amount {
     }
 
     fn parse(text: &str, _: &Facts) -> Result<Amount, Refused> {
-        let amount = match text.strip_suffix('%') {
-            Some(percent) => percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Amount::Percent),
-            None => text.parse().ok().filter(|count| (1..=INSTANCES_MAX).contains(count)).map(Amount::Count),
-        };
-        amount.ok_or(Refused::Expected)
+        units::amount(text).ok_or(Refused::Expected)
     }
 }
 

@@ -42,7 +42,7 @@ pub use pack::{pack, unpack};
 pub use plan::plan_text;
 pub use schema::keys;
 pub use together::pick;
-pub use units::millis;
+pub use units::{amount, millis};
 pub use world::{Account, absent, is_program};
 pub use write::write;
 

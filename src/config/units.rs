@@ -1,7 +1,7 @@
-//! Times and sizes as people write them, both ways. Plain numbers mean what PM2 means: milliseconds and bytes; sizes
+//! Times, sizes and amounts as people write them, both ways. Plain numbers mean what PM2 means: milliseconds and bytes; sizes
 //! count by 1024.
 
-use crate::supervisor::event::Millis;
+use crate::supervisor::event::{Amount, Millis};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -32,6 +32,17 @@ pub fn millis(text: &str) -> Option<Millis> {
     }
     let fits = !text.is_empty() && total <= f64::from(u32::MAX);
     fits.then_some(Millis(total.round() as u32))
+}
+
+/// More instances of one app than this are a slip: each is at least a process.
+pub(super) const INSTANCES_MAX: u32 = 1024;
+
+/// `3`, `25%`, from 1 on. None: no number of instances.
+pub fn amount(text: &str) -> Option<Amount> {
+    match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Amount::Percent),
+        None => text.parse().ok().filter(|count| (1..=INSTANCES_MAX).contains(count)).map(Amount::Count),
+    }
 }
 
 /// `20971520`, `20M`, `1.5G`, `512k`, `20MB`, `20MiB`. None: no size.

@@ -200,7 +200,14 @@ impl Request {
             // Whoever sets an app's environment decides what it runs (LD_PRELOAD).
             Request::Operate { environ: Some(_), .. } => Right::Admin,
             Request::Operate { verb, .. } => match verb {
-                Verb::Start | Verb::Stop | Verb::Restart | Verb::Reload | Verb::Reset | Verb::Watch => Right::Operate,
+                Verb::Start
+                | Verb::Stop
+                | Verb::Restart
+                | Verb::Reload
+                | Verb::Reset
+                | Verb::Watch
+                | Verb::Promote
+                | Verb::Abort => Right::Operate,
                 Verb::Delete => Right::Admin,
             },
             Request::Scale { .. }
@@ -343,6 +350,10 @@ pub struct Row {
     /// What it says of itself, by sd_notify(3).
     #[serde(skip_serializing_if = "str::is_empty")]
     pub says: Box<str>,
+    /// The new process that `reload --canary` or `--rollback` keeps beside this one, and what it gets; empty where there is
+    /// none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub held: Box<str>,
     /// It is restarted when its files change.
     pub watching: bool,
     /// Why its last run ended or did not start; empty where there is nothing to say.

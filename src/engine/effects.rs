@@ -57,7 +57,7 @@ impl Engine {
         while let Some(order) = self.runs.next_order() {
             let run = order.run;
             // Before it binds a port itself, pm3's slot there is gone.
-            if self.supervisor.instance(order.instance).is_some_and(|(app, _)| app.owns_ports()) {
+            if self.supervisor.of_run(run).is_some_and(|(app, _)| app.owns_ports()) {
                 self.mind_slots();
             }
             match self.start(order) {
@@ -77,8 +77,8 @@ impl Engine {
 
     /// The pid, and whether the start's result will be seen.
     fn start(&mut self, order: Order) -> Result<(u32, bool), Failure> {
-        let Order { run, instance, half } = order;
-        let (app, instance) = self.supervisor.instance(instance).ok_or_else(vanished)?;
+        let Order { run, half, .. } = order;
+        let (app, instance) = self.supervisor.of_run(run).ok_or_else(vanished)?;
         let mut plan = launch::plan(app, instance, run, self.supervisor.settings(), &self.origin)?;
         let piped = app.launch.output.mode.is_collected() && self.can_have_roles();
         let listens = inputs::wanted(app) == Input::Pipe;
@@ -154,7 +154,7 @@ impl Engine {
     /// Looks what keeps another run from starting beside this one.
     fn survey(&mut self, run: RunId) {
         self.look_around();
-        let known = self.supervisor.instances().find(|(_, one)| one.has_run(run));
+        let known = self.supervisor.of_run(run);
         // A next run that binds its own ports cannot, where pm3's slots are.
         let ours = if known.is_some_and(|(app, _)| app.owns_ports()) { Vec::new() } else { self.slots.inodes() };
         let obstacle = survey::obstacle(&self.tree(run), ours);
@@ -236,6 +236,7 @@ fn tell(note: &Note) {
         | What::Preparing { .. }
         | What::StandsBy { .. }
         | What::TakesOver { .. }
+        | What::Held { .. }
         | What::Succeeded { .. }
         | What::NewWasDone { .. }
         | What::Stopped

@@ -125,7 +125,7 @@ impl Engine {
             warn!("run {}: {why}", run.0);
             Finding::Unknown(why.into())
         };
-        let Some((app, one)) = self.supervisor.instances().find(|(_, one)| one.has_run(run)) else { return Ok(()) };
+        let Some((app, one)) = self.supervisor.of_run(run) else { return Ok(()) };
         let Some(health) = app.health.as_deref() else { return Err(Finding::Unknown("nobody asks any more".into())) };
         let timeout = health.timeout;
         let mut plan = launch::visitor(app, one, run, self.supervisor.settings(), &self.origin).map_err(unknown)?;

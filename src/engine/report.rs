@@ -12,7 +12,7 @@ use crate::control::{Described, Detail, MASKED, Past, Reply, Row, is_harmless};
 use crate::supervisor::Supervisor;
 use crate::supervisor::app::{self, App};
 use crate::supervisor::checkup::Checkup;
-use crate::supervisor::event::{End, Mono, Outcome, RunId, Size};
+use crate::supervisor::event::{End, Mono, Outcome, RunId, Share, Size};
 use crate::supervisor::history;
 use crate::supervisor::instance::{Goal, Instance, State};
 use crate::supervisor::spec::AppSpec;
@@ -185,13 +185,31 @@ fn row(app: &AppSpec, one: &Instance, origin: &Origin, now: Now) -> Row {
         health: Box::default(),
         says: Box::default(),
         watching: app.is_watched() && one.goal == Goal::Run,
+        held: held(one),
         reason: reason(one),
         limit: app.memory_limit,
         created_ms: now.unix(one.created),
     }
 }
 
+/// The new process that is kept beside the old one, and what it gets.
+fn held(one: &Instance) -> Box<str> {
+    let Some((pid, share)) = one.held().and_then(|second| Some((second.life.main(), second.held()?))) else {
+        return Box::default();
+    };
+    match share {
+        Share::Whole => format!("pid {pid} serves, and is held beside pid {}", one.pid()),
+        Share::Equal => format!("pid {pid} is held beside pid {}", one.pid()),
+        Share::Percent(percent) => format!("pid {pid} is held beside pid {}, for {percent} %", one.pid()),
+    }
+    .into()
+}
+
 fn reason(one: &Instance) -> Box<str> {
+    let held = held(one);
+    if !held.is_empty() {
+        return held;
+    }
     match &one.state {
         State::Waiting { on: Some(other) } => format!("waits for {other}").into(),
         State::Waiting { on: None }

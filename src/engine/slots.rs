@@ -21,7 +21,7 @@ use crate::supervisor::instance::Instance;
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::station::Station;
 use crate::sys::clock;
-use crate::sys::slot::{self, Slot};
+use crate::sys::slot::{self, Shares, Slot};
 
 /// All slots.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ struct Group {
     /// In the kernel's order: as they began to listen, the last in the place of one that went.
     places: Vec<Place>,
     /// The numbers of those that get new connections, as the kernel was told.
-    steered: Vec<u32>,
+    steered: Shares,
     /// Connections that waited at slots when those were closed, until that is counted.
     lost: Vec<(InstanceId, u64)>,
 }
@@ -138,7 +138,7 @@ impl Slots {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             None => {
-                let (app, places, steered, lost) = (owner.app.into(), Vec::new(), Vec::new(), Vec::new());
+                let (app, places, steered, lost) = (owner.app.into(), Vec::new(), Shares::default(), Vec::new());
                 let (backlog, is_named, is_dropped) = (owner.backlog, false, false);
                 self.groups.push(Group { address, app, backlog, is_named, is_dropped, places, steered, lost });
                 self.groups.len() - 1
@@ -260,7 +260,7 @@ impl Slots {
             let Some(at) = group.places.iter().position(|place| place.number == number) else { continue };
             if late && group.places.get(at).is_some_and(|place| place.parked) {
                 group.remove(at, true, registry);
-                group.steered.clear();
+                group.steered = Shares::default();
                 continue;
             }
             // What was told of it may be over: then it has kept its number.
@@ -272,7 +272,7 @@ impl Slots {
                 Ok(()) => group.places.push(place),
                 Err(error) => warn!("{}: {} was shut down and cannot listen again: {error}", group.app, group.address),
             }
-            group.steered.clear();
+            group.steered = Shares::default();
         }
     }
 
@@ -351,7 +351,7 @@ impl Group {
         registry.register(&mut SourceFd(&slot.as_raw_fd()), Token(SLOTS + *last), SILENT)?;
         if self.places.is_empty() {
             // From now on a program tells to whom new connections go, so that nobody gets any by joining.
-            let _ = slot.steer(&[0]);
+            let _ = slot.steer(&Shares::equal(&[0]));
         }
         self.places.push(Place {
             number: *last,
@@ -364,7 +364,7 @@ impl Group {
             spurned: None,
         });
         // The kernel hears of it by the next program.
-        self.steered.clear();
+        self.steered = Shares::default();
         Ok(self.places.len() - 1)
     }
 
@@ -399,21 +399,23 @@ impl Group {
         }
     }
 
-    /// The numbers of those that are to get new connections: who serves, else who has still to prove that it can, else who
-    /// is to come, else all.
-    fn wanted(&self, station: &impl Fn(InstanceId, Half) -> Station) -> Vec<u32> {
+    /// The numbers of those that are to get new connections: who serves, and who is held beside them; else who has still to
+    /// prove that it can, else who is to come, else all.
+    fn wanted(&self, station: &impl Fn(InstanceId, Half) -> Station) -> Shares {
         let of = |place: &Place| station(place.instance, place.half);
-        for station in [Station::Serving, Station::Proving] {
-            let serving = self.those(|place| place.listens && of(place) == station);
-            if !serving.is_empty() {
-                return serving;
-            }
+        let few = self.those(|place| place.listens && of(place).percent().is_some());
+        let percent = self.places.iter().filter_map(|place| of(place).percent()).max().unwrap_or_default();
+        let serving = |station| self.those(|place| place.listens && of(place) == station);
+        let most = Some(serving(Station::Serving)).filter(|most| !most.is_empty());
+        let most = most.unwrap_or_else(|| serving(Station::Proving));
+        if !most.is_empty() || !few.is_empty() {
+            return Shares { most, few, percent };
         }
         let next = self.those(|place| matches!(of(place), Station::Coming | Station::Serving | Station::Proving));
-        if next.is_empty() { self.those(|_| true) } else { next }
+        Shares::equal(&if next.is_empty() { self.those(|_| true) } else { next })
     }
 
-    fn steer(&mut self, wanted: Vec<u32>) {
+    fn steer(&mut self, wanted: Shares) {
         // One that was shut down is heard of soon, and then this comes again. Until then the numbers are others.
         if wanted == self.steered || self.places.iter().any(|place| !place.slot.is_open()) {
             return;
@@ -438,8 +440,7 @@ impl Group {
         let last = self.places.len().saturating_sub(1);
         if at != last {
             let numbers = [at, last].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
-            let others: Vec<u32> = self.steered.iter().copied().filter(|to| !numbers.contains(to)).collect();
-            if !others.is_empty() {
+            if let Some(others) = self.steered.without(&numbers) {
                 self.steer(others);
             } else if !hurry {
                 return self.park(at, registry);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{InstanceId, Mono, Reason};
+use super::hold::Hold;
 use super::instance::{Goal, Instance, State, Turn};
 use super::policy;
 use super::spec::{AppSpec, Kind};
@@ -14,6 +15,8 @@ pub struct App {
     pub instances: Vec<Instance>,
     /// When its schedule comes next; None: no schedule, or not known yet.
     pub cron_at: Option<Mono>,
+    /// New runs that are kept beside their old ones until it is decided about all of them.
+    pub hold: Option<Box<Hold>>,
     /// Vanished from the file or deleted: every instance is on its way out, and then the app is forgotten.
     pub gone: bool,
     /// Where it came from: the file, when it is read again, speaks for its own apps alone.

@@ -7,6 +7,7 @@ use super::Supervisor;
 use super::app::{App, Origin};
 use super::event::{Effect, Mono, Verb};
 use super::graph;
+use super::hold::Wanted;
 use super::instance::{Goal, Turn};
 use super::near::nearest;
 use super::pending::{Aim, Pending};
@@ -23,11 +24,12 @@ impl Supervisor {
         now: Mono,
         out: &mut Vec<Effect>,
     ) {
-        pending.outcome.failed = self.objections(order.verb, &entries);
+        pending.outcome.failed = self.objections(order, &entries);
         if !pending.outcome.failed.is_empty() {
             return;
         }
         let last_run = self.last_run;
+        let mut held: Vec<Box<str>> = Vec::new();
         let names: Vec<Box<str>> = entries.iter().map(|entry| entry.name.clone()).collect();
         for entry in entries {
             let known = self.apps.iter_mut().find(|app| app.spec.name == entry.name);
@@ -37,11 +39,18 @@ impl Supervisor {
                 continue;
             };
             let is_new = app.gone;
+            let own = entry.instances;
             let (mut entry, chosen) = app.adapted(entry);
-            app.entry_instances = chosen;
             if renew {
                 entry.launch.shell = brought;
             }
+            if let (Verb::Reload, Some(care), false) = (order.verb, order.how.care, is_new) {
+                let next = (entry != app.spec).then_some((entry, own));
+                held.push(app.spec.name.clone());
+                app.hold(Wanted { care, parallel: order.how.parallel, next }, |_| true, last_run, pending, now);
+                continue;
+            }
+            app.entry_instances = chosen;
             if is_new {
                 app.origin = Origin::Client;
             }
@@ -51,7 +60,8 @@ impl Supervisor {
         }
         self.fit(now, out);
         self.ask_missing_schedules(out);
-        for app in self.apps.iter().filter(|app| names.contains(&app.spec.name)) {
+        let waits = |app: &&App| names.contains(&app.spec.name) && !held.contains(&app.spec.name);
+        for app in self.apps.iter().filter(waits) {
             for one in app.instances.iter().filter(|one| one.goal == Goal::Run) {
                 let after = if one.roll.is_some() { last_run } else { one.newest_before(last_run) };
                 pending.wait(one.id, one.who(&app.spec), Aim::Up { after });
@@ -60,8 +70,8 @@ impl Supervisor {
     }
 
     /// Why these apps cannot be there together with those that are, a line for each reason.
-    fn objections(&self, verb: Verb, entries: &[AppSpec]) -> Vec<Box<str>> {
-        if !matches!(verb, Verb::Start | Verb::Restart | Verb::Reload) {
+    fn objections(&self, order: Order, entries: &[AppSpec]) -> Vec<Box<str>> {
+        if !matches!(order.verb, Verb::Start | Verb::Restart | Verb::Reload) {
             return vec![
                 "apps can be started, restarted or reloaded; name those that are there for anything else".into(),
             ];
@@ -78,8 +88,11 @@ impl Supervisor {
             }
             all.push(entry);
         }
-        for app in self.apps.iter().filter(|app| !app.gone && !by_name.contains_key(&*app.spec.name)) {
-            all.push(&app.spec);
+        for app in self.apps.iter().filter(|app| !app.gone) {
+            match entries.iter().find(|entry| entry.name == app.spec.name) {
+                Some(entry) => found.extend(app.objection(order, entry).map(Box::from)),
+                None => all.push(&app.spec),
+            }
         }
         by_name = all.iter().enumerate().map(|(at, app)| (&*app.name, at)).collect();
         let mut mains = all.iter().filter(|app| app.main);
@@ -107,6 +120,15 @@ impl Supervisor {
 }
 
 impl App {
+    /// Why this entry cannot be taken over now, because of runs that are held or are to be.
+    fn objection(&self, order: Order, entry: &AppSpec) -> Option<String> {
+        if order.verb == Verb::Reload && order.how.care.is_some() {
+            return self.bars_hold(entry, |_| true);
+        }
+        let is_left_alone = order.verb == Verb::Start && self.adapted(entry.clone()).0 == self.spec;
+        self.is_held().filter(|_| !is_left_alone)
+    }
+
     /// Takes over the entry of a client, and does with what is there as the verb says.
     fn take(&mut self, order: Order, entry: AppSpec, pending: &mut Pending, turn: &mut Turn<'_>) {
         let Order { verb, .. } = order;

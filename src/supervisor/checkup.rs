@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::app::App;
 use super::event::{Effect, Millis, Mono, Reason, RunId, What};
+use super::hold;
 use super::instance::{Instance, Turn};
 use super::life::{Life, Phase};
 use super::policy;
+use super::reload::Part;
 use super::spec::{AppSpec, Health, Ready};
 
 /// What probes have said of a run so far. `Display` is Docker's word.
@@ -143,9 +145,13 @@ impl Supervisor {
         let Supervisor { apps, checkups, .. } = self;
         let mut is_marked = false;
         let mut found = Vec::new();
-        for App { spec, instances, .. } in apps.iter_mut().filter(|app| app.spec.is_looked_after()) {
+        for App { spec, instances, hold, .. } in apps.iter_mut().filter(|app| app.is_looked_after()) {
             for one in instances.iter_mut().filter(|one| !one.spare) {
-                for life in lives(one).filter(|life| is_looked_after(life, spec)) {
+                for life in lives(one) {
+                    let spec = hold::entry(spec, hold.as_deref(), life.run);
+                    if !is_looked_after(&life, spec) {
+                        continue;
+                    }
                     let known = checkups.binary_search_by_key(&life.run, |known| known.run).ok();
                     let known = known.and_then(|at| checkups.get(at)).cloned();
                     let mut checkup = known.unwrap_or_else(|| Checkup { run: life.run, ..Checkup::default() });
@@ -235,6 +241,13 @@ impl Supervisor {
     }
 }
 
+impl App {
+    fn is_looked_after(&self) -> bool {
+        let next = self.hold.as_deref().and_then(|hold| hold.next.as_deref());
+        self.spec.is_looked_after() || next.is_some_and(AppSpec::is_looked_after)
+    }
+}
+
 impl AppSpec {
     fn is_looked_after(&self) -> bool {
         self.health.is_some() || self.watchdog().is_some()
@@ -244,6 +257,10 @@ impl AppSpec {
 impl Instance {
     /// Its run is to be replaced, unless that is under way, or has just failed. True if it is.
     pub(super) fn renew_for(&mut self, run: RunId, reason: Reason, app: &AppSpec, now: Mono) -> bool {
+        if let Some(second) = self.second_mut(run).filter(|second| second.held().is_some()) {
+            second.part = Part::Ailing(reason);
+            return true;
+        }
         if self.run() != Some(run) {
             return false;
         }
@@ -288,8 +305,9 @@ fn may_pass(reason: &Reason) -> bool {
 }
 
 fn instance_of(apps: &mut [App], run: RunId) -> Option<(&AppSpec, &mut Instance)> {
-    apps.iter_mut().find_map(|App { spec, instances, .. }| {
-        instances.iter_mut().find(|one| one.has_run(run)).map(|one| (&*spec, one))
+    apps.iter_mut().find_map(|App { spec, instances, hold, .. }| {
+        let one = instances.iter_mut().find(|one| one.has_run(run))?;
+        Some((hold::entry(spec, hold.as_deref(), run), one))
     })
 }
 

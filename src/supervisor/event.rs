@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use super::checkup::Finding;
+pub use super::hold::{Care, Share};
 pub use super::note::{Note, What};
 pub use super::pace::{Amount, Rollout};
 pub use super::progress::{Outcome, Progress, Step};
@@ -182,6 +183,10 @@ pub enum Verb {
     Reset,
     /// Watch the apps' files, or do not any more: the other of what is so now.
     Watch,
+    /// Runs that are held take over, and the apps' other instances follow.
+    Promote,
+    /// Runs that are held end, and their old ones go on.
+    Abort,
 }
 
 /// How many instances an app shall have.
@@ -401,6 +406,10 @@ pub enum Reason {
     Shutdown,
     /// An app that it requires is errored or failed.
     Requires(Box<str>),
+    /// A reload that was to be taken back if it failed did fail, or an operator took it back.
+    TakenBack,
+    /// No other run can be beside it.
+    Owns(Box<Obstacle>),
     /// A new run beside the old one failed, for this reason, and the old one goes on.
     Reload(Box<Reason>),
     /// It has not said within this time that it is ready.
@@ -448,6 +457,8 @@ impl fmt::Display for Reason {
             Reason::Watched(path) => write!(f, "watch: {path}"),
             Reason::Shutdown => f.write_str("shutdown"),
             Reason::Requires(app) => write!(f, "requires {app}"),
+            Reason::TakenBack => f.write_str("taken back"),
+            Reason::Owns(obstacle) => write!(f, "{obstacle}, so no new process can be beside it"),
             Reason::Reload(why) => write!(f, "reload failed: {why}"),
             Reason::NotReady(span) => write!(f, "not ready after {}", Span(*span)),
             Reason::Done(end) => write!(f, "reload: the new process was done, {end}"),

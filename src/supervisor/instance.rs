@@ -8,7 +8,7 @@ use super::event::{Effect, End, Failure, Half, InstanceId, Millis, Mono, Note, O
 use super::history::Past;
 use super::life::{Life, Phase};
 use super::policy::{self, Ended, Record, Verdict};
-use super::reload::{Roll, Second, Survey};
+use super::reload::{Part, Roll, Second, Survey};
 use super::spec::AppSpec;
 
 /// What is wanted of an instance. The state follows as fast as processes allow.
@@ -260,7 +260,7 @@ impl Instance {
     /// Order the start of a new run.
     pub fn launch(&mut self, run: RunId, turn: &mut Turn<'_>) {
         self.state = State::Alive(Life::new(run, turn.now));
-        self.roll = None;
+        self.roll.take_if(|roll| roll.share.is_none());
         self.usage = 0;
         turn.out.push(Effect::Spawn { run, instance: self.id, half: self.half });
     }
@@ -354,7 +354,10 @@ impl Instance {
 
     /// End it now, without grace.
     pub fn kill(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
-        let second = self.second.as_deref_mut().map(|second| &mut second.life);
+        let second = self.second.as_deref_mut().map(|second| {
+            second.part = Part::Leaving;
+            &mut second.life
+        });
         let lives = if let State::Alive(life) = &mut self.state { [Some(life), second] } else { [None, second] };
         let mut killed = false;
         lives.into_iter().flatten().for_each(|life| killed |= life.kill(&app.stop, turn));

@@ -16,6 +16,7 @@ pub mod checkup;
 pub mod event;
 pub mod graph;
 pub mod history;
+pub mod hold;
 pub mod instance;
 pub mod life;
 pub mod near;
@@ -245,8 +246,14 @@ impl Supervisor {
             };
             app.origin = Origin::File;
             let (entry, chosen) = app.adapted(entry);
-            app.entry_instances = chosen;
-            if app.spec == entry && !app.gone {
+            // What is tried is not in force yet, and is not undone because a file says the same.
+            let is_tried = app.hold.as_deref().is_some_and(|hold| hold.next.as_deref() == Some(&entry));
+            if !is_tried && app.spec != entry {
+                let mut turn = Turn { now, settle: self.settings.settle, random: 0, out };
+                app.take_back(Some(&Reason::Changed), &mut turn);
+            }
+            app.entry_instances = chosen.filter(|_| !is_tried).or(app.entry_instances.filter(|_| is_tried));
+            if is_tried || app.spec == entry && !app.gone {
                 same += 1;
             } else {
                 app.change(entry, now);
@@ -275,7 +282,8 @@ impl Supervisor {
         let mut instances =
             self.apps.iter_mut().flat_map(|app| app.instances.iter_mut().map(|one| (&app.spec.name, one)));
         let Some((name, one)) = instances.find(|(_, one)| one.run() == Some(run)) else { return };
-        let why = obstacle.as_ref().map(|why| format!("{why}, so the old process"));
+        let is_held = one.roll.as_deref().is_some_and(|roll| roll.share.is_some());
+        let why = obstacle.as_ref().filter(|_| !is_held).map(|why| format!("{why}, so the old process"));
         if one.surveyed(obstacle)
             && let Some(why) = why
         {
@@ -349,6 +357,7 @@ impl Supervisor {
         }
         changed |= self.run_schedules(now, out);
         changed |= self.mind_checkups(now, out);
+        changed |= self.mind_holds(now, out);
         self.pull_in();
         changed |= self.mind_spares(now, out);
         changed |= self.start_ready(now, out);
@@ -445,8 +454,9 @@ impl Supervisor {
     ) {
         let (settle, random) = (self.settings.settle, self.draw());
         for app in &mut self.apps {
-            if let Some(one) = app.instances.iter_mut().find(|one| one.has_run(run)) {
-                return act(one, &app.spec, &mut Turn { now, settle, random, out });
+            let App { spec, instances, hold, .. } = app;
+            if let Some(one) = instances.iter_mut().find(|one| one.has_run(run)) {
+                return act(one, hold::entry(spec, hold.as_deref(), run), &mut Turn { now, settle, random, out });
             }
         }
         debug_assert!(false, "an event about a run that nobody has: {run:?}");

@@ -72,6 +72,11 @@ pub enum What {
         from: Box<str>,
         reason: Reason,
     },
+    /// The second run has proven itself, and is held beside the first.
+    Held {
+        pid: u32,
+        old: u32,
+    },
     /// The run ended while its successor was on its way.
     Succeeded {
         reason: Reason,
@@ -151,6 +156,7 @@ impl fmt::Display for What {
             What::Proven { span } => write!(f, "out of quarantine, has lived for {} ms", span.0),
             What::StandsBy { pid } => write!(f, "stands by, pid {pid}"),
             What::TakesOver { from, reason } => write!(f, "takes over from {from}: {reason}"),
+            What::Held { pid, old } => write!(f, "the new process, pid {pid}, serves and is held beside pid {old}"),
             What::Succeeded { reason } => write!(f, "{reason}, its new process takes over at once"),
             What::ReloadFailed { why, pid } => write!(f, "the new process failed, pid {pid} goes on: {why}"),
             What::NewWasDone { end, pid } => write!(f, "the new process was done, {end}; pid {pid} goes on"),

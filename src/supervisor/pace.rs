@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::app::App;
+use super::hold::Care;
 use super::instance::Instance;
 use super::reload::{Manner, Roll};
 use super::seldom::Usual;
@@ -68,6 +69,9 @@ pub struct Rollout {
     /// So many at once, of either kind, whatever the entry says (PM2's `--parallel`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
+    /// Of a reload: it can be taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub care: Option<Care>,
 }
 
 impl Rollout {

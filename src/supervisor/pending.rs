@@ -71,6 +71,12 @@ pub(super) enum Aim {
     },
     Down,
     Gone,
+    /// With a new run held that comes after this one.
+    Held {
+        after: RunId,
+    },
+    /// Without a second run.
+    Alone,
 }
 
 /// The name of an instance's app, its own, and how far it is.
@@ -85,6 +91,8 @@ enum Way {
     /// It is where it was sent, and has to stay there until then.
     Trial(Mono),
     Done,
+    /// Its new run is held, and this is to be said of its app.
+    Held(Box<str>),
     /// It ended as the file lets it, which is no failure, and is told.
     Over(Box<str>),
     Failed(Box<str>),
@@ -139,10 +147,12 @@ impl Following {
     ) {
         let end = match (stand, wait.aim) {
             (Some((_, _, Way::Underway | Way::Trial(_))), _) => None,
-            (Some((_, _, Way::Done)), _) | (None, Aim::Down | Aim::Gone) => Some((Step::Done, "".into())),
+            (Some((_, _, Way::Done | Way::Held(_))), _) | (None, Aim::Down | Aim::Gone) => {
+                Some((Step::Done, "".into()))
+            }
             (Some((_, _, Way::Over(what))), _) => Some((Step::Done, what.clone())),
             (Some((_, who, Way::Failed(why))), _) => Some((Step::Failed, format!("{who}: {why}").into())),
-            (None, Aim::Up { .. }) => Some((Step::Failed, wait.lost().into())),
+            (None, Aim::Up { .. } | Aim::Held { .. } | Aim::Alone) => Some((Step::Failed, wait.lost().into())),
         };
         let app = stand.map_or(&*wait.who, |(app, _, _)| app);
         let mut tell = |of: Following, since: Option<Mono>, step: Step, text: Box<str>| {
@@ -194,7 +204,7 @@ impl Supervisor {
                     match wait.aim {
                         // More than stopped: the file has dropped it meanwhile.
                         Aim::Down | Aim::Gone => request.outcome.done.push(wait.who),
-                        Aim::Up { .. } => request.fail(wait.lost()),
+                        Aim::Up { .. } | Aim::Held { .. } | Aim::Alone => request.fail(wait.lost()),
                     }
                     continue;
                 };
@@ -208,6 +218,13 @@ impl Supervisor {
                         request.waits.push(wait);
                     }
                     Way::Done => request.outcome.done.push(who),
+                    Way::Held(what) => {
+                        // Of its app, and said once.
+                        if !request.outcome.said.contains(&what) {
+                            request.say(what);
+                        }
+                        request.outcome.done.push(who);
+                    }
                     Way::Over(what) => {
                         request.say(format!("{who}: {what}"));
                         request.outcome.done.push(who);
@@ -307,7 +324,19 @@ impl Supervisor {
             Aim::Down if one.goal == Goal::Run => Way::Failed("was started again meanwhile".into()),
             Aim::Down if one.is_over() => Way::Done,
             Aim::Down => Way::Underway,
-            Aim::Up { .. } if one.goal != Goal::Run => Way::Failed("was stopped meanwhile".into()),
+            Aim::Alone if one.second.is_none() && one.roll.is_none() => Way::Done,
+            Aim::Alone => Way::Underway,
+            Aim::Held { .. } | Aim::Up { .. } if one.goal != Goal::Run => Way::Failed("was stopped meanwhile".into()),
+            Aim::Held { after } => match (one.held(), one.run()) {
+                (Some(second), _) if second.life.run > after => Way::Held(app.told_of_hold(one).into()),
+                (None, Some(run)) if run > after && one.is_online() => Way::Done,
+                (None, _) if one.successor().is_some() || !one.is_online() || one.is_rolling() => Way::Underway,
+                (Some(_) | None, _) => {
+                    Way::Failed(format!("{}; pid {} goes on", told(one, "taken back"), one.pid()).into())
+                }
+            },
+            // Nothing is decided yet.
+            Aim::Up { .. } if one.held().is_some() => Way::Underway,
             Aim::Up { after } => match &one.state {
                 // A reload is done when the old process is gone, too.
                 State::Alive(life) if one.is_in_place() && life.run > after && one.has_leaver() => Way::Underway,

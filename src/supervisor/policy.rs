@@ -149,10 +149,16 @@ pub fn trial(app: &AppSpec) -> Millis {
 /// How an instance gets a new run that this verb asks for. `restart` keeps PM2's meaning.
 pub fn asked_manner(app: &AppSpec, verb: Verb) -> Manner {
     match verb {
-        Verb::Reload if bars_overlap(app).is_none() => Manner::NewFirst,
-        Verb::Reload | Verb::Start | Verb::Stop | Verb::Restart | Verb::Delete | Verb::Reset | Verb::Watch => {
-            Manner::OldFirst
-        }
+        Verb::Reload | Verb::Promote if bars_overlap(app).is_none() => Manner::NewFirst,
+        Verb::Reload
+        | Verb::Promote
+        | Verb::Abort
+        | Verb::Start
+        | Verb::Stop
+        | Verb::Restart
+        | Verb::Delete
+        | Verb::Reset
+        | Verb::Watch => Manner::OldFirst,
     }
 }
 
@@ -174,6 +180,8 @@ pub fn manner(app: &AppSpec, reason: &Reason, listens: bool) -> Manner {
         | Reason::StartFailed(_)
         | Reason::Shutdown
         | Reason::Requires(_)
+        | Reason::TakenBack
+        | Reason::Owns(_)
         | Reason::Reload(_)
         | Reason::NotReady(_)
         | Reason::Done(_)

@@ -76,8 +76,8 @@ impl What {
     /// What a client hears of it that waits for this. None: the reply says it, or it does not matter to the request.
     pub(super) fn as_progress(&self, aim: Aim) -> Option<(Step, String)> {
         let (whose, comes) = match aim {
-            Aim::Up { .. } => ("the old process ", true),
-            Aim::Down | Aim::Gone => ("", false),
+            Aim::Up { .. } | Aim::Held { .. } => ("the old process ", true),
+            Aim::Down | Aim::Gone | Aim::Alone => ("", false),
         };
         Some(match self {
             What::Waiting { on } => (Step::Waits, format!("waits for {on}")),
@@ -94,6 +94,7 @@ impl What {
             What::Stopping { sig, .. } => {
                 (if comes { Step::Yields } else { Step::Stops }, format!("{whose}stops with {sig}"))
             }
+            What::Held { pid, old } => (Step::Online, format!("pid {pid} serves and is held beside pid {old}")),
             What::Killing => (Step::Odd, format!("{whose}did not end in time, sending SIGKILL")),
             What::Leftovers { .. } | What::NeverReady { .. } | What::Succeeded { .. } | What::TakesOver { .. } => {
                 (Step::Odd, self.to_string())

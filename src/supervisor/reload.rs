@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Effect, End, Failure, Half, Mono, Obstacle, Reason, RunId, What};
+use super::hold::Share;
 use super::instance::{Exit, Instance, Next, State, Turn};
 use super::life::{Life, Phase};
 use super::policy;
@@ -42,6 +43,9 @@ pub struct Roll {
     /// So many at once, if the request said so.
     #[serde(default)]
     pub parallel: Option<u32>,
+    /// The new run is to be held (`hold`), with this share of new connections.
+    #[serde(default)]
+    pub share: Option<Share>,
 }
 
 /// What is known of whether a second run can be beside the first.
@@ -56,24 +60,44 @@ pub enum Survey {
     Known(Option<Obstacle>),
 }
 
-/// The run on the other half of the pair. As long as nobody has asked it to end, it is the successor, and the
-/// instance's run is online; otherwise it is on its way out.
+/// The run on the other half of the pair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Second {
     pub life: Life,
-    /// Why there is to be a new run.
+    /// Why there is to be a new run, or why this one ends.
     pub reason: Reason,
-    /// The end of its trial; None before its program executes, and for one that says itself when it is ready.
-    pub ready_at: Option<Mono>,
+    pub part: Part,
+}
+
+/// What a second run is there for. While it is to follow the instance's run, that one is online.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Part {
+    /// It has to prove itself, and follows then, or is held if it has a `share` of new connections.
+    Trial {
+        /// None before its program executes, and for one that says itself when it is ready.
+        until: Option<Mono>,
+        share: Option<Share>,
+    },
+    /// It has proven itself and serves; the instance's run is kept until it is decided about both.
+    Held(Share),
+    /// It was held and is not well, for this reason.
+    Ailing(Reason),
+    /// It has been asked to end.
+    Leaving,
 }
 
 impl Second {
+    /// It is to follow the instance's run.
     fn is_successor(&self) -> bool {
-        self.life.is_up_or_coming()
+        match self.part {
+            Part::Trial { .. } | Part::Held(_) | Part::Ailing(_) => true,
+            Part::Leaving => false,
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.life.deadline().or(self.ready_at.filter(|_| self.is_successor()))
+        let trial = if let Part::Trial { until, .. } = self.part { until } else { None };
+        self.life.deadline().or(trial)
     }
 }
 
@@ -100,6 +124,11 @@ impl Instance {
         self.second.as_deref().filter(|second| second.is_successor())
     }
 
+    /// It has a new run that is held beside the old one.
+    pub fn held(&self) -> Option<&Second> {
+        self.second.as_deref().filter(|second| second.held().is_some())
+    }
+
     /// A run on the other half has still to end.
     pub fn has_leaver(&self) -> bool {
         self.second.as_deref().is_some_and(|second| !second.is_successor())
@@ -123,7 +152,7 @@ impl Instance {
             Some(until) if until > now => Survey::Early { until },
             Some(_) | None => Survey::Due,
         };
-        self.roll = Some(Box::new(Roll { reason, manner, survey, parallel: None }));
+        self.roll = Some(Box::new(Roll { reason, manner, survey, parallel: None, share: None }));
         self.forget_failed_reload();
     }
 
@@ -131,7 +160,7 @@ impl Instance {
     pub(super) fn mark_anew(&mut self, app: &AppSpec, now: Mono) {
         if let Some(roll) = self.roll.take() {
             self.mark(roll.reason, roll.manner, app, now);
-            self.roll.iter_mut().for_each(|anew| anew.parallel = roll.parallel);
+            self.roll.iter_mut().for_each(|anew| (anew.parallel, anew.share) = (roll.parallel, roll.share));
         }
     }
 
@@ -169,11 +198,12 @@ impl Instance {
 
     /// Orders the start of a second run beside the first.
     pub(super) fn launch_second(&mut self, run: RunId, reason: Reason, app: &AppSpec, turn: &mut Turn<'_>) {
-        self.roll = None;
+        let share = self.roll.take().and_then(|roll| roll.share);
         self.forget_failed_reload();
         turn.out.push(Effect::Spawn { run, instance: self.id, half: self.half.other() });
         self.note(app, turn, What::Reloading { pid: self.pid(), reason: reason.clone() });
-        self.second = Some(Box::new(Second { life: Life::new(run, turn.now), reason, ready_at: None }));
+        let part = Part::Trial { until: None, share };
+        self.second = Some(Box::new(Second { life: Life::new(run, turn.now), reason, part }));
     }
 
     /// Ends the run on the other half.
@@ -181,8 +211,29 @@ impl Instance {
         if let Some(second) = &mut self.second
             && second.life.stop(&app.stop, gently, turn)
         {
-            second.reason = reason;
+            (second.reason, second.part) = (reason, Part::Leaving);
         }
+    }
+
+    /// Ends a run that was to be held, or is; its clients go back to the old one. `failed`: some run of those was bad.
+    pub(super) fn take_second_back(&mut self, failed: bool, app: &AppSpec, turn: &mut Turn<'_>) {
+        let Some(second) = &mut self.second else { return };
+        let ailment = if let Part::Ailing(why) = &second.part { Some(why.clone()) } else { None };
+        let reason = ailment.clone().unwrap_or(Reason::TakenBack);
+        self.stop_second(reason.clone(), true, app, turn);
+        if let Some(phase) = self.second.as_deref().map(|second| second.life.phase) {
+            self.tell_leaving(phase, &reason, app, turn);
+        }
+        if failed {
+            self.record.retry_at = turn.now.after(RETRY);
+            self.reason = Some(Box::new(Reason::Reload(Box::new(reason))));
+        }
+    }
+
+    /// Its new run was to be held, and cannot be beside it.
+    pub(super) fn cannot_hold(&mut self, obstacle: Obstacle, app: &AppSpec, turn: &mut Turn<'_>) {
+        self.roll = None;
+        self.reload_failed(Reason::Owns(Box::new(obstacle)), app, turn);
     }
 
     /// The run on the other half, if it is this one.
@@ -200,14 +251,30 @@ impl Instance {
                 return self.note(app, turn, What::Preparing { pid, span });
             }
             let span = policy::trial(app);
-            second.ready_at = Some(turn.now.after(span.span()));
+            if let Part::Trial { until, .. } = &mut second.part {
+                *until = Some(turn.now.after(span.span()));
+            }
             self.note(app, turn, What::OnTrial { pid, span });
         }
     }
 
     pub(super) fn second_ready(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         if self.second.as_deref_mut().is_some_and(|second| second.life.ready()) {
-            self.admit(app, turn);
+            self.proven(app, turn);
+        }
+    }
+
+    /// The new run has proven itself: it takes over, or is held.
+    fn proven(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+        let second = self.second.as_deref_mut();
+        match second.map(|second| (second.life.pid, &mut second.part)) {
+            Some((pid, part @ Part::Trial { share: Some(_), .. })) => {
+                let Part::Trial { share: Some(share), .. } = *part else { return };
+                *part = Part::Held(share);
+                self.note(app, turn, What::Held { pid, old: self.pid() });
+            }
+            Some((_, Part::Trial { share: None, .. })) => self.admit(app, turn),
+            Some((_, Part::Held(_) | Part::Ailing(_) | Part::Leaving)) | None => {}
         }
     }
 
@@ -225,14 +292,17 @@ impl Instance {
     pub(super) fn second_exited(&mut self, exit: Exit, app: &AppSpec, turn: &mut Turn<'_>) {
         let Some(mut second) = self.second.take() else { return };
         let failed = second.is_successor().then(|| Reason::of_end(exit.end, exit.oom));
+        // One that is to be held has to be there.
+        let may_be_done = second.share().is_none();
         self.remember(&second.life, failed.clone().unwrap_or_else(|| second.reason.clone()), turn.now);
         if exit.leftovers && app.stop.tree {
             let sig = second.life.clear(Next::Goal, &app.stop, turn);
+            second.part = Part::Leaving;
             self.second = Some(second);
             self.note(app, turn, What::Leftovers { sig });
         }
         match failed {
-            Some(_) if policy::is_final(app, exit.end) => self.was_done(exit.end, app, turn),
+            Some(_) if may_be_done && policy::is_final(app, exit.end) => self.was_done(exit.end, app, turn),
             Some(why) => self.reload_failed(why, app, turn),
             None => {}
         }
@@ -246,7 +316,7 @@ impl Instance {
             self.stop_second(why.clone(), false, app, turn);
             self.reload_failed(why, app, turn);
         } else if second.is_successor() {
-            self.admit(app, turn);
+            self.proven(app, turn);
         } else if let Phase::Draining { .. } = second.life.phase {
             let run = second.life.run;
             self.drained(run, app, turn);
@@ -286,6 +356,7 @@ impl Instance {
         self.reason = Some(Box::new(reason));
         if exit.leftovers && app.stop.tree {
             let sig = old.life.clear(Next::Goal, &app.stop, turn);
+            old.part = Part::Leaving;
             self.second = Some(old);
             self.note(app, turn, What::Leftovers { sig });
         }
@@ -294,7 +365,7 @@ impl Instance {
     }
 
     /// The successor has proven itself, or is ready: it becomes the instance's run, and the old one is ended.
-    fn admit(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
+    pub(super) fn admit(&mut self, app: &AppSpec, turn: &mut Turn<'_>) {
         let Some(mut old) = self.swap(app, turn.now) else { return };
         self.reason = Some(Box::new(old.reason.clone()));
         self.tell_online(app, turn);
@@ -315,7 +386,7 @@ impl Instance {
         self.restarts = self.restarts.saturating_add(1);
         self.usage = 0;
         self.mark_anew(app, now);
-        (other.life, other.ready_at) = (old, None);
+        (other.life, other.part) = (old, Part::Leaving);
         Some(other)
     }
 

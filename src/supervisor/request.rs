@@ -82,11 +82,11 @@ impl Supervisor {
     ) {
         let (Order { verb, .. }, last_run) = (order, self.last_run);
         self.each_app(now, out, |app, turn| {
-            let mut chosen = app.instances.iter().filter(|one| ids.binary_search(&one.id).is_ok()).peekable();
-            if chosen.peek().is_none() {
+            let is_meant = |one: &Instance| ids.binary_search(&one.id).is_ok();
+            if !app.instances.iter().any(is_meant) || app.holds(order, shell, is_meant, last_run, pending, turn) {
                 return;
             }
-            for one in chosen {
+            for one in app.instances.iter().filter(|one| is_meant(one)) {
                 let who = one.who(&app.spec);
                 match aim(verb, one, last_run) {
                     Some(aim) => pending.wait(one.id, who, aim),
@@ -99,10 +99,10 @@ impl Supervisor {
             if matches!(verb, Verb::Start | Verb::Restart | Verb::Reload) {
                 app.revive();
             }
-            app.warn_of_gap(verb, |one| ids.binary_search(&one.id).is_ok(), pending);
+            app.warn_of_gap(verb, is_meant, pending);
             let serves = |one: &Instance| one.goal == Goal::Run && one.is_online();
-            let others = app.instances.iter().any(|one| serves(one) && ids.binary_search(&one.id).is_err());
-            for one in app.instances.iter_mut().filter(|one| ids.binary_search(&one.id).is_ok()) {
+            let others = app.instances.iter().any(|one| serves(one) && !is_meant(one));
+            for one in app.instances.iter_mut().filter(|one| is_meant(one)) {
                 one.obey(order, others, &app.spec, turn);
             }
             if verb == Verb::Watch {
@@ -243,7 +243,7 @@ fn aim(verb: Verb, one: &Instance, last_run: RunId) -> Option<Aim> {
         Verb::Restart | Verb::Reload => Some(Aim::Up { after: last_run }),
         Verb::Stop => Some(Aim::Down),
         Verb::Delete => Some(Aim::Gone),
-        Verb::Reset | Verb::Watch => None,
+        Verb::Reset | Verb::Watch | Verb::Promote | Verb::Abort => None,
     }
 }
 
@@ -279,7 +279,7 @@ impl Instance {
                 self.stop(Reason::Operator, others, app, turn);
             }
             // Of the app, not of an instance.
-            Verb::Watch => {}
+            Verb::Watch | Verb::Promote | Verb::Abort => {}
             Verb::Reset => {
                 self.restarts = 0;
                 self.record = Record::default();

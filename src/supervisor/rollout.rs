@@ -23,6 +23,7 @@ impl App {
             let App { spec, instances, .. } = self;
             let Some(one) = instances.get_mut(at) else { continue };
             if ready && goes_on(one, may_miss, spec, last_run, turn) {
+                self.note_held(at);
                 changed = true;
             } else if !is_in_transit(one) {
                 one.rolling = false;
@@ -36,6 +37,7 @@ impl App {
             let Some(next) = instances.get_mut(at).filter(|_| has_room) else { continue };
             next.rolling = true;
             begin(next, spec, last_run, turn);
+            self.note_held(at);
             changed = true;
         }
         changed
@@ -135,6 +137,10 @@ fn goes_on(one: &mut Instance, may_miss: bool, app: &AppSpec, last_run: &mut Run
         Some(Roll { manner: Manner::OldFirst, .. }) if may_miss && one.second.is_some() && is_replaceable(one) => {
             replace(one, app, turn);
         }
+        Some(Roll { survey: Survey::Known(Some(obstacle)), share: Some(_), .. }) => {
+            let obstacle = obstacle.clone();
+            one.cannot_hold(obstacle, app, turn);
+        }
         Some(Roll { survey: Survey::Known(Some(_)), .. }) if may_miss => replace(one, app, turn),
         Some(Roll { manner: Manner::OldFirst, .. } | Roll { survey: Survey::Known(Some(_)), .. }) => return false,
         Some(Roll { survey: Survey::Known(None), .. }) => start_second(one, app, last_run, turn),
@@ -149,7 +155,7 @@ fn replace(one: &mut Instance, app: &AppSpec, turn: &mut Turn<'_>) {
 }
 
 fn start_second(one: &mut Instance, app: &AppSpec, last_run: &mut RunId, turn: &mut Turn<'_>) {
-    let reason = one.roll.take().map_or(Reason::Operator, |roll| roll.reason);
+    let reason = one.roll.as_deref().map_or(Reason::Operator, |roll| roll.reason.clone());
     *last_run = RunId(last_run.0.saturating_add(1));
     one.launch_second(*last_run, reason, app, turn);
 }
@@ -159,7 +165,7 @@ fn is_in_transit(one: &Instance) -> bool {
     one.goal == Goal::Run
         && match one.state {
             State::Alive(_) if one.is_in_place() => {
-                one.second.is_some() || one.roll.as_deref().is_some_and(Roll::is_surveyed)
+                one.second.is_some() && one.held().is_none() || one.roll.as_deref().is_some_and(Roll::is_surveyed)
             }
             State::Alive(_) | State::Waiting { .. } | State::Settling { .. } | State::Backoff { .. } => true,
             State::Stopped | State::Errored { .. } | State::Finished { .. } => false,

@@ -118,7 +118,7 @@ impl Supervisor {
         Supervisor::tell(&format!("stopping: {reason}"), out);
         self.sample_at = None;
         for app in &mut self.apps {
-            app.cron_at = None;
+            (app.cron_at, app.hold) = (None, None);
             for one in &mut app.instances {
                 (one.roll, one.rolling) = (None, false);
                 one.forgive();

@@ -1,9 +1,10 @@
 //! What each half of an instance's pair is good for: who gets new connections, whose wait for a run that is to come, and
 //! what is to be closed. All of it follows from the state, so it cannot be forgotten at a transition.
 
-use super::event::Half;
+use super::event::{Half, Share};
 use super::instance::{Goal, Instance, Next, State};
 use super::life::Phase;
+use super::reload::Second;
 
 /// What one half is good for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +14,22 @@ pub enum Station {
     /// So it is, but its last runs were short, and it has not lived for longer yet: it gets new connections, if it
     /// listens, while nobody serves.
     Proving,
+    /// Its run is held beside another that serves: together with others like it, it gets so many of a hundred new
+    /// connections.
+    Sampling(u8),
     /// Its next run is on the way, or is to come: new connections wait here while nobody serves.
     Coming,
     /// It has a run that is on trial, or on its way out: it keeps what it has and gets nothing new.
     Aside,
     /// There is none, nor will be.
     Gone,
+}
+
+impl Station {
+    /// Its share of new connections, if it has one of its own.
+    pub fn percent(self) -> Option<u8> {
+        if let Station::Sampling(percent) = self { Some(percent) } else { None }
+    }
 }
 
 impl Instance {
@@ -28,6 +39,10 @@ impl Instance {
             return self.own_station();
         }
         match &self.second {
+            Some(second) if self.is_online() && second.held().is_some() => match second.held() {
+                Some(Share::Percent(percent)) => Station::Sampling(percent),
+                Some(Share::Whole | Share::Equal) | None => Station::Serving,
+            },
             // Both leave, and the next run comes on the half of the one that has no clients, whichever ends first.
             Some(second) if self.leaves_clients() && !second.life.listens => Station::Coming,
             Some(_) => Station::Aside,
@@ -45,6 +60,8 @@ impl Instance {
                 Phase::Standby { .. } => Station::Gone,
                 Phase::Launching | Phase::Preparing { .. } => Station::Coming,
                 Phase::Online if self.is_proving() => Station::Proving,
+                // Another one serves in its place, and it is kept as it is.
+                Phase::Online if self.held().and_then(Second::held) == Some(Share::Whole) => Station::Aside,
                 Phase::Online => Station::Serving,
                 // Nobody has asked it to end: what waits there waits for the next run.
                 Phase::Clearing { next: Next::Judge { .. }, .. } => Station::Coming,

@@ -110,15 +110,14 @@ impl Slot {
         Errno::result(done).ok().map(|_| Queue { waiting: info.tcpi_unacked, most: info.tcpi_sacked })
     }
 
-    /// Sends new connections to the slots of this group with these numbers, in equal parts at random. A number is a
-    /// slot's place in the order in which those that listen began to; when one goes, the last takes its place.
+    /// Sends new connections to the slots of this group that have these shares, at random. A number is a slot's place in the order in which those that listen began to; when one goes, the last takes its place.
     ///
     /// Not to be called of one that somebody else may shut down at that moment: the kernel would make it a group of its
     /// own, and it could never listen beside the others again (reuseport_attach_prog, inet_csk_bind_conflict).
     ///
     /// # Errors
     /// The kernel refuses it: new connections go to all.
-    pub fn steer(&self, to: &[u32]) -> io::Result<()> {
+    pub fn steer(&self, to: &Shares) -> io::Result<()> {
         let program = program(to);
         let filter = program.as_ptr().cast_mut();
         let program = sock_fprog { len: u16::try_from(program.len()).unwrap_or(u16::MAX), filter };
@@ -145,6 +144,30 @@ impl AsFd for Slot {
 impl AsRawFd for Slot {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+/// Which slots of a group get new connections, by their numbers: `few` so many of a hundred, `most` the others, each in
+/// equal parts. Where one list is empty, the other gets all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    pub most: Vec<u32>,
+    pub few: Vec<u32>,
+    pub percent: u8,
+}
+
+impl Shares {
+    /// In equal parts to these.
+    pub fn equal(to: &[u32]) -> Shares {
+        Shares { most: to.to_vec(), ..Shares::default() }
+    }
+
+    /// The same without these; None: nobody is left.
+    pub fn without(&self, these: &[u32]) -> Option<Shares> {
+        let others = |of: &[u32]| of.iter().copied().filter(|to| !these.contains(to)).collect();
+        let Shares { most, few, percent } = self;
+        let left = Shares { most: others(most), few: others(few), percent: *percent };
+        (!left.most.is_empty() || !left.few.is_empty()).then_some(left)
     }
 }
 
@@ -197,20 +220,45 @@ fn named() -> [sock_filter; 7] {
     ]
 }
 
-/// A number at random, and for each remainder the slot that it means.
-fn program(to: &[u32]) -> Vec<sock_filter> {
+fn program(to: &Shares) -> Vec<sock_filter> {
+    let Shares { most, few, percent } = to;
     let mut program = named().to_vec();
-    program.extend(at_random(to));
+    if most.is_empty() || few.is_empty() {
+        program.extend(at_random(if most.is_empty() { few } else { most }));
+        return program;
+    }
+    // A jump by more than 255 steps is one of its own (BPF_JA).
+    let rest = at_random(few.get(..few.len().min(GROUP_MAX / 2)).unwrap_or_default());
+    program.extend([
+        step(RANDOM, random(), 0),
+        step(REMAINDER, 100, 0),
+        step(IF_AT_LEAST, (*percent).into(), 1),
+        step(JUMP, rest.len() as u32, 0),
+    ]);
+    program.extend(rest);
+    program.extend(at_random(most.get(..most.len().min(GROUP_MAX / 2)).unwrap_or_default()));
     program
 }
 
+const RANDOM: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const REMAINDER: u16 = (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K) as u16;
+const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+
+fn step(code: u16, k: u32, jf: u8) -> sock_filter {
+    sock_filter { code, jt: 0, jf, k }
+}
+
+/// Where a program finds a number at random.
+fn random() -> u32 {
+    (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32
+}
+
+/// A number at random, and for each remainder the slot that it means.
 fn at_random(to: &[u32]) -> Vec<sock_filter> {
-    const RANDOM: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const REMAINDER: u16 = (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K) as u16;
-    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     let to = to.get(..to.len().min(GROUP_MAX)).unwrap_or_default();
-    let step = |code, k, jf| sock_filter { code, jt: 0, jf, k };
     let ret = |slot: u32| step(RETURN, slot, 0);
     let Some((last, others)) = to.split_last() else {
         // There is no such slot: the kernel chooses among all.
@@ -219,8 +267,7 @@ fn at_random(to: &[u32]) -> Vec<sock_filter> {
     if others.is_empty() {
         return vec![ret(*last)];
     }
-    let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
-    let mut program = vec![step(RANDOM, random, 0), step(REMAINDER, to.len() as u32, 0)];
+    let mut program = vec![step(RANDOM, random(), 0), step(REMAINDER, to.len() as u32, 0)];
     for (remainder, slot) in (0..).zip(others) {
         program.extend([step(IF_EQUAL, remainder, 1), ret(*slot)]);
     }
@@ -256,7 +303,7 @@ mod tests {
         let (address, slots) = group(4);
         let mut open = Vec::new();
         for to in [&[2][..], &[0], &[3, 1]] {
-            slots[1].steer(to).unwrap();
+            slots[1].steer(&Shares::equal(to)).unwrap();
             let before = waiting(&slots);
             open.extend((0..20).map(|_| TcpStream::connect(address).unwrap()));
             let after = waiting(&slots);
@@ -267,6 +314,30 @@ mod tests {
             assert_eq!(gained.iter().sum::<u32>(), 20);
         }
         assert_eq!(slots[0].queue().unwrap().most, 64);
+    }
+
+    /// Whoever is left out of a share gets nothing, and the share is what was asked for: six deviations wide.
+    #[test]
+    fn a_few_get_their_share_of_new_connections() {
+        for (most, few, percent) in
+            [(&[0, 1][..], &[2][..], 5u8), (&[3], &[0, 1], 60), (&[0], &[3], 0), (&[1], &[2], 100)]
+        {
+            let mut gained = [0u32; 4];
+            // As many as fit into a queue, again and again.
+            for _ in 0..20 {
+                let (address, slots) = group(4);
+                slots[0].steer(&Shares { most: most.to_vec(), few: few.to_vec(), percent }).unwrap();
+                let _open: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+                gained.iter_mut().zip(waiting(&slots)).for_each(|(gained, waiting)| *gained += waiting);
+            }
+            assert_eq!(gained.iter().sum::<u32>(), 1_000);
+            let of = |these: &[u32]| these.iter().map(|at| gained[*at as usize]).sum::<u32>();
+            assert_eq!(of(most) + of(few), 1_000, "{gained:?}");
+            let share = f64::from(percent) * 10.0;
+            let deviation = (share * (1.0 - share / 1_000.0)).sqrt();
+            assert!((f64::from(of(few)) - share).abs() <= 6.0 * deviation, "{} of {gained:?} for {percent} %", of(few));
+            assert!(few.iter().all(|at| percent < 5 || gained[*at as usize] > 0), "{gained:?}");
+        }
     }
 
     #[test]
@@ -287,7 +358,7 @@ mod tests {
         let _copy = slots[0].as_fd().try_clone_to_owned().unwrap();
         slots.into_iter().for_each(Slot::close);
         // Were 1 2 3; the last, 3, is 0 now.
-        kept[0].steer(&[0]).unwrap();
+        kept[0].steer(&Shares::equal(&[0])).unwrap();
         let _open: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
         assert_eq!(waiting(&kept), [0, 0, 10]);
     }
@@ -298,7 +369,7 @@ mod tests {
         nix::sys::socket::shutdown(slots[0].as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
         slots[0].listen(64).unwrap();
         // Were 0 1 2; 2 took the place of 0, which is the last now.
-        slots[1].steer(&[2]).unwrap();
+        slots[1].steer(&Shares::equal(&[2])).unwrap();
         let _open: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
         assert_eq!(waiting(&slots), [10, 0, 0]);
     }
@@ -332,7 +403,7 @@ mod tests {
         for ip in ["127.0.0.1", "0.0.0.0", "::"] {
             let address = SocketAddr::new(ip.parse().unwrap(), free.port());
             let slots: Vec<Slot> = (0..3).map(|_| Slot::open(&address, 64).unwrap()).collect();
-            slots[0].steer(&[0]).unwrap();
+            slots[0].steer(&Shares::equal(&[0])).unwrap();
             let mut open = Vec::new();
             for (at, expected) in [(2, [0, 0, 1]), (1, [0, 1, 1]), (0, [1, 1, 1]), (1, [1, 2, 1])] {
                 open.push(reach(free, Some(source(at).unwrap().into())).unwrap());
@@ -358,7 +429,7 @@ mod tests {
         drop(slots);
         let address = SocketAddr::new("::1".parse().unwrap(), free.port());
         let slots: Vec<Slot> = (0..3).map(|_| Slot::open(&address, 64).unwrap()).collect();
-        slots[0].steer(&[1]).unwrap();
+        slots[0].steer(&Shares::equal(&[1])).unwrap();
         let _open: Vec<_> = (0..10).map(|_| reach(address, None).unwrap()).collect();
         assert_eq!(waiting(&slots), [0, 10, 0]);
     }
@@ -366,7 +437,8 @@ mod tests {
     #[test]
     fn a_large_group_fits_into_a_program() {
         let all: Vec<u32> = (0..5000).collect();
-        assert!(program(&all).len() <= 4096);
+        assert!(program(&Shares::equal(&all)).len() <= 4096);
+        assert!(program(&Shares { most: all.clone(), few: all, percent: 5 }).len() <= 4096);
         assert_eq!(at_random(&[]).len(), 1);
     }
 }

@@ -53,6 +53,7 @@ impl Oracle {
                 }
                 What::Restarting { after, .. } => self.allow_wait(now, &note.who, *after),
                 What::Quarantined { span, .. } => self.allow_quarantine(now, &note.who, *span),
+                What::Pm3(text) if text.ends_with("more keep running as they are") => self.allow_halt(&note.who),
                 what => self.allow_condition(&note.who, what),
             },
             Effect::ReadPlan => {
@@ -154,6 +155,17 @@ impl Oracle {
         let fits = if leaves { away < most_away } else { self.model.has_turn(place) || beside < most_beside };
         let all_fit = self.model.has_turn(place) || away + beside < most_beside.max(most_away);
         ensure!(fits && all_fit, "{}: a new run for {mark:?} with {away} away, {beside} beside", place.who());
+        Ok(())
+    }
+
+    /// After a failure those whose new runs have not been started have no turn any more.
+    fn allow_halt(&mut self, app: &str) -> Verdict {
+        let has_failed = |place: &Place| place.failed || self.model.status(place) == Status::Errored;
+        ensure!(self.model.of(app).any(has_failed), "{app}: a rollout is halted without a failure");
+        for place in self.model.places.iter_mut().filter(|place| *place.spec.name == *app) {
+            let begun = place.second.is_some() || !place.is_up_or_coming();
+            place.turn &= begun;
+        }
         Ok(())
     }
 

@@ -111,7 +111,7 @@ impl Oracle {
                 Verb::Restart | Verb::Reload => Aim::Up { after: last_run },
                 Verb::Stop => Aim::Down,
                 Verb::Delete => Aim::Gone,
-                Verb::Reset | Verb::Watch => {
+                Verb::Reset | Verb::Watch | Verb::Promote | Verb::Abort => {
                     ask.lines += 1;
                     ask.arrived.push((place.id, place.who()));
                     continue;
@@ -408,7 +408,7 @@ fn obey(place: &mut Place, verb: Verb, how: Rollout, others: bool, now: Mono) {
                 place.mark.iter_mut().for_each(|mark| mark.parallel = how.parallel);
             }
         }
-        Verb::Watch => {}
+        Verb::Watch | Verb::Promote | Verb::Abort => {}
         Verb::Reset => (place.restarts, place.shorts, place.wait, place.retry_at) = (0, 0, 0, Mono(0)),
     }
 }

@@ -334,7 +334,7 @@ impl World {
     /// Mostly as usual.
     fn rollout(&self) -> Rollout {
         let mut dice = self.dice.aside(7);
-        Rollout { parallel: dice.chance(25).then(|| dice.pick(&[1, 2, 3])) }
+        Rollout { parallel: dice.chance(25).then(|| dice.pick(&[1, 2, 3])), care: None }
     }
 
     fn wish(&mut self) -> Wish {

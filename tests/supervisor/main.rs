@@ -6,6 +6,7 @@
 mod clients;
 mod corners;
 mod health;
+mod holds;
 mod progress;
 mod quarantine;
 mod ready;

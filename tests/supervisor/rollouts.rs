@@ -32,7 +32,7 @@ fn web(instances: u32, max_surge: Amount, max_unavailable: Amount) -> Supervisor
 }
 
 fn ask(verb: Verb, parallel: Option<u32>) -> Event {
-    let how = Rollout { parallel };
+    let how = Rollout { parallel, care: None };
     let wish = Wish::Operate { verb, targets: vec!["web".into()], shell: None, how };
     Event::Request { client: ClientId(verb as u64), wish, follows: false }
 }

@@ -12,7 +12,7 @@ use pm3::supervisor::event::{
 };
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::{Life, Phase};
-use pm3::supervisor::reload::{Manner, Survey};
+use pm3::supervisor::reload::{Manner, Part, Survey};
 use pm3::supervisor::spec::{AppSpec, ExitPolicy, Launch, Rare, Ready, RestartPolicy, Settings, Spec, StopPolicy};
 
 /// `web`, whose states the table is about, and `db`, which it requires.
@@ -388,7 +388,7 @@ fn show(one: &Instance, now: Mono) -> String {
         Goal::Remove => " [to be forgotten]",
     };
     let second = one.second.as_deref().map(|second| {
-        let trial = second.ready_at.filter(|_| second.life.is_up_or_coming());
+        let trial = if let Part::Trial { until, .. } = second.part { until } else { None };
         let trial = trial.map(|at| format!(", on trial, ready {}", within(Some(at)))).unwrap_or_default();
         format!(" + {}{trial}", show_life(&second.life, now))
     });

@@ -107,7 +107,7 @@ impl Verb {
         {
             return Some(args.options_mut());
         }
-        let (Verb::Restart(operate::Restart { again }) | Verb::Reload(operate::Reload { again })) = self else {
+        let (Verb::Restart(operate::Restart { again }) | Verb::Reload(operate::Reload { again, .. })) = self else {
             return None;
         };
         Some(again.options_mut())

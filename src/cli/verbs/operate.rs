@@ -7,10 +7,10 @@ use crate::cli::plan::{self, Part, Plan};
 use crate::cli::targets::{self, Target};
 use crate::cli::telling::{Show, Telling};
 use crate::cli::{Exit, Report};
-use crate::config::Facts;
+use crate::config::{self, Facts};
 use crate::control::client::Client;
 use crate::control::{Environ, Request};
-use crate::supervisor::event::{Rollout, Verb};
+use crate::supervisor::event::{Amount, Care, Rollout, Verb};
 use crate::supervisor::spec::AppSpec;
 
 /// Stop apps; they stay in the list
@@ -49,10 +49,51 @@ pub(in crate::cli) struct Restart {
 
 /// Restart apps so that a new process is online before the old one ends, where both can be at once
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(after_help = "Examples:\n  pm3 reload web\n  pm3 reload all --update-env")]
+#[command(
+    after_help = "Examples:\n  pm3 reload web\n  pm3 reload all --update-env\n  pm3 reload web --rollback\n  pm3 reload ecosystem.config.js --canary 5%\n  pm3 reload web --promote"
+)]
 pub(in crate::cli) struct Reload {
     #[command(flatten)]
     pub(super) again: Again,
+    #[command(flatten)]
+    held: Held,
+}
+
+/// New processes that are kept beside the old ones until it is decided about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[group(multiple = false)]
+struct Held {
+    /// Take all of an app's new processes back if one of them fails: the old ones are kept until all are ready
+    #[arg(long)]
+    rollback: bool,
+
+    /// Give this share of new connections to new processes beside the old ones, in as many instances, and hold there; a
+    /// plain number: so many instances
+    #[arg(long, value_name = "SHARE", value_parser = amount)]
+    canary: Option<Amount>,
+
+    /// Go on with what --canary holds: it takes over, and the other instances follow
+    #[arg(long)]
+    promote: bool,
+
+    /// Take back what --canary holds: the old processes go on
+    #[arg(long)]
+    abort: bool,
+}
+
+impl Held {
+    fn care(&self) -> Option<Care> {
+        self.canary.map(Care::Canary).or(self.rollback.then_some(Care::Rollback))
+    }
+
+    /// What is to be done with what is held.
+    fn decision(&self) -> Option<Verb> {
+        self.promote.then_some(Verb::Promote).or(self.abort.then_some(Verb::Abort))
+    }
+}
+
+fn amount(text: &str) -> Result<Amount, String> {
+    config::amount(text).ok_or_else(|| "expected a percentage, as 5%, or a number of instances, from 1 on".to_owned())
 }
 
 /// What gets new processes, and what is to be different about them.
@@ -96,6 +137,10 @@ pub(super) struct Change {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     parallel: Option<u32>,
 
+    /// What `reload` does so that it can be taken back.
+    #[arg(skip)]
+    care: Option<Care>,
+
     /// Variables of this shell that the apps do not get: whose names begin so; several with commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     filter_env: Vec<String>,
@@ -127,7 +172,7 @@ impl Change {
 
     /// How new processes follow old ones.
     pub(super) fn how(&self) -> Rollout {
-        Rollout { parallel: self.parallel }
+        Rollout { parallel: self.parallel, care: self.care }
     }
 
     /// Nothing of what the apps are is to be changed.
@@ -153,7 +198,12 @@ pub(super) fn restart(args: &Restart, context: &Context) -> Report {
 }
 
 pub(super) fn reload(args: &Reload, context: &Context) -> Report {
-    change(Verb::Reload, &args.again, context)
+    if let Some(verb) = args.held.decision() {
+        return decide(verb, &args.again, context);
+    }
+    let mut again = args.again.clone();
+    again.change.care = args.held.care();
+    change(Verb::Reload, &again, context)
 }
 
 /// Does something with apps that are there. Of a file the names alone count, so what else is in it is not looked at.
@@ -226,12 +276,26 @@ fn name_of(verb: Verb) -> &'static str {
         Verb::Delete => "delete",
         Verb::Reset => "reset",
         Verb::Watch => "watch",
+        Verb::Promote => "promote",
+        Verb::Abort => "abort",
     }
 }
 
 /// Restarts or reloads: named apps as they are or with options over what they are, and the apps of files.
 fn change(verb: Verb, again: &Again, context: &Context) -> Report {
     context.ask(|client| Ok(changed(verb, again, client, context)))
+}
+
+/// Does what was decided about held processes. There is nothing to change about them.
+fn decide(verb: Verb, again: &Again, context: &Context) -> Report {
+    if !again.change.is_empty() || again.change.update_env {
+        let option = format!("--{}", name_of(verb));
+        return Report::failed(
+            Exit::Usage,
+            format_args!("{option}: what is held stays as it was started; no other options"),
+        );
+    }
+    operate(verb, &again.of, context)
 }
 
 fn changed(verb: Verb, again: &Again, client: &mut Client, context: &Context) -> Report {

@@ -144,6 +144,9 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
     if !row.says.is_empty() {
         add("says", row.says.to_string());
     }
+    if !row.held.is_empty() {
+        add("held", row.held.to_string());
+    }
     if !row.health.is_empty() {
         add("health", why::health(one));
     }

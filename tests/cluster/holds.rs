@@ -1,0 +1,144 @@
+//! New processes that are kept beside the old ones, under load: who gets how much, and nobody is turned away whatever is
+//! decided.
+
+use std::collections::BTreeMap;
+
+use crate::clients::{HOME, Load, ask, free_port};
+use crate::common::ns::Ns;
+use crate::world::{Init, World, app, both, has};
+
+/// `web` serves at a port; nothing in it handles TERM.
+fn served(ns: Ns, instances: u32) -> (World, Init, u16) {
+    let (world, port) = (World::new(), free_port());
+    world.plan(&app("web", &[&format!("serve:0.0.0.0:{port}")], &format!("instances = {instances}")));
+    let mut init = world.boot(ns);
+    init.lines(instances as usize);
+    (world, init, port)
+}
+
+/// Who answers how often, by pid.
+fn answers(port: u16, times: usize) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for _ in 0..times {
+        let answer = ask((HOME, port)).unwrap();
+        let (pid, _) = answer.split_once(' ').unwrap();
+        *found.entry(pid.to_owned()).or_default() += 1;
+    }
+    found
+}
+
+/// The processes that answer, each often enough that none is missed.
+fn pids(port: u16) -> Vec<String> {
+    answers(port, 400).into_keys().collect()
+}
+
+#[test]
+fn a_canary_gets_its_share_and_no_more_until_it_is_decided() {
+    for ns in both() {
+        let (_world, init, port) = served(ns, 2);
+        let old = pids(port);
+        assert_eq!(old.len(), 2);
+        let load = Load::on(port, 2);
+        let said = init.does(&["reload", "web", "--canary", "20%"]);
+        has(&said, "web: 1 of 2 instances have a new process beside the old one, with 20 % of new connections");
+        has(&said, "`pm3 reload web --promote` goes on");
+        let counts = answers(port, 1_000);
+        assert_eq!(counts.len(), 3, "{counts:?}");
+        let new: usize = counts.iter().filter(|(pid, _)| !old.contains(pid)).map(|(_, count)| count).sum();
+        // 200 are expected, with a deviation of 13.
+        assert!((120..=280).contains(&new), "{counts:?}");
+        has(&init.does(&["list"]), "is held beside pid");
+        has(&init.does(&["show", "web"]), "for 20 %");
+        has(&init.does(&["jlist"]), "is held beside pid");
+        let (code, _, err) = init.pm3(&["reload", "web"]);
+        assert_eq!(code, 1);
+        has(&err, "`pm3 reload web --promote` goes on with them");
+        init.does(&["reload", "web", "--abort"]);
+        assert_eq!(pids(port), old);
+        let (code, _, err) = init.pm3(&["reload", "web", "--abort"]);
+        assert_eq!(code, 1);
+        has(&err, "web: nothing is held");
+        init.does(&["reload", "web", "--canary", "100%"]);
+        assert!(pids(port).iter().all(|pid| !old.contains(pid)));
+        init.does(&["reload", "web", "--promote"]);
+        assert!(pids(port).iter().all(|pid| !old.contains(pid)));
+        let (answered, failed) = load.end();
+        assert_eq!(failed, Vec::<String>::new(), "of {answered}");
+        init.stop(0);
+    }
+}
+
+#[test]
+fn a_promoted_canary_takes_all_others_with_it() {
+    for instances in [1, 3] {
+        for ns in both() {
+            let (_world, init, port) = served(ns, instances);
+            let old = pids(port);
+            let load = Load::on(port, 2);
+            init.does(&["reload", "web", "--canary", "1"]);
+            assert_eq!(pids(port).len(), instances as usize + 1);
+            init.does(&["reload", "web", "--promote"]);
+            let new = pids(port);
+            assert_eq!(new.len(), instances as usize);
+            assert!(new.iter().all(|pid| !old.contains(pid)), "{new:?}");
+            let (answered, failed) = load.end();
+            assert_eq!(failed, Vec::<String>::new(), "of {answered}");
+            init.stop(0);
+        }
+    }
+}
+
+#[test]
+fn a_reload_that_fails_in_the_end_is_taken_back_as_a_whole() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let serve = format!("serve:0.0.0.0:{port}");
+        world.plan(&app("web", &[&serve], "instances = 2"));
+        let mut init = world.boot(ns);
+        init.lines(2);
+        let old = pids(port);
+        let load = Load::on(port, 2);
+        // With settings of which the first new process is well and the second one is not.
+        let first = format!("first:{}", world.path("first"));
+        world.write("first-1", "");
+        world.plan(&app("web", &[&first, "[", &serve, "]", "exit:7"], "instances = 2"));
+        let file = world.path("pm3.toml");
+        let (code, out, err) = init.pm3(&["reload", &file, "--rollback"]);
+        assert_eq!(code, 1, "{out:?}");
+        has(&err, "reload failed: taken back");
+        has(&err, "reload failed: exit 7");
+        assert_eq!(pids(port), old);
+        init.told("web: 1 new process is taken back, the old ones go on");
+        // What is in force is what was.
+        world.plan(&app("web", &[&serve], "instances = 2"));
+        init.does(&["reload", "web", "--rollback"]);
+        let new = pids(port);
+        assert!(new.len() == 2 && new.iter().all(|pid| !old.contains(pid)), "{new:?}");
+        let (answered, failed) = load.end();
+        assert_eq!(failed, Vec::<String>::new(), "of {answered}");
+        init.stop(0);
+    }
+}
+
+#[test]
+fn a_canary_of_another_program_is_promoted_with_its_settings_or_leaves_no_trace() {
+    for ns in both() {
+        let (world, init, port) = served(ns, 2);
+        let old = pids(port);
+        let other = free_port();
+        let serve = |port: u16| format!("serve:0.0.0.0:{port}");
+        world.plan(&app("web", &[&serve(port), &serve(other)], "instances = 2"));
+        let file = world.path("pm3.toml");
+        let load = Load::on(port, 2);
+        for decision in ["--abort", "--promote"] {
+            init.does(&["reload", &file, "--canary", "50%"]);
+            assert_eq!(pids(port).len(), 3);
+            init.does(&["reload", "web", decision]);
+            let now = pids(port);
+            assert_eq!((now.len(), now == old), (2, decision == "--abort"), "{now:?}");
+        }
+        let (answered, failed) = load.end();
+        assert_eq!(failed, Vec::<String>::new(), "of {answered}");
+        init.stop(0);
+    }
+}
