@@ -22,6 +22,7 @@ pub mod life;
 pub mod near;
 pub mod note;
 pub mod order;
+pub mod output;
 pub mod pace;
 pub mod packing;
 pub mod pending;

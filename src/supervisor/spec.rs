@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::output::{LogMode, Output};
 pub use super::pace::{Amount, RollPolicy};
 use super::seldom::{Seldom, Usual};
 use super::signal::Sig;
@@ -571,48 +572,4 @@ pub enum Resource {
     Rttime,
     Sigpending,
     Stack,
-}
-
-/// Where an app's output goes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Output {
-    pub mode: LogMode,
-    /// Files that get it instead; `-<id>` is put before the ending where the app has several instances and
-    /// `merge` is not set. Both the same path: both streams into one file.
-    pub out: Option<Box<str>>,
-    pub err: Option<Box<str>>,
-    pub merge: bool,
-}
-
-impl Usual for Output {
-    const USUAL: &'static Output = &Output { mode: LogMode::Auto, out: None, err: None, merge: false };
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogMode {
-    /// `Raw` into a file; else `Raw` where there is one app, and `Prefix` where there are several.
-    #[default]
-    Auto,
-    /// The logger passes it on as it is.
-    Raw,
-    /// The logger puts `id|name |` in front of each line.
-    Prefix,
-    /// The logger makes a JSON object of each line.
-    Json,
-    /// The app holds pm3's own stdout and stderr, or its files, itself.
-    Inherit,
-    /// Nobody reads it: /dev/null, where there is no file.
-    None,
-}
-
-impl LogMode {
-    /// Whether output goes through the logger.
-    pub fn is_collected(self) -> bool {
-        match self {
-            LogMode::Inherit | LogMode::None => false,
-            LogMode::Auto | LogMode::Raw | LogMode::Prefix | LogMode::Json => true,
-        }
-    }
 }
