@@ -57,6 +57,12 @@ impl Probes {
         self.under_way.iter().any(|one| one.pid == pid)
     }
 
+    /// How many there are, but for those that have been ended: one may be stuck in the kernel, and others shall not wait for
+    /// that.
+    fn count(&self) -> usize {
+        self.under_way.iter().filter(|one| !one.killed).count()
+    }
+
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.under_way.iter().filter(|one| !one.killed).map(|one| one.until).min()
     }
@@ -109,7 +115,7 @@ impl Engine {
         if ending {
             self.probes.waiting.clear();
         }
-        while self.probes.under_way.len() < PROBES_MAX
+        while self.probes.count() < PROBES_MAX
             && let Some(run) = self.probes.waiting.pop_front()
         {
             match self.start_probe(run, now) {

@@ -15,6 +15,10 @@ use crate::sys::{self, again, errno, fds, ready, signals, slot};
 /// As much is read of an answer: an app that never stops answering is well, too.
 const ANSWER_MAX: u64 = 1 << 20;
 
+/// Pieces of a command's output that are read before it is asked again whether it has ended: what it has left behind may
+/// never stop.
+const PIECES_MAX: usize = 16;
+
 /// Letters of what a command has printed that are told.
 const SAID_MAX: usize = 160;
 
@@ -138,7 +142,7 @@ fn exec(words: &[OsString]) -> Result<(), String> {
 fn drain(reader: &OwnedFd, said: &mut Head) -> bool {
     let Ok(mut file) = reader.try_clone().map(std::fs::File::from) else { return false };
     let mut piece = [0; 4096];
-    loop {
+    for _ in 0..PIECES_MAX {
         match file.read(&mut piece) {
             Ok(0) => return false,
             Ok(count) => {
@@ -148,6 +152,7 @@ fn drain(reader: &OwnedFd, said: &mut Head) -> bool {
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         }
     }
+    true
 }
 
 fn judged(name: &str, status: ExitStatus, said: &Head) -> Result<(), String> {

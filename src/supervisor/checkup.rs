@@ -7,6 +7,8 @@
 //! `start_period` do not count unless a probe has succeeded, and so many in a row as `retries` says are too many. But where
 //! the first probe is what makes the run ready, it comes at once, and others follow in steps that grow.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -64,6 +66,8 @@ pub struct Checkup {
     wait: Millis,
     /// When its next heartbeat has to have come; None: none is waited for.
     silent_at: Option<Mono>,
+    /// That moment was missed by pm3 itself, so the run has another one.
+    spared: bool,
 }
 
 /// The next probe.
@@ -75,6 +79,10 @@ enum Next {
     /// It is under way.
     Asked,
 }
+
+/// Where pm3 is so late to look for a heartbeat, it was away itself, as in a container that was paused: so were its apps, or
+/// what they have said is not read yet.
+const AWAY: Duration = Duration::from_millis(100);
 
 /// The first wait between two probes of a run that is not ready yet; each is twice the last one.
 const FIRST_WAIT: Millis = Millis(100);
@@ -127,7 +135,11 @@ impl Checkup {
     /// True: it has been silent for too long.
     fn mind_heartbeats(&mut self, watchdog: Option<Millis>, life: &Life, now: Mono) -> bool {
         let next = watchdog.filter(|_| is_online(life)).map(|span| now.after(span.span()));
-        let is_late = next.is_some() && self.silent_at.is_some_and(|at| at <= now);
+        let late = self.silent_at.filter(|at| next.is_some() && *at <= now);
+        let is_ours = late.is_some_and(|at| now.since(at) >= AWAY) && !self.spared;
+        let is_late = late.is_some() && !is_ours;
+        self.spared = next.is_some() && (is_ours || self.spared && late.is_none());
+        self.silent_at = self.silent_at.filter(|_| !is_ours);
         self.silent_at = self.silent_at.filter(|_| !is_late && next.is_some()).or(next);
         is_late
     }
@@ -158,7 +170,10 @@ impl Supervisor {
                     match &spec.health {
                         Some(health) => checkup.mind_probes(health, &life, now, out),
                         // Nobody wants to know any more; who does later begins anew.
-                        None => checkup = Checkup { silent_at: checkup.silent_at, ..checkup.forgotten() },
+                        None => {
+                            let Checkup { silent_at, spared, .. } = checkup;
+                            checkup = Checkup { silent_at, spared, ..checkup.forgotten() };
+                        }
                     }
                     let watchdog = spec.watchdog();
                     if checkup.mind_heartbeats(watchdog, &life, now) {
@@ -237,6 +252,7 @@ impl Supervisor {
         }
         if let Some(checkup) = self.checkups.iter_mut().find(|checkup| checkup.run == run) {
             checkup.silent_at = checkup.silent_at.map(|_| now.after(span.span()));
+            checkup.spared = false;
         }
     }
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials,
-    getsockopt, setsockopt, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, setsockopt,
+    sockopt,
 };
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::fchownat;
@@ -205,35 +205,31 @@ pub fn hearing(name: &str) -> io::Result<UnixDatagram> {
     Ok(socket.into())
 }
 
-/// As many descriptors go with one message at most (unix(7)).
-const SCM_MAX_FD: usize = 253;
+/// Bytes of what the kernel says of a sender: a header, and struct ucred (cmsg(3), unix(7)).
+const SENDER: usize = 28;
 
-/// The next message. Descriptors that come with it are closed.
+/// The next message. Descriptors that come with it are not taken, and the kernel closes them: there is room for the
+/// sender's ids alone. Who would take some might have no room for all, or wait for a file server as it closes them.
 ///
 /// # Errors
-/// From recvmsg(2): EAGAIN where there is none. ENOBUFS where descriptors came for which there was no room: it is lost.
+/// From recvmsg(2): EAGAIN where there is none.
 pub fn hear(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Heard> {
-    let mut room = nix::cmsg_space!(UnixCredentials, [RawFd; SCM_MAX_FD]);
-    let mut pieces = [IoSliceMut::new(bytes)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let socket = socket.as_fd().as_raw_fd();
-    let received = nix::sys::socket::recvmsg::<UnixAddr>(socket, &mut pieces, Some(&mut room), flags)?;
-    let (count, whole) = (received.bytes, !received.flags.contains(MsgFlags::MSG_TRUNC));
-    let mut sender = None;
-    for message in received.cmsgs()? {
-        if let ControlMessageOwned::ScmCredentials(credentials) = message {
-            sender = Some(credentials);
-        } else if let ControlMessageOwned::ScmRights(numbers) = message {
-            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
-            numbers.into_iter().for_each(|number| drop(unsafe { OwnedFd::from_raw_fd(number) }));
-        }
-    }
-    let peer = |sender: UnixCredentials| Peer {
-        pid: u32::try_from(sender.pid()).unwrap_or(0),
-        uid: sender.uid(),
-        gid: sender.gid(),
-    };
-    Ok(Heard { count, whole, from: sender.map(peer) })
+    let mut control = [0u32; 8];
+    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: all zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut piece, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control) as _);
+    let (fd, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC);
+    // SAFETY: the message names `bytes` and `control`, both writable for as many bytes as it says.
+    let received = Errno::result(unsafe { libc::recvmsg(fd, &raw mut message, flags) })?;
+    let count = usize::try_from(received).unwrap_or_default();
+    // Its length, which takes two, its level and its kind; then the ids.
+    let [_, _, level, kind, pid, uid, gid, _] = control;
+    let is_sender = message.msg_controllen as usize >= SENDER
+        && [level, kind] == [libc::SOL_SOCKET.unsigned_abs(), libc::SCM_CREDENTIALS.unsigned_abs()];
+    let whole = message.msg_flags & libc::MSG_TRUNC == 0;
+    Ok(Heard { count, whole, from: is_sender.then_some(Peer { pid, uid, gid }) })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | `handles:SIG` | from now on prints `handled SIG` when that comes, and exits with 0 |
 //! | `notify:TEXT` | sends TEXT to `$NOTIFY_SOCKET`, with a newline for each `;`, its pid for each `@`, its first child's for `#` |
 //! | `heir [ … ]` | tells there that a child is its main process, and ends at once; then the child does the words |
+//! | `floods:TEXT` | sends TEXT there for ever, as fast as it goes |
 //! | `beats:MS` | sends `WATCHDOG=1` there each MS for ever |
 //! | `hidden` | lets nobody look into it but who may look into everything (PR_SET_DUMPABLE) |
 //! | `udp:PORT`, `unix:PATH` | binds such a socket for as long as it lives, and prints `udp PORT ok`, `unix ok`, or why not |
@@ -59,6 +60,9 @@ pub fn run_one(verb: &str, argument: &str, words: &mut &[String]) -> bool {
             notify(&format!("MAINPID={child}"));
             std::process::exit(0);
         }
+        "floods" => loop {
+            notify(&argument.replace(';', "\n"));
+        },
         "beats" => beats(argument),
         "activated" => activated(super::app::number(argument)),
         "try" => tell(argument, TcpListener::bind(argument)),

@@ -141,3 +141,41 @@ fn it_is_ready_when_it_listens() {
     init.told("web: online");
     init.stop(0);
 }
+
+#[test]
+fn one_that_stands_still_is_replaced_though_it_hears_no_signal() {
+    let world = World::new();
+    world.plan(&app("web", &["say:up", "stop:STOP"], "watchdog = 100\nkill_timeout = 100\nrestart_delay = 10"));
+    let mut init = world.boot(Ns::pid1());
+    for _ in 0..2 {
+        init.proc.expect("up");
+        init.told("web: stopping with SIGTERM: watchdog: no heartbeat for 100 ms");
+        init.told("web: still there after its grace, sending SIGKILL");
+    }
+    init.stop(0);
+}
+
+#[test]
+fn one_that_never_stops_talking_holds_nobody_up() {
+    let world = World::new();
+    // Each of them as fast as it goes.
+    let flood = |text: &str| {
+        format!("[[apps]]\nscript = {:?}\nargs = [\"app\", \"floods:{text}\"]", crate::common::this_binary())
+    };
+    let floods: String = ["WATCHDOG=1", "MAINPID=1", "STATUS=x;RELOADING=1;READY=1", "WATCHDOG=trigger", "x"]
+        .iter()
+        .enumerate()
+        .map(|(at, text)| flood(text) + &format!("\nname = \"flood{at}\"\nwatchdog = \"1h\"\noverlap = true\n"))
+        .collect();
+    let words = ["notify:READY=1", "say:up", "pause"];
+    world.plan(&(floods + &app("web", &words, "ready = \"notify\"\nlisten_timeout = \"1h\"")));
+    let mut init = world.boot(Ns::pid1());
+    init.told("web: online");
+    init.proc.expect("up");
+    for _ in 0..3 {
+        init.does(&["restart", "web"]);
+        init.proc.expect("up");
+    }
+    assert_eq!(init.row(5)["status"], "online");
+    init.stop(0);
+}

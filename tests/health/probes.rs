@@ -211,3 +211,14 @@ fn it_is_ready_when_its_first_probe_succeeds_and_so_is_the_next_one() {
         init.stop(0);
     }
 }
+
+#[test]
+fn a_command_that_leaves_something_behind_that_never_stops_talking_has_answered() {
+    let world = World::new();
+    // It talks until nobody listens any more.
+    let keys = "health = { exec = [\"/bin/sh\", \"-c\", \"for i in 1 2 3 4 5 6 7 8; do cat /dev/zero & done; exit 0\"], interval = \"100ms\", timeout = \"1h\" }";
+    world.plan(&app("web", &["pause"], &format!("{keys}\nready = \"health\"\nlisten_timeout = \"1h\"")));
+    let mut init = world.boot(Ns::pid1());
+    init.told("web: online");
+    init.stop(0);
+}

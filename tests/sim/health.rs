@@ -27,6 +27,8 @@ pub(crate) struct Care {
     pause: u64,
     /// Then it has been silent for too long.
     silent_at: Option<Mono>,
+    /// Nobody was there to hear it then, so it has had another time.
+    spared: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +136,8 @@ impl Place {
             match health.as_deref().filter(|_| looked) {
                 None => {
                     // Whoever is probed goes on being probed.
-                    run.care = Care { out: run.care.out, silent_at: run.care.silent_at, ..Care::default() };
+                    let Care { out, silent_at, spared, .. } = run.care;
+                    run.care = Care { out, silent_at, spared, ..Care::default() };
                 }
                 Some(health) if run.care.due.is_none() && !run.care.out => {
                     let first = if run.is_online() { run.pause(health, now) } else { Duration::ZERO };
@@ -144,6 +147,7 @@ impl Place {
             }
             let span = watchdog.filter(|_| looked && run.is_online());
             run.care.silent_at = span.and_then(|span| run.care.silent_at.or(Some(now.after(span.span()))));
+            run.care.spared &= span.is_some();
         }
     }
 }
@@ -155,9 +159,16 @@ impl Oracle {
             place.look_after(now);
             let Some(span) = place.spec.watchdog() else { continue };
             let runs = place.run.iter_mut().chain(&mut place.second);
-            let silent = runs.filter(|run| run.care.silent_at.is_some_and(|at| at <= now));
-            let silent: Vec<RunId> =
-                silent.map(|run| (run.care.silent_at = Some(now.after(span.span())), run.id).1).collect();
+            let mut silent = Vec::new();
+            for run in runs {
+                let Some(at) = run.care.silent_at.filter(|at| *at <= now) else { continue };
+                run.care.silent_at = Some(now.after(span.span()));
+                // Of who was looked at so late, once, nobody knows what was said in time.
+                run.care.spared = !run.care.spared && now.since(at) >= millis(100);
+                if !run.care.spared {
+                    silent.push(run.id);
+                }
+            }
             silent.into_iter().for_each(|run| place.renew_for(run, Why::Silent, now));
         }
     }
@@ -212,6 +223,7 @@ impl Oracle {
         }
         if let Some(known) = place.run_mut(run) {
             known.care.silent_at = known.care.silent_at.map(|_| now.after(span.span()));
+            known.care.spared = false;
         }
     }
 

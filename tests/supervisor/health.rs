@@ -210,6 +210,18 @@ fn one_that_does_not_say_that_it_is_alive_is_replaced() {
 }
 
 #[test]
+fn nobody_is_silent_because_pm3_was_away() {
+    let (mut sup, _) = booted(vec![watched()]);
+    step(&mut sup, 1_000, heartbeat(true));
+    // A container that was paused for a minute; others' news come first.
+    assert_eq!((step(&mut sup, 63_000, Event::ClockChanged), due_ms(&sup)), (vec![], Some(65_000)));
+    assert_eq!((step(&mut sup, 64_000, heartbeat(true)), due_ms(&sup)), (vec![], Some(66_000)));
+    // Again, and it says nothing any more: however late pm3 always is, it is found out.
+    assert_eq!((step(&mut sup, 67_000, Event::Tick), due_ms(&sup)), (vec![], Some(69_000)));
+    assert_eq!(starts(&step(&mut sup, 70_000, Event::Tick)), [2]);
+}
+
+#[test]
 fn one_that_says_that_it_is_not_well_is_replaced_at_once() {
     let (mut sup, _) = booted(vec![watched()]);
     let out = step(&mut sup, 100, heartbeat(false));

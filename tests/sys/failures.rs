@@ -1,13 +1,19 @@
 //! What is told of a start that fails: the step, on what, and why.
 
 use std::fs;
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use nix::sys::resource::{Resource as Rlimit, getrlimit, setrlimit};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use nix::sys::stat::Mode;
 use pm3::supervisor::event::{Failure, Limit, Resource, Sig, Stage};
 use pm3::sys::reap::{self, Children};
+use pm3::sys::socket;
 use pm3::sys::spawn::{self, Plan, Stream};
 
 use crate::world::{World, actor, c_string, enter_root, give_up_rights, program, sh};
@@ -27,6 +33,7 @@ crate::tests![TESTS:
     a_program_that_may_not_be_executed,
     a_program_that_cannot_be_executed,
     an_interpreter_that_is_not_there,
+    descriptors_that_nobody_asked_for,
 ];
 
 /// What `Display` says, with the scratch directory's name left out.
@@ -208,4 +215,31 @@ fn an_interpreter_that_is_not_there() {
     let told = told(&world, &failure);
     assert!(told.starts_with("start failed at exec DIR/alien: its dynamic loader /"), "{told}");
     assert!(told.ends_with(" does not exist, it was built for another libc"), "{told}");
+}
+
+/// Whoever may send a message may send descriptors with it, more than there is room for.
+fn descriptors_that_nobody_asked_for() {
+    let name = format!("pm3-test-{}", std::process::id());
+    let socket = socket::hearing(&name).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let (soft, hard) = getrlimit(Rlimit::RLIMIT_NOFILE).unwrap();
+    let before = open();
+    // Some of them would fit, with one that `open` needs.
+    setrlimit(Rlimit::RLIMIT_NOFILE, before as u64 + 9, hard).unwrap();
+    for count in [1, 5, 100, 253] {
+        let many = vec![sender.as_raw_fd(); count];
+        let rights = [ControlMessage::ScmRights(&many)];
+        let piece = [IoSlice::new(b"READY=1")];
+        sendmsg::<UnixAddr>(sender.as_raw_fd(), &piece, &rights, MsgFlags::empty(), None).unwrap();
+        let mut bytes = [0; 100];
+        let heard = socket::hear(&socket, &mut bytes).unwrap();
+        assert_eq!((&bytes[..heard.count], heard.whole), (&b"READY=1"[..], true));
+        let from = heard.from.unwrap();
+        assert_eq!((from.pid, from.uid), (std::process::id(), nix::unistd::getuid().as_raw()));
+        assert_eq!(open(), before, "{count}");
+    }
+    setrlimit(Rlimit::RLIMIT_NOFILE, soft, hard).unwrap();
+    assert!(socket::hear(&socket, &mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 }
