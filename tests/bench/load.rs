@@ -1,21 +1,26 @@
-//! The clients of tests/bench/cluster: each asks one question after the other, as soon as the one before is answered.
+//! The clients of tests/bench/cluster: each asks one question after the other, as soon as the one before is answered; or,
+//! with RATE, so many questions a second are asked by all of them, each at its moment, however long others take.
 //!
-//!   load PORT HOW CLIENTS
+//!   load PORT HOW CLIENTS [RATE]
 //!
 //! HOW is `new` (a connection for each request), `keep` (one connection for all, and a new one when it is closed), or
 //! `retry` (the same, but a request whose reused connection closed before the first byte of an answer is sent once more
 //! on a new one, as RFC 9112 §9.3.1 lets clients do). Ends when stdin does, and then prints one line a fact: how many
-//! requests were answered, how many failed and how, what the slowest took, and how many each process answered.
+//! requests were answered, how many failed and how, what the slowest took, how many of a rate were late, and how many each
+//! process answered. What a request of a rate takes is counted from its moment, also where no client was free for it.
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A request that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A request of a rate that is answered later than this is late: people notice.
+const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq)]
 enum How {
@@ -24,18 +29,27 @@ enum How {
     Retry,
 }
 
+/// When requests begin.
+enum Pace {
+    /// As soon as a client is free.
+    Closed,
+    /// At moments of their own, so far apart.
+    Open { since: Instant, apart: Duration, next: AtomicU32 },
+}
+
 /// What came of the requests of one client, or of all.
 #[derive(Default)]
 struct Tally {
     answered: u64,
     failed: BTreeMap<String, u64>,
     slowest: Duration,
+    late: u64,
     by: BTreeMap<String, u64>,
 }
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [port, how, clients] = words.as_slice() else { panic!("load PORT HOW CLIENTS") };
+    let [port, how, clients, rate @ ..] = words.as_slice() else { panic!("load PORT HOW CLIENTS [RATE]") };
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
     let how = match how.as_str() {
         "new" => How::New,
@@ -43,19 +57,27 @@ fn main() {
         "retry" => How::Retry,
         other => panic!("{other}: expected new, keep or retry"),
     };
-    let over = Arc::new(AtomicBool::new(false));
+    let pace = match rate {
+        [] => Pace::Closed,
+        [rate, ..] => {
+            let apart = Duration::from_secs(1) / rate.parse().expect("a number of requests a second");
+            Pace::Open { since: Instant::now(), apart, next: AtomicU32::new(0) }
+        }
+    };
+    let (over, pace) = (Arc::new(AtomicBool::new(false)), Arc::new(pace));
     let client = |_| {
-        let over = Arc::clone(&over);
-        std::thread::spawn(move || ask_on(at, how, &over))
+        let (over, pace) = (Arc::clone(&over), Arc::clone(&pace));
+        std::thread::spawn(move || ask_on(at, how, &pace, &over))
     };
     let clients: Vec<_> = (0..clients.parse().expect("a number of clients")).map(client).collect();
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     over.store(true, Ordering::Relaxed);
+    clients.iter().for_each(|client| client.thread().unpark());
     let mut all = Tally::default();
     for client in clients {
         all.add(client.join().expect("a client does not panic"));
     }
-    println!("answered {}\nslowest {}", all.answered, all.slowest.as_micros());
+    println!("answered {}\nslowest {}\nlate {}", all.answered, all.slowest.as_micros(), all.late);
     all.failed.iter().for_each(|(why, count)| println!("failed {why} {count}"));
     all.by.iter().for_each(|(who, count)| println!("by {who} {count}"));
 }
@@ -63,6 +85,7 @@ fn main() {
 impl Tally {
     fn add(&mut self, other: Tally) {
         self.answered += other.answered;
+        self.late += other.late;
         self.slowest = self.slowest.max(other.slowest);
         for (into, from) in [(&mut self.failed, other.failed), (&mut self.by, other.by)] {
             from.into_iter().for_each(|(what, count)| *into.entry(what).or_default() += count);
@@ -70,11 +93,35 @@ impl Tally {
     }
 }
 
-fn ask_on(at: SocketAddr, how: How, over: &AtomicBool) -> Tally {
+impl Pace {
+    /// Waits for the moment of the next request, unless all is over.
+    fn moment(&self, over: &AtomicBool) -> Instant {
+        match self {
+            Pace::Closed => Instant::now(),
+            Pace::Open { since, apart, next } => {
+                let moment = *since + *apart * next.fetch_add(1, Ordering::Relaxed);
+                let left = || moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+                while let Some(left) = left().filter(|_| !over.load(Ordering::Relaxed)) {
+                    std::thread::park_timeout(left);
+                }
+                moment
+            }
+        }
+    }
+
+    fn is_late(&self, took: Duration) -> bool {
+        matches!(self, Pace::Open { .. }) && took > LATE
+    }
+}
+
+fn ask_on(at: SocketAddr, how: How, pace: &Pace, over: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
     let mut kept = None;
-    while !over.load(Ordering::Relaxed) {
-        let began = Instant::now();
+    loop {
+        let began = pace.moment(over);
+        if over.load(Ordering::Relaxed) {
+            return tally;
+        }
         match ask(at, how, &mut kept) {
             Ok(who) => {
                 tally.answered += 1;
@@ -82,9 +129,10 @@ fn ask_on(at: SocketAddr, how: How, over: &AtomicBool) -> Tally {
             }
             Err(error) => *tally.failed.entry(name(&error).to_owned()).or_default() += 1,
         }
-        tally.slowest = tally.slowest.max(began.elapsed());
+        let took = began.elapsed();
+        tally.slowest = tally.slowest.max(took);
+        tally.late += u64::from(pace.is_late(took));
     }
-    tally
 }
 
 fn name(error: &Error) -> &'static str {

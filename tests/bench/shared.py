@@ -55,12 +55,12 @@ class Table:
         self.names = names
         print(f"\n{title:<46}" + "".join(f"{name:>17}" for name in names) + "   goal")
 
-    def row(self, what, values, reference=None, most=None, limit=None):
+    def row(self, what, values, reference=None, most=None, limit=None, compares=True):
         cells = ""
         own = values.get("pm3")
         for name in self.names:
             value = values.get(name)
-            ratio = f" ×{value / own:.2f}" if value is not None and own and name != "pm3" else ""
+            ratio = f" ×{value / own:.2f}" if compares and value is not None and own and name != "pm3" else ""
             cells += f"{number(value) + ratio:>17}"
         print(f"{what:<46}{cells}   {self.verdict(values, reference, most, limit)}", flush=True)
 
