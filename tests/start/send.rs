@@ -156,6 +156,9 @@ fn who_does_not_read_or_has_closed_it_stops_nobody() {
     let said = world.pm3("send all hello").ends(1).says("[PM3] [echo](0) ✓").lacks("[deaf]").says(full);
     assert_eq!(said.err.lines().count(), 2, "{said:#?}");
     world.told("0 got hello");
+    let silent = world.run(&["pm3", "-s", "send", "/^(echo|shut)$/", "again"]).ends(1);
+    assert_eq!((&*silent.out, silent.err.lines().count()), ("", 1), "{silent:#?}");
+    world.told("0 got again");
     world.end();
 }
 

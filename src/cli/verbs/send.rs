@@ -48,7 +48,8 @@ pub(super) fn send(args: &Send, context: &Context) -> Report {
         return Report::failed(Exit::Usage, why);
     }
     context.ask(|client| {
-        let mut telling = Telling::new(client.list()?, &Show::default());
+        // It is answered at once: there is nothing to tell on the way.
+        let mut telling = Telling::new(client.list()?, &Show { silent: true, ..Show::default() });
         let mut failed = Vec::new();
         let targets = targets::for_supervisor([&*args.target], telling.rows(), &mut failed);
         failed.iter().for_each(|why| telling.fail(Exit::Failed, why));
