@@ -36,8 +36,7 @@ impl Engine {
         let may_share = self.pace.allows(clock::now());
         let mut spent = Duration::ZERO;
         for run in runs {
-            let app = self.supervisor.instances().find(|(_, one)| one.run() == Some(*run));
-            let limit = app.and_then(|(app, _)| app.memory_limit);
+            let limit = self.supervisor.of_run(*run).and_then(|(app, _)| app.memory_limit);
             let tree = self.tree(*run);
             let mut bytes = proc::private(&tree);
             if limit.is_some_and(|limit| bytes > limit) {

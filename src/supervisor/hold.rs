@@ -19,7 +19,7 @@ use super::instance::{Goal, Instance, Turn};
 use super::pace::Amount;
 use super::pending::{Aim, Pending};
 use super::policy;
-use super::reload::{Manner, Part, Second};
+use super::reload::{Manner, Part, Roll, Second};
 use super::request::Order;
 use super::spec::{AppSpec, Shell};
 
@@ -252,13 +252,26 @@ impl App {
             }
         }
         let why = why.map_or_else(|| "as asked".to_owned(), Reason::to_string);
-        let plural = if count == 1 { " is" } else { "es are" };
-        tell(spec, format!("{count} new process{plural} taken back, the old ones go on: {why}"), turn);
+        let what = match count {
+            0 => "nothing new is left".to_owned(),
+            1 => "1 new process is taken back".to_owned(),
+            count => format!("{count} new processes are taken back"),
+        };
+        tell(spec, format!("{what}, the old ones go on: {why}"), turn);
     }
 
     /// The new runs take over, and what they were started with comes into force.
     fn admit_held(&mut self, turn: &mut Turn<'_>) {
         let Some(hold) = self.hold.take() else { return };
+        // What is wanted of the new runs by now is wanted still; what the change below wants, they are.
+        let is_new = |one: &Instance| {
+            let is_held = one.second.as_deref().is_some_and(|second| second.share().is_some());
+            is_held || one.run().is_some_and(|run| hold.runs.contains(&run))
+        };
+        let mut wanted: Vec<(InstanceId, Option<Box<Roll>>)> = Vec::new();
+        for one in self.instances.iter_mut().filter(|one| is_new(one)) {
+            wanted.push((one.id, one.roll.take()));
+        }
         if let Some(mut next) = hold.next {
             let shell = std::mem::take(&mut next.launch.shell);
             next.instances = hold.instances;
@@ -274,12 +287,15 @@ impl App {
         }
         let App { spec, instances, .. } = self;
         for one in instances {
-            if one.second.as_deref().is_some_and(|second| second.share().is_some()) {
-                // Its turn is over when the old run is gone.
-                (one.roll, one.rolling) = (None, true);
-                one.admit(spec, turn);
-            } else if one.run().is_some_and(|run| hold.runs.contains(&run)) {
-                one.roll = None;
+            if let Some((_, roll)) = wanted.iter_mut().find(|(id, _)| *id == one.id) {
+                one.roll = roll.take();
+                if one.successor().is_some() {
+                    // Its turn is over when the old run is gone.
+                    one.rolling = true;
+                    one.admit(spec, turn);
+                }
+            } else if one.spare && one.goal == Goal::Run && one.is_up_or_coming() && one.roll.is_none() {
+                one.mark(Reason::Operator, Manner::OldFirst, spec, turn.now);
             }
         }
     }

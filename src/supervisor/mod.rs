@@ -300,11 +300,14 @@ impl Supervisor {
 
     fn usage(&mut self, run: RunId, bytes: u64, now: Mono) {
         for app in &mut self.apps {
-            let limit = app.spec.memory_limit;
-            for one in app.instances.iter_mut().filter(|one| one.run() == Some(run)) {
-                one.usage = bytes;
-                if let Some(limit) = limit.filter(|limit| bytes > *limit) {
-                    one.renew_for(run, Reason::Memory { used: bytes, limit }, &app.spec, now);
+            let App { spec, instances, hold, .. } = app;
+            let entry = hold::entry(spec, hold.as_deref(), run);
+            for one in instances.iter_mut().filter(|one| one.has_run(run)) {
+                if one.run() == Some(run) {
+                    one.usage = bytes;
+                }
+                if let Some(limit) = entry.memory_limit.filter(|limit| bytes > *limit) {
+                    one.renew_for(run, Reason::Memory { used: bytes, limit }, entry, now);
                 }
             }
         }

@@ -335,8 +335,8 @@ impl Supervisor {
                     Way::Failed(format!("{}; pid {} goes on", told(one, "taken back"), one.pid()).into())
                 }
             },
-            // Nothing is decided yet.
-            Aim::Up { .. } if one.held().is_some() => Way::Underway,
+            // Nothing is decided yet. Who wants no more than that it runs has that.
+            Aim::Up { after } if one.held().is_some() && one.run().is_some_and(|run| run <= after) => Way::Underway,
             Aim::Up { after } => match &one.state {
                 // A reload is done when the old process is gone, too.
                 State::Alive(life) if one.is_in_place() && life.run > after && one.has_leaver() => Way::Underway,

@@ -2,7 +2,7 @@
 //! time zone, so the engine computes it (`Effect::Schedule`) and this only waits for the moment.
 
 use super::Supervisor;
-use super::event::{Effect, Mono, Reason};
+use super::event::{Effect, Mono, Reason, RunId};
 use super::instance::{Goal, Instance, State};
 use super::policy;
 
@@ -60,8 +60,7 @@ impl Supervisor {
     /// Orders samples while some run has a limit, and only then.
     pub(super) fn order_samples(&mut self, now: Mono, out: &mut Vec<Effect>) {
         let limited = |app: &&super::app::App| app.spec.memory_limit.is_some();
-        let runs: Vec<_> =
-            self.apps.iter().filter(limited).flat_map(|app| &app.instances).filter_map(sampled).collect();
+        let runs: Vec<_> = self.apps.iter().filter(limited).flat_map(|app| &app.instances).flat_map(sampled).collect();
         if runs.is_empty() {
             self.sample_at = None;
         } else if self.sample_at.is_none_or(|at| at <= now) {
@@ -74,6 +73,8 @@ impl Supervisor {
     }
 }
 
-fn sampled(instance: &Instance) -> Option<super::event::RunId> {
-    instance.run().filter(|_| instance.is_online())
+/// The instance's run, and one that is held beside it.
+fn sampled(instance: &Instance) -> impl Iterator<Item = RunId> {
+    let own = instance.run().filter(|_| instance.is_online());
+    own.into_iter().chain(instance.held().map(|second| second.life.run))
 }

@@ -2,8 +2,8 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    Amount, Care, ClientId, Count, Effect, End, Event, Finding, Half, Obstacle, Outcome, Rollout, RunId, Scope, Sig,
-    Verb, Wish,
+    Amount, Care, ClientId, Count, Effect, End, Event, Finding, Half, Mono, Obstacle, Outcome, Rollout, RunId, Scope,
+    Sig, Verb, Wish,
 };
 use pm3::supervisor::spec::{AppSpec, Health, Spec};
 use pm3::supervisor::station::Station;
@@ -241,9 +241,7 @@ fn an_aborted_canary_leaves_all_as_it_was() {
 fn a_canary_that_ends_or_is_not_well_is_taken_back_by_itself() {
     let mut sup = sampling(3, Some(changed(3)));
     let out = step(&mut sup, LATER, exited(4, End::Signal(Sig(11))));
-    assert!(
-        lines(&out).contains(&"web: 0 new processes are taken back, the old ones go on: reload failed: SIGSEGV".into())
-    );
+    assert!(lines(&out).contains(&"web: nothing new is left, the old ones go on: reload failed: SIGSEGV".into()));
     assert_eq!((pids(&sup), sup.apps()[0].hold.is_none()), (vec![101, 102, 103], true));
     let out = step(&mut sup, LATER + 1, ask(Verb::Promote, None));
     let told = "web: nothing is held; `pm3 reload web --canary 5%` holds new processes beside the old ones";
@@ -331,4 +329,38 @@ fn a_rollback_that_is_under_way_can_be_taken_back() {
     assert_eq!(stopped(&out), [3, 4]);
     let half = sup.instances().next().unwrap().1.half;
     assert_eq!(half, Half::First);
+}
+
+#[test]
+fn who_only_wants_it_to_run_does_not_wait_for_a_decision() {
+    let mut sup = sampling(2, None);
+    assert_eq!(replies(&step(&mut sup, LATER, ask(Verb::Start, None)))[0].done.len(), 2);
+    let same = Wish::Apply { verb: Verb::Start, apps: vec![web(2)], renew: false, how: Rollout::default() };
+    assert_eq!(replies(&step(&mut sup, LATER + 1, wish(same)))[0].done.len(), 2);
+}
+
+#[test]
+fn a_canary_has_a_memory_limit_too() {
+    let mut sup = booted(AppSpec { memory_limit: Some(20 << 20), ..web(2) });
+    step(&mut sup, GROWN, ask(Verb::Reload, CANARY));
+    let out = step(&mut sup, PROVEN, Event::Tick);
+    let sampled =
+        |out: &[Effect]| out.iter().any(|one| matches!(one, Effect::Sample { runs } if runs.contains(&RunId(3))));
+    assert!(sampled(&out) || sampled(&step(&mut sup, PROVEN + 1_000, Event::Tick)));
+    let out = step(&mut sup, LATER, Event::Usage { run: RunId(3), bytes: 30 << 20 });
+    assert_eq!((stopped(&out), pids(&sup)), (vec![3], vec![101, 102]));
+    assert!(lines(&out).iter().any(|line| line.ends_with("the old ones go on: memory 30M over 20M")), "{out:?}");
+}
+
+#[test]
+fn files_that_change_while_a_canary_is_held_are_seen_by_its_new_run() {
+    let watch = Some(Box::default());
+    let mut sup = booted(AppSpec { watch, ..web(1) });
+    step(&mut sup, GROWN, ask(Verb::Reload, CANARY));
+    step(&mut sup, PROVEN, Event::Tick);
+    let at = Mono(LATER * 1_000_000);
+    step(&mut sup, LATER, Event::FilesChanged { app: "web".into(), path: "index.js".into(), at });
+    step(&mut sup, LATER + 1, ask(Verb::Promote, None));
+    let out = step(&mut sup, LATER + 2, exited(1, End::Code(0)));
+    assert_eq!(spawned(&out), [3]);
 }
