@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod chances;
 mod clients;
 mod corners;
 mod health;
