@@ -56,7 +56,8 @@
 //! - Two halves that are open for ever. The slot of a half without a run is closed as soon as that changes no other slot's
 //!   number, or somebody comes late to it: whatever waits there would wait for a reload.
 //! - Effects for sockets. Which slots there are and who gets connections follows from the supervisor's state after each
-//!   step (`supervisor::station`), so no transition can forget it.
+//!   step (`supervisor::station`), so no transition can forget it. One moment is told: when a spare is given the slots of an
+//!   instance that has died (`supervisor::standby`).
 //! - A second run on trust. A reload keeps the old run until the new one has lived; where both cannot be at once, as with
 //!   a port, it is a restart and says so.
 //! - Pipes that outlive runs. Each run has its own, and init holds the reading ends: so the end of a pipe is the end of

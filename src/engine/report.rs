@@ -72,7 +72,7 @@ impl Engine {
         let Some(life) = one.life().filter(|life| life.main() > 0) else { return (row, Vec::new()) };
         let tree = self.tree(life.run);
         row.memory_bytes = sample::usage(&tree, app.memory_limit);
-        row.cpu = Some(looks.percent(life.run, life.since, now.mono, proc::cpu_ms(&tree)));
+        row.cpu = Some(looks.percent(life.run, life.ordered, now.mono, proc::cpu_ms(&tree)));
         (row, tree)
     }
 

@@ -495,7 +495,7 @@ impl Instance {
         match &mut self.state {
             State::Alive(life) => {
                 if let Some(span) = life.preparing().filter(|_| self.spare) {
-                    self.unfit(format!("opened no port within {}", Span(span)).into(), app, turn);
+                    self.unfit(format!("opened no port within {}, see listen_timeout", Span(span)).into(), app, turn);
                 } else if let Some(span) = life.preparing() {
                     // As PM2. An app that has never said it must not be away because of that.
                     life.ready();

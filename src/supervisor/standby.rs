@@ -53,19 +53,32 @@ impl AppSpec {
 impl Supervisor {
     /// Lets spares that stand by take the places of those that have ended by themselves; true if one did.
     pub(super) fn hand_over(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
-        let mut changed = false;
-        self.each_app(now, out, |app, turn| {
+        self.each_spared(now, out, |app, turn| {
+            let mut changed = false;
             while app.hand_over(turn) {
                 changed = true;
             }
-        });
-        changed
+            changed
+        })
     }
 
     /// Starts spares where there is somebody to stand by for, and ends them where nobody is left; true if one was.
     pub(super) fn mind_spares(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
+        self.each_spared(now, out, App::mind_spares)
+    }
+
+    /// Each app that has spares; true if anything changed for one.
+    fn each_spared(
+        &mut self,
+        now: Mono,
+        out: &mut Vec<Effect>,
+        mut act: impl FnMut(&mut App, &mut Turn<'_>) -> bool,
+    ) -> bool {
+        // Nothing of this waits for a random time.
+        let (settle, random) = (self.settings.settle, 0);
+        let spared = self.apps.iter_mut().filter(|app| app.instances.iter().any(|one| one.spare));
         let mut changed = false;
-        self.each_app(now, out, |app, turn| changed |= app.mind_spares(turn));
+        spared.for_each(|app| changed |= act(app, &mut Turn { now, settle, random, out }));
         changed
     }
 }

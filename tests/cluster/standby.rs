@@ -254,7 +254,7 @@ fn a_program_that_opens_no_port_is_no_spare() {
         let world = World::new();
         world.plan(&app("web", &["pause"], "standby = 1\nlisten_timeout = 300"));
         let mut init = world.boot(ns);
-        let why = "cannot stand by: opened no port within 300 ms";
+        let why = "cannot stand by: opened no port within 300 ms, see listen_timeout";
         init.told(&format!("web-1: errored: {why}"));
         has(&init.does(&["show", "web"]), why);
         assert_eq!(count(&init, "online"), 1);

@@ -254,7 +254,7 @@ fn one_that_opens_no_port_is_no_spare() {
     let out = step(&mut sup, 30_000, Event::Tick);
     assert_eq!(deeds(&out), ["signal 2"]);
     let out = step(&mut sup, 30_001, exited(2, End::Code(0)));
-    assert_eq!(lines(&out)[0], "web-1: errored: cannot stand by: opened no port within 30 s");
+    assert_eq!(lines(&out)[0], "web-1: errored: cannot stand by: opened no port within 30 s, see listen_timeout");
     assert_eq!((statuses(&sup), sup.deadline()), (vec!["online".to_owned(), "errored*".to_owned()], None));
 }
 
