@@ -103,8 +103,22 @@ pub(crate) enum Happening {
     Act,
 }
 
+/// What becomes of a program that binds its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spare {
+    /// It is none, and goes on.
+    No,
+    /// It has not come to that yet.
+    Coming,
+    /// It is held there, and hears nothing but SIGKILL; this came meanwhile.
+    Held(Option<Sig>),
+    /// It was told that it gets none.
+    Dismissed,
+}
+
 struct Process {
     main: bool,
+    spare: Spare,
     executed: bool,
     kids: bool,
     deaf: bool,
@@ -176,6 +190,7 @@ impl Kernel {
         let hard = dice.chance(regime.hard_to_kill);
         let process = Process {
             main: true,
+            spare: Spare::No,
             executed: false,
             kids: dice.chance(regime.leaves_kids),
             deaf,
@@ -243,6 +258,31 @@ impl Kernel {
         self.at(now.after(millis(dice.pick(&[0, 0, 1, 40, 3_000]))), Happening::IsProbed(run, finding));
     }
 
+    /// This run is a spare's.
+    pub(crate) fn is_spare(&mut self, run: RunId) {
+        self.processes.entry(run).and_modify(|process| process.spare = Spare::Coming);
+    }
+
+    /// Performs `Effect::TakeOver`: the program gets its port, and listens.
+    pub(crate) fn take_over(&mut self, now: Mono, run: RunId, dice: &mut Dice) {
+        let Some(process) = self.processes.get_mut(&run) else { return };
+        let came = if let Spare::Held(sig) = process.spare { sig } else { None };
+        process.spare = Spare::No;
+        self.at(now.after(millis(dice.pick(&[0, 0, 1, 50]))), Happening::Listens(run));
+        came.into_iter().for_each(|sig| self.signal(now, run, sig, Scope::Process));
+    }
+
+    /// Performs `Effect::Dismiss`: the program hears what has come meanwhile, and may give up.
+    pub(crate) fn dismiss(&mut self, now: Mono, run: RunId, dice: &mut Dice) {
+        let Some(process) = self.processes.get_mut(&run) else { return };
+        let came = if let Spare::Held(sig) = process.spare { sig } else { None };
+        process.spare = Spare::Dismissed;
+        came.into_iter().for_each(|sig| self.signal(now, run, sig, Scope::Process));
+        if dice.chance(50) {
+            self.at(now.after(millis(dice.pick(&[0, 1, 5]))), Happening::Dies(run, End::Code(1), Oom::No));
+        }
+    }
+
     /// Draws how long the process lives if nobody ends it.
     fn live(&mut self, from: Mono, run: RunId, app: &AppSpec, regime: &Regime, dice: &mut Dice) {
         let uptime = u64::from(app.restart.min_uptime.0);
@@ -265,7 +305,13 @@ impl Kernel {
 
     /// Performs `Effect::Signal`; one that comes too late reaches nobody.
     pub(crate) fn signal(&mut self, now: Mono, run: RunId, sig: Sig, scope: Scope) {
-        let Some(process) = self.processes.get(&run) else { return };
+        let Some(process) = self.processes.get_mut(&run) else { return };
+        if let Spare::Held(came) = &mut process.spare
+            && sig != Sig::KILL
+        {
+            *came = Some(sig);
+            return;
+        }
         let (after, end) = process.answer;
         // Before the exec nobody has installed a handler.
         let end = if process.executed && sig != Sig::KILL { end } else { End::Signal(sig) };
@@ -292,6 +338,9 @@ impl Kernel {
         if let Some(process) = self.processes.get(&run).filter(|process| process.main && process.executed) {
             let (after, end) = process.answer;
             let caught = sig != Sig::KILL && end != End::Signal(Sig::TERM);
+            if caught && matches!(process.spare, Spare::Held(_)) {
+                return;
+            }
             let (after, end) = if caught { (after, end) } else { (Duration::ZERO, End::Signal(sig)) };
             if sig == Sig::KILL || !process.deaf {
                 self.at(now.after(after), Happening::Dies(run, end, Oom::No));
@@ -344,8 +393,21 @@ impl Kernel {
                 Some(Event::Ready { run })
             }
             Happening::Listens(run) => {
-                self.processes.get(&run).filter(|process| process.main && process.executed)?;
-                Some(Event::Listening { run })
+                let process = self.processes.get_mut(&run).filter(|process| process.main && process.executed)?;
+                match process.spare {
+                    Spare::No => Some(Event::Listening { run }),
+                    // Now and then it cannot be looked at.
+                    Spare::Coming if run.0 % 16 == 5 => {
+                        process.spare = Spare::Dismissed;
+                        Some(Event::Unfit { run, why: "as the dice fell".into() })
+                    }
+                    Spare::Coming => {
+                        process.spare = Spare::Held(None);
+                        Some(Event::StandsBy { run })
+                    }
+                    Spare::Held(_) => Some(Event::StandsBy { run }),
+                    Spare::Dismissed => None,
+                }
             }
             Happening::IsDrained(run) => {
                 self.processes.get(&run).filter(|process| process.main)?;
@@ -376,7 +438,7 @@ impl Kernel {
             }
             Happening::Dies(run, end, oom) => {
                 let process = self.processes.get_mut(&run).filter(|process| process.main)?;
-                process.main = false;
+                (process.main, process.spare) = (false, Spare::No);
                 // A program that never began has no children.
                 let leftovers = process.kids && process.executed;
                 let leave = process.kids_leave;

@@ -4,6 +4,7 @@
 //!
 //! `PM3_SIM_SEED=17 cargo test --test sim replay -- --nocapture` tells the story of one seed;
 //! `PM3_SIM_SEEDS=1000000 cargo test --test sim fixed` tries more of them, `PM3_SIM_FRESH` others each time.
+//! `PM3_SIM_SPARES` is the number of worlds with spares, which have seeds of their own.
 
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
 
@@ -20,6 +21,7 @@ mod oracle;
 mod plan;
 mod run;
 mod serve;
+mod spares;
 mod subject;
 mod world;
 

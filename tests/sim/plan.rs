@@ -4,7 +4,7 @@
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
     Amount, AppSpec, ExitPolicy, Health, Kind, Launch, Rare, Ready, Restart, RestartPolicy, RollPolicy, Settings,
-    Shell, Spec, StopPolicy, Watch,
+    Shell, Spec, Standby, StopPolicy, Watch,
 };
 
 use crate::dice::Dice;
@@ -215,4 +215,19 @@ const LISTENS: &str = "tcp://127.0.0.1:3000";
 fn earlier(dice: &mut Dice, name: &str, others: &[AppSpec]) -> Box<[Box<str>]> {
     let names: Vec<Box<str>> = others.iter().map(|app| app.name.clone()).filter(|other| **other < *name).collect();
     names.into_iter().filter(|_| dice.chance(25)).collect()
+}
+
+/// Gives spares to apps that may have some, and takes them from others; now and then it leaves one as it is.
+pub(crate) fn spare(dice: &mut Dice, apps: &mut [AppSpec]) {
+    for app in apps {
+        let is_held = app.listen().is_empty() && !app.owns_ports();
+        let may = app.kind == Kind::Service && app.restart.when != Restart::Never && is_held;
+        if !may {
+            app.standby = None;
+        } else if dice.chance(50) {
+            let max_age = Millis(dice.pick(&[0, 1_000, 4_000, 60_000]));
+            let count = dice.pick(&[1, 1, 2, 0]);
+            app.standby = (count > 0).then(|| Box::new(Standby { count, max_age }));
+        }
+    }
 }

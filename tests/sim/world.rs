@@ -13,6 +13,7 @@ use crate::dice::Dice;
 use crate::kernel::{Happening, Kernel, OVERSLEPT_MS, Regime, millis};
 use crate::oracle::Oracle;
 use crate::plan;
+use crate::spares::Watch;
 use crate::subject::{Mutant, Subject};
 
 /// More steps than any seed needs: the supervisor and the world keep each other busy.
@@ -37,6 +38,8 @@ pub(crate) struct World {
     kernel: Kernel,
     subject: Subject,
     oracle: Oracle,
+    /// In a world with spares this judges in place of the oracle, whose model knows none.
+    watch: Option<Watch>,
     now: Mono,
     phase: Phase,
     /// What has reached pm3 and waits until it looks.
@@ -62,6 +65,7 @@ impl World {
         let world = World {
             subject: Subject::new(&spec, dice.next(), mutant),
             oracle: Oracle::new(spec.clone()),
+            watch: None,
             kernel: Kernel::default(),
             now: Mono(1_000_000_000),
             phase: Phase::Safety,
@@ -81,6 +85,19 @@ impl World {
         world
     }
 
+    /// The same with spares, watched by this.
+    pub(crate) fn with_spares(mut dice: Dice, watch: Watch, trace: Option<Trace>) -> World {
+        let mut spec = plan::random(&mut dice);
+        plan::spare(&mut dice, &mut spec.apps);
+        let mut world = World::new(dice, None, trace);
+        // Who never listens is of no use here.
+        world.regime.servers = world.dice.pick(&[50, 90, 100]);
+        world.subject = Subject::new(&spec, world.dice.next(), None);
+        world.tell(|| format!("{spec:#?}"));
+        (world.spec, world.watch) = (spec, Some(watch));
+        world
+    }
+
     /// Runs to the end; Ok: the number of steps.
     pub(crate) fn run(mut self) -> Result<u32, String> {
         self.play()?;
@@ -96,7 +113,7 @@ impl World {
     fn play(&mut self) -> Result<(), String> {
         self.step(Event::Boot)?;
         self.kernel.at(self.now, Happening::Act);
-        while !self.oracle.exited {
+        while !self.has_exited() {
             self.change_phase()?;
             let deadline = self.subject.deadline();
             let wake = if self.inbox.is_empty() { deadline } else { Some(self.now) };
@@ -121,11 +138,28 @@ impl World {
     fn at_rest(&mut self) -> Result<(), String> {
         match self.phase {
             Phase::Safety => return Err("unreachable: acts are left in the safety phase".into()),
-            Phase::Liveness { .. } => self.oracle.unreached()?,
+            Phase::Liveness { .. } => self.unreached()?,
             Phase::Ending { .. } => return Err("pm3 does not end, and waits for nothing".into()),
         }
         self.begin_ending();
         Ok(())
+    }
+
+    fn has_exited(&self) -> bool {
+        self.watch.as_ref().map_or(self.oracle.exited, |watch| watch.exited)
+    }
+
+    fn unreached(&self) -> Result<(), String> {
+        self.watch.as_ref().map_or_else(|| self.oracle.unreached(), |watch| watch.unreached(&self.subject.pm3))
+    }
+
+    /// The apps that are there now.
+    fn known(&self) -> Spec {
+        if self.watch.is_none() {
+            return self.oracle.model.spec.clone();
+        }
+        let apps = self.subject.pm3.apps().iter().filter(|app| !app.gone).map(|app| app.spec.clone());
+        Spec { apps: apps.collect(), ..self.spec.clone() }
     }
 
     fn change_phase(&mut self) -> Result<(), String> {
@@ -138,7 +172,7 @@ impl World {
             Phase::Liveness { until } => {
                 // Not at the first glance: whatever is in flight shall arrive.
                 let reached = self.inbox.is_empty() && self.kernel.next_at().is_none_or(|at| at > self.now);
-                match self.oracle.unreached() {
+                match self.unreached() {
                     Ok(()) if reached => self.begin_ending(),
                     Err(why) if self.now > until => return Err(format!("the goal is not reached: {why}")),
                     Ok(()) | Err(_) => {}
@@ -205,7 +239,13 @@ impl World {
                 _ => format!("               > {effect:?}"),
             });
         }
-        self.oracle.judge(self.now, &event, &effects, &self.subject.pm3, self.subject.deadline())?;
+        match &mut self.watch {
+            None => self.oracle.judge(self.now, &event, &effects, &self.subject.pm3, self.subject.deadline())?,
+            Some(watch) => {
+                watch.distort(&mut effects);
+                watch.judge(self.now, &event, &effects, &self.subject.pm3)?;
+            }
+        }
         for effect in effects {
             self.perform(effect);
         }
@@ -215,8 +255,11 @@ impl World {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { run, instance, .. } => {
-                if let Some((app, _)) = self.subject.pm3.instance(instance) {
+                if let Some((app, one)) = self.subject.pm3.instance(instance) {
                     self.kernel.spawn(self.now, run, app, &self.regime, &mut self.dice);
+                    if one.spare {
+                        self.kernel.is_spare(run);
+                    }
                 }
             }
             Effect::Signal { run, sig, scope } => self.kernel.signal(self.now, run, sig, scope),
@@ -244,6 +287,9 @@ impl World {
                 // A file that does not check changes nothing, and nobody is told.
                 if self.dice.chance(80) {
                     self.spec = plan::changed(&mut self.dice, &self.spec);
+                    if self.watch.is_some() {
+                        plan::spare(&mut self.dice, &mut self.spec.apps);
+                    }
                     let spec = Box::new(self.spec.clone());
                     let later = self.now.after(millis(self.dice.pick(&[1, 30, 2_000])));
                     self.kernel.at(later, Happening::Tell(Event::Planned { spec }));
@@ -251,8 +297,8 @@ impl World {
             }
             Effect::Drain { run } => self.kernel.drain(self.now, run, &mut self.dice.aside(run.0)),
             Effect::Probe { run } => self.kernel.probe(self.now, run, &self.regime, &mut self.dice.aside(run.0)),
-            // No app has spares.
-            Effect::TakeOver { .. } | Effect::Dismiss { .. } => {}
+            Effect::TakeOver { run, .. } => self.kernel.take_over(self.now, run, &mut self.dice),
+            Effect::Dismiss { run } => self.kernel.dismiss(self.now, run, &mut self.dice),
             Effect::Progress { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report | Effect::Exit { .. } => {
             }
         }
@@ -304,7 +350,7 @@ impl World {
 
     /// Somebody edits an app, or it writes below its own directory; the watcher tells so after a while of quiet.
     fn change_files(&mut self) {
-        let apps: Vec<Box<str>> = self.oracle.model.spec.apps.iter().map(|app| app.name.clone()).collect();
+        let apps: Vec<Box<str>> = self.known().apps.iter().map(|app| app.name.clone()).collect();
         let app = if apps.is_empty() { "nobody".into() } else { self.dice.pick(&apps) };
         let path = self.dice.pick(&["index.js", "src/a b.js"]).into();
         let told = self.now.after(millis(self.dice.pick(&[0, 150, 1_000])));
@@ -347,7 +393,11 @@ impl World {
                 Wish::Operate { verb, targets: self.targets(), shell, how: self.rollout() }
             }
             12..16 => {
-                let apps = plan::batch(&mut self.dice, &self.oracle.model.spec);
+                let known = self.known();
+                let mut apps = plan::batch(&mut self.dice, &known);
+                if self.watch.is_some() {
+                    plan::spare(&mut self.dice, &mut apps);
+                }
                 Wish::Apply {
                     verb: self.dice.pick(&[Verb::Start, Verb::Restart, Verb::Reload]),
                     apps,
@@ -383,7 +433,7 @@ impl World {
     }
 
     fn target(&mut self) -> Box<str> {
-        let apps: Vec<Box<str>> = self.oracle.model.spec.apps.iter().map(|app| app.name.clone()).collect();
+        let apps: Vec<Box<str>> = self.known().apps.iter().map(|app| app.name.clone()).collect();
         match self.dice.below(10) {
             0..4 if !apps.is_empty() => self.dice.pick(&apps),
             4..6 => self.dice.below(12).to_string().into(),
