@@ -47,7 +47,7 @@ use crate::sys::spawn::ids::{self, Ids};
 use crate::sys::{append, clock, errno, own_lines, why};
 use desk::{Asked, Desk};
 use places::Places;
-use press::Press;
+use press::{Job, Press};
 use source::{CHUNK, PIECE_LEAST, Piece, Source, Style, Whose};
 use stamp::Stamp;
 
@@ -244,22 +244,24 @@ impl Logger {
 
     /// Sees to old files.
     fn tend(&mut self) {
-        let Some(job) = self.places.tend(self.press.as_ref().map(|press| &press.job)) else { return };
-        let (number, old) = (job.number, job.old());
-        self.places.make_room(self.descriptors() + PRESS_FDS);
-        let registry = self.poll.registry();
-        let watch = |press: &Press| registry.register(&mut SourceFd(&press.as_raw_fd()), PRESS, Interest::READABLE);
-        let started = Press::start(job).and_then(|press| match watch(&press) {
-            Ok(()) => Ok(press),
-            Err(error) => {
-                press.give_up();
-                Err(error)
+        // Each place gives up after one that failed, so this ends.
+        while let Some(job) = self.places.tend(self.press.as_ref().map(|press| &press.job)) {
+            let (number, old) = (job.number, job.old());
+            self.places.make_room(self.descriptors() + PRESS_FDS);
+            match self.start_press(job) {
+                Ok(press) => self.press = Some(press),
+                Err(error) => self.has_pressed(number, &old, Err(error)),
             }
-        });
-        match started {
-            Ok(press) => self.press = Some(press),
-            Err(error) => self.has_pressed(number, &old, Err(error)),
         }
+    }
+
+    fn start_press(&self, job: Job) -> io::Result<Press> {
+        let press = Press::start(job)?;
+        let watched = self.poll.registry().register(&mut SourceFd(&press.as_raw_fd()), PRESS, Interest::READABLE);
+        if watched.is_err() {
+            press.give_up();
+        }
+        watched.map(|()| press)
     }
 
     fn press_goes_on(&mut self) {

@@ -153,6 +153,9 @@ impl Places {
     /// just being compressed.
     pub(super) fn tend(&mut self, pressing: Option<&Job>) -> Option<Job> {
         let turn = self.pressed;
+        if !self.sinks.values().any(Sink::has_chores) {
+            return None;
+        }
         let (before, after): (Vec<_>, Vec<_>) = self.sinks.iter_mut().partition(|(number, _)| **number <= turn);
         let mut job = None;
         for (number, sink) in after.into_iter().chain(before) {

@@ -8,8 +8,6 @@
 //! output is fast there are several a second. The date is that of its last line, so what was written on one day has the
 //! name of that day. Names never go back, even if the clock does: in their order they are what was written, in its order.
 
-use std::collections::BTreeMap;
-
 use crate::config::date;
 use crate::supervisor::event::Millis;
 use crate::supervisor::spec::LogRotate;
@@ -109,7 +107,7 @@ pub(super) struct Names<'a> {
 }
 
 /// What an old file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Shape {
     Plain,
     Gz,
@@ -168,16 +166,16 @@ pub(super) fn chores<'n>(
     rotate: &LogRotate,
     pressing: Option<&str>,
 ) -> Chores {
-    let mut old: BTreeMap<Date, Vec<Shape>> = BTreeMap::new();
-    for (date, shape) in there.filter_map(|name| names.read(name)) {
-        old.entry(date).or_default().push(shape);
-    }
-    let whole = old.values().filter(|shapes| shapes.iter().any(|shape| *shape != Shape::Begun)).count();
+    let mut old: Vec<(Date, Shape)> = there.filter_map(|name| names.read(name)).collect();
+    old.sort_unstable();
+    let is_whole = |shapes: &[(Date, Shape)]| shapes.iter().any(|(_, shape)| *shape != Shape::Begun);
+    let whole = old.chunk_by(|one, next| one.0 == next.0).filter(|shapes| is_whole(shapes)).count();
     let mut surplus = whole.saturating_sub(usize::try_from(rotate.keep).unwrap_or(usize::MAX));
-    let mut chores = Chores { newest: old.keys().next_back().copied(), ..Chores::default() };
-    for (date, shapes) in old {
-        let name = names.old(date);
-        let has = |shape| shapes.contains(&shape);
+    let mut chores = Chores { newest: old.last().map(|(date, _)| *date), ..Chores::default() };
+    for shapes in old.chunk_by(|one, next| one.0 == next.0) {
+        let Some((date, _)) = shapes.first() else { continue };
+        let name = names.old(*date);
+        let has = |shape| shapes.iter().any(|(_, own)| *own == shape);
         let (plain, gz) = (has(Shape::Plain), has(Shape::Gz));
         let goes = surplus > 0 && (plain || gz);
         surplus -= usize::from(goes);

@@ -223,7 +223,14 @@ impl Sink {
 
     /// Whether it is of no use to anybody who does not write to it.
     pub(super) fn is_idle(&self) -> bool {
-        self.users == 0 && self.kept.is_empty() && self.turns.as_ref().is_none_or(|turns| turns.is_done())
+        // What could never be opened has no old ones that could be seen to.
+        let is_done = self.ids.is_none() || self.turns.as_ref().is_none_or(|turns| turns.is_done());
+        self.users == 0 && self.kept.is_empty() && is_done
+    }
+
+    /// There may be something to do about its old files.
+    pub(super) fn has_chores(&self) -> bool {
+        self.ids.is_some() && self.turns.as_ref().is_some_and(|turns| turns.has_chores)
     }
 
     /// pm3 ends: what waits for better times has none.
@@ -496,8 +503,11 @@ mod tests {
     #[test]
     fn a_file_of_somebody_unknown_is_opened_as_nobody_else() {
         let (dir, mut sink) = sink("unknown", Some("no such user"));
+        sink.rotate(Some(&LogRotate::default()));
         sink.prepare();
         sink.take(0, b"secret\n", Mono(1));
+        // It has no old files that anybody could see to, and is forgotten when nobody writes to it.
+        assert!(sink.is_idle() && !sink.has_chores());
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
         assert!(sink.trouble().unwrap().ends_with("no such user in /etc/passwd"), "{:?}", sink.trouble());
         assert_eq!(sink.loss.sum(), (1, 7));
