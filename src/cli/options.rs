@@ -173,7 +173,7 @@ static TABLE: &[Row] = &[
     row("--stdin", "stdin", Word("KIND"), "What it reads: null; or pipe, for pm3 send and pm3 attach"),
     row("--output", "out_file", Word("FILE"), "A file for its stdout").short("-o"),
     row("--error", "error_file", Word("FILE"), "A file for its stderr").short("-e"),
-    row("--log", "log_file", Word("FILE"), "One file for both, in place of the other two").short("-l"),
+    row("--log", "log_file", Word("FILE"), "One file for both, beside the other two").short("-l"),
     row("--merge-logs", "merge_logs", Nothing(true), "All instances write to the same files"),
     row("--disable-logs", "log_mode", Always("none"), "Keep no output"),
     row("--log-type", "log_mode", Word("TYPE"), "How output is written: raw, prefix before each line, or json, an object a line"),

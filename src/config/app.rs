@@ -10,7 +10,7 @@ use super::value::{Dialect, Scalar, Scope, Value};
 use super::words::Dollars;
 use super::{date, world};
 use crate::supervisor::event::Sig;
-use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Rare, Ready, Restart, ShellVariable, Watch};
+use crate::supervisor::spec::{AppSpec, Kind, Launch, LogMode, Output, Rare, Ready, Restart, ShellVariable, Watch};
 
 /// The values of an app's keys, as far as they do not have a place in the spec already.
 #[derive(Default)]
@@ -79,9 +79,6 @@ const INTERPRETERS: &[(&str, &str)] = &[
 
 /// The variable with the instance's number that PM2 sets.
 const INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
-
-/// Names of pm3's own streams. They are links, and an app's file is never opened through one.
-const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
 
 /// Where Heroku and others say how many processes a web server should have.
 const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
@@ -390,14 +387,18 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
     }
     draft.rare.log_memory = draft.rare.log_memory.filter(|bytes| *bytes != Rare::LOG_MEMORY);
     let files = [
-        ("out_file", &mut draft.out_file, Some("/dev/stdout")),
-        ("error_file", &mut draft.error_file, Some("/dev/stderr")),
+        ("out_file", &mut draft.out_file, Some(Output::OWN[0])),
+        ("error_file", &mut draft.error_file, Some(Output::OWN[1])),
         ("log_file", &mut draft.log_file, None),
     ];
+    let is_beside = files.iter().any(|(key, file, _)| *key == "log_file" && file.is_some());
     for (key, file, own) in files {
         if file.is_some() && file.as_deref() == own && output.mode != LogMode::None {
-            *file = None;
-        } else if file.as_deref().is_some_and(|file| STREAMS.contains(&file)) {
+            // Beside log_file it says something.
+            if !is_beside {
+                *file = None;
+            }
+        } else if file.as_deref().is_some_and(|file| Output::OWN.contains(&file)) {
             let only = "only out_file = \"/dev/stdout\" and error_file = \"/dev/stderr\" mean pm3's own";
             clashes.at(key, only);
         }
@@ -410,20 +411,12 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             clashes.at("log_rotate", own);
         }
     }
-    match draft.log_file.take() {
-        Some(_) if draft.out_file.is_some() || draft.error_file.is_some() => {
-            let one = "each stream has one destination: log_file for both, or the other two";
-            clashes.at("log_file", format!("out_file or error_file is set too; {one}"));
-        }
-        Some(both) => {
-            let both = absolute(both);
-            output.out = Some(both.clone());
-            output.err = Some(both);
-        }
-        None => {
-            output.out = draft.out_file.take().map(absolute);
-            output.err = draft.error_file.take().map(absolute);
-        }
+    output.out = draft.out_file.take().map(absolute);
+    output.err = draft.error_file.take().map(absolute);
+    output.both = draft.log_file.take().map(absolute);
+    if !output.mode.is_collected() && output.both.is_some() && (output.out.is_some() || output.err.is_some()) {
+        let one = "out_file or error_file is set too; without the logger each stream has one place";
+        clashes.at("log_file", format!("{one}: log_file for both, or the other two"));
     }
 }
 

@@ -48,9 +48,7 @@ pub fn overlay(app: &AppSpec, given: &[Given<'_>], facts: &Facts) -> Result<AppS
     let typed: Table = given.iter().map(|given| line.entry(given)).collect();
     let row = |name: &str| schema::find(schema::APP, name).map(|key| key.name);
     let replaced: Vec<_> = typed.iter().map(|entry| row(&entry.name)).collect();
-    let both_logs = replaced.contains(&Some("log_file"));
-    let stays =
-        |name: &str| !(replaced.contains(&row(name)) || both_logs && ["out_file", "error_file"].contains(&name));
+    let stays = |name: &str| !replaced.contains(&row(name));
     let kept = write::table(app).into_iter().filter(|(name, _)| stays(name));
     let table = kept.map(|(name, tree)| line.kept(name, tree)).chain(typed).collect();
     read(Dialect::Spec, &line.text, table, facts)

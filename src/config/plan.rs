@@ -185,10 +185,20 @@ fn output(output: &Output) -> Option<String> {
         LogMode::Json => "pm3's own, each line a JSON object",
     };
     let merged = if output.merge { ", all instances together" } else { "" };
+    let both = output.both.as_deref();
+    let beside = both.map(|both| format!(", both in {both}")).unwrap_or_default();
+    // Where there is a file for both and no other, it is that alone.
+    let place = |given: Option<&str>| match given {
+        Some(own) if Output::OWN.contains(&own) => rest.to_owned(),
+        given => given.or(both).unwrap_or(rest).to_owned(),
+    };
     match (output.out.as_deref(), output.err.as_deref()) {
-        (None, None) => (output.mode != LogMode::default()).then(|| rest.to_owned()),
-        (Some(out), Some(err)) if out == err => Some(format!("{out}{merged}")),
-        (out, err) => Some(format!("{}, errors {}{merged}", out.unwrap_or(rest), err.unwrap_or(rest))),
+        (None, None) => both.map_or_else(
+            || (output.mode != LogMode::default()).then(|| rest.to_owned()),
+            |both| Some(format!("{both}{merged}")),
+        ),
+        (Some(out), Some(err)) if out == err => Some(format!("{out}{beside}{merged}")),
+        (out, err) => Some(format!("{}, errors {}{beside}{merged}", place(out), place(err))),
     }
 }
 

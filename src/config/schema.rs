@@ -216,7 +216,7 @@ pub(super) static APP: &[Key<Draft>] = &[
     key!("error_file", ["error", "err", "err_file", "err_log"], Unset, FilePath, |app, v| app.error_file = Some(v.0),
         "the same for stderr"),
     key!("log_file", ["log"], Unset, FilePath, |app, v| app.log_file = Some(v.0),
-        "one file for both, in place of out_file and error_file"),
+        "one file for both, beside those two; where there is no other file, in place of pm3's own stdout and stderr"),
     key!("merge_logs", ["combine_logs"], Is("false"), bool, |app, v| app.spec.launch.output.merge = v,
         "all instances write to the same files, without -ID"),
 

@@ -187,10 +187,11 @@ fn stops(policy: &StopPolicy, to: &mut Writer) {
 }
 
 fn output(output: &Output, to: &mut Writer) {
-    let Output { mode, out, err, merge } = output;
+    let Output { mode, out, err, both, merge } = output;
     to.unless("log_mode", *mode == LogMode::default(), || word(*mode));
     to.some("out_file", out.as_deref().map(text));
     to.some("error_file", err.as_deref().map(text));
+    to.some("log_file", both.as_deref().map(text));
     to.unless("merge_logs", !merge, || Tree::Flag(true));
 }
 

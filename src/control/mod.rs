@@ -434,6 +434,9 @@ pub struct Detail {
     pub out_file: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub err_file: Option<Box<str>>,
+    /// The one that both go to; it may be one of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file: Option<Box<str>>,
     /// What its processes listen at: `tcp 0.0.0.0:3000`, `unix /run/app.sock`.
     pub sockets: Vec<Box<str>>,
     /// Whose its ports are, and why: pm3's, which its runs share, or its own.

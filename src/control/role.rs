@@ -68,6 +68,8 @@ pub struct Known {
     pub out: Option<LogFile>,
     /// The same of its stderr.
     pub err: Option<LogFile>,
+    /// Where both go, beside those or as one of them.
+    pub both: Option<LogFile>,
 }
 
 impl Known {
@@ -77,6 +79,19 @@ impl Known {
             Stream::Out => self.out.as_ref(),
             Stream::Err => self.err.as_ref(),
         }
+    }
+
+    /// Where this stream goes as well.
+    pub fn beside(&self, stream: Stream) -> Option<&LogFile> {
+        self.both.as_ref().filter(|both| self.file(stream) != Some(both))
+    }
+
+    /// All its files, each once.
+    pub fn files(&self) -> impl Iterator<Item = &LogFile> {
+        let err = self.err.as_ref().filter(|err| self.out.as_ref() != Some(err));
+        let both =
+            self.both.as_ref().filter(|both| [&self.out, &self.err].iter().all(|own| own.as_ref() != Some(both)));
+        self.out.iter().chain(err).chain(both)
     }
 }
 

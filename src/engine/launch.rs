@@ -9,7 +9,7 @@ use crate::control::Environ;
 use crate::control::role::{Known, LogFile};
 use crate::supervisor::event::{Failure, RunId, Stage};
 use crate::supervisor::instance::Instance;
-use crate::supervisor::spec::{AppSpec, Kind, LogMode, Rare, Ready, Settings, Shell, ShellVariable};
+use crate::supervisor::spec::{AppSpec, Kind, LogMode, Output, Rare, Ready, Settings, Shell, ShellVariable};
 use crate::sys::fds::Range;
 use crate::sys::spawn::{self, Intercept, Plan, Stream, c_string};
 use crate::sys::users::Users;
@@ -315,7 +315,7 @@ fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(S
         LogMode::Auto | LogMode::Raw | LogMode::Prefix | LogMode::Json | LogMode::Inherit => Stream::Inherit,
     };
     let file = |path: &PathBuf| Ok(Stream::File(c_string(path.as_os_str().as_bytes())?));
-    let (out, err) = files(app, instance, settings);
+    let Files { out, err, .. } = files(app, instance, settings);
     let stdout = out.as_ref().map_or_else(|| Ok(otherwise()), file)?;
     let stderr = match &err {
         Some(_) if err == out => Stream::Stdout,
@@ -328,12 +328,13 @@ fn streams(app: &AppSpec, instance: &Instance, settings: &Settings) -> Result<(S
 /// What the logger has to know of an instance.
 pub(super) fn known(app: &AppSpec, instance: &Instance, settings: &Settings) -> Known {
     let (output, rare) = (&app.launch.output, app.launch.rare.as_deref());
-    let (out, err) = files(app, instance, settings);
-    let log_file = |path: Option<PathBuf>, named: bool| {
+    let Files { out, err, both } = files(app, instance, settings);
+    let log_file = |path: &PathBuf, given: bool| {
         // A file that the app names is its user's; in pm3's own directory they are pm3's.
+        let named = given || both.as_ref() == Some(path);
         let (user, group) =
             if named { rare.map(|rare| (rare.user.clone(), rare.group.clone())) } else { None }.unwrap_or_default();
-        path.map(|path| LogFile { path: path.to_string_lossy().into(), user, group, ours: !named })
+        LogFile { path: path.to_string_lossy().into(), user, group, ours: !named }
     };
     Known {
         id: instance.id,
@@ -342,23 +343,39 @@ pub(super) fn known(app: &AppSpec, instance: &Instance, settings: &Settings) -> 
         date: rare.and_then(|rare| rare.log_date.clone()),
         memory: rare.and_then(|rare| rare.log_memory).unwrap_or(Rare::LOG_MEMORY),
         rotate: rare.and_then(|rare| rare.log_rotate.clone()),
-        out: log_file(out, output.out.is_some()),
-        err: log_file(err, output.err.is_some()),
+        out: out.as_ref().map(|path| log_file(path, output.out.is_some())),
+        err: err.as_ref().map(|path| log_file(path, output.err.is_some())),
+        both: both.as_ref().map(|path| log_file(path, true)),
     }
 }
 
-/// The files that stdout and stderr go to, where they go to files.
-pub(super) fn files(app: &AppSpec, instance: &Instance, settings: &Settings) -> (Option<PathBuf>, Option<PathBuf>) {
+/// The files that an instance's output goes to.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Where stdout goes; None: to pm3's own.
+    pub(super) out: Option<PathBuf>,
+    /// The same of stderr.
+    pub(super) err: Option<PathBuf>,
+    /// Where both go; it may be one of those, and the only place.
+    pub(super) both: Option<PathBuf>,
+}
+
+pub(super) fn files(app: &AppSpec, instance: &Instance, settings: &Settings) -> Files {
     let output = &app.launch.output;
     let usual = settings.log_dir.as_deref().filter(|_| output.mode.is_collected());
-    let file = |given: &Option<Box<str>>, usual: Option<String>| {
-        let path = Path::new(&*settings.cwd).join(given.as_deref().or(usual.as_deref())?);
+    let place = |path: &str| {
+        let path = Path::new(&*settings.cwd).join(path);
         // There is one /dev/null for all.
         let apart = app.is_several() && !output.merge && !path.starts_with("/dev");
-        Some(if apart { numbered(&path, instance.id.0) } else { path })
+        if apart { numbered(&path, instance.id.0) } else { path }
     };
-    let name = |ending: &str| usual.map(|dir| format!("{dir}/{}-{ending}.log", app.name));
-    (file(&output.out, name("out")), file(&output.err, name("error")))
+    let both = output.both.as_deref().map(place);
+    let file = |given: &Option<Box<str>>, ending: &str| match given.as_deref() {
+        Some(own) if Output::OWN.contains(&own) => None,
+        Some(path) => Some(place(path)),
+        None => usual.map(|dir| place(&format!("{dir}/{}-{ending}.log", app.name))).or_else(|| both.clone()),
+    };
+    Files { out: file(&output.out, "out"), err: file(&output.err, "error"), both }
 }
 
 /// PM2's name of an instance's own file: `logs/web.log` becomes `logs/web-3.log`.

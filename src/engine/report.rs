@@ -113,7 +113,7 @@ impl Engine {
             | State::Errored { .. }
             | State::Finished { .. } => app.cron_at,
         };
-        let (out_file, err_file) = launch::files(&app.spec, one, self.supervisor.settings());
+        let files = launch::files(&app.spec, one, self.supervisor.settings());
         Detail {
             started_ms: begun.map_or(0, |at| now.unix(at)),
             short_runs: one.record.unstable,
@@ -121,8 +121,9 @@ impl Engine {
             next_start_ms: next_start.map(|at| millis(at.since(now.mono))),
             runs: one.past.iter().map(|past| told_run(past, now)).collect(),
             cwd: text(launch::directory(&app.spec, self.supervisor.settings())),
-            out_file: out_file.map(text),
-            err_file: err_file.map(text),
+            out_file: files.out.map(text),
+            err_file: files.err.map(text),
+            log_file: files.both.map(text),
             ports: self.ports(&app.spec, one),
             resets: self.slots.resets(one.id),
             ailment: self.checkup(&app.spec, one).map(|checkup| checkup.why.clone()).unwrap_or_default(),

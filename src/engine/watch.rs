@@ -59,7 +59,7 @@ fn watched(app: &AppSpec, watch: &Watch, settings: &Settings) -> Watched {
         paths: watch.paths.clone(),
         ignore: watch.ignore.clone(),
         delay: watch.delay,
-        logs: [&output.out, &output.err, &settings.log_dir].into_iter().flatten().cloned().collect(),
+        logs: [&output.out, &output.err, &output.both, &settings.log_dir].into_iter().flatten().cloned().collect(),
     }
 }
 

@@ -10,14 +10,21 @@ use super::seldom::Usual;
 pub struct Output {
     pub mode: LogMode,
     /// Files that get it instead; `-<id>` is put before the ending where the app has several instances and
-    /// `merge` is not set. Both the same path: both streams into one file.
+    /// `merge` is not set. Both the same path: both streams into one file. [`Output::OWN`] beside `both`: pm3's own.
     pub out: Option<Box<str>>,
     pub err: Option<Box<str>>,
+    /// A file that gets both, beside those; and in place of pm3's own where there is no other.
+    pub both: Option<Box<str>>,
     pub merge: bool,
 }
 
+impl Output {
+    /// Names of pm3's own stdout and stderr. They are links, and an app's file is never opened through one.
+    pub const OWN: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
+}
+
 impl Usual for Output {
-    const USUAL: &'static Output = &Output { mode: LogMode::Auto, out: None, err: None, merge: false };
+    const USUAL: &'static Output = &Output { mode: LogMode::Auto, out: None, err: None, both: None, merge: false };
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -75,7 +75,7 @@ fn keys_that_do_not_go_together() {
         "command = '; bar'\nshell = true",
         "script = '7.js'",
         "script = 'a'\nkind = 'oneshot'\nautorestart = 'always'",
-        "script = 'a'\nlog_file = 'b'\nout_file = 'c'",
+        "script = 'a'\nlog_file = 'b'\nout_file = 'c'\nlog_mode = 'inherit'",
         "script = 'a'\nlog_file = '/dev/stdout'",
         "script = 'a'\nerror_file = '/dev/stdout'\nout_file = '/dev/stdout'",
         "script = 'a'\nout_file = '/dev/stdout'\nlog_mode = 'none'",
@@ -141,8 +141,8 @@ fn keys_that_do_not_go_together() {
         app 1: no name, and none can be made of what it runs; give it one
         # script = 'a', kind = 'oneshot', autorestart = 'always'
         a: autorestart = 'always': a oneshot that always starts again is never done; expected on-failure or never
-        # script = 'a', log_file = 'b', out_file = 'c'
-        a: log_file = 'b': out_file or error_file is set too; each stream has one destination: log_file for both, or the other two
+        # script = 'a', log_file = 'b', out_file = 'c', log_mode = 'inherit'
+        a: log_file = 'b': out_file or error_file is set too; without the logger each stream has one place: log_file for both, or the other two
         # script = 'a', log_file = '/dev/stdout'
         a: log_file = '/dev/stdout': only out_file = "/dev/stdout" and error_file = "/dev/stderr" mean pm3's own
         # script = 'a', error_file = '/dev/stdout', out_file = '/dev/stdout'

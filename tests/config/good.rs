@@ -247,7 +247,13 @@ fn what_depends_on_something_else() {
     let output = app("script = 'x'\nout_file = '/dev/stdout'\nerror_file = '/dev/stderr'").launch.output;
     assert_eq!((&output.out, &output.err), (&None, &None));
     let output = app("script = 'x'\nlog_file = 'l'").launch.output;
-    assert_eq!((output.out.as_deref(), output.err.as_deref()), (Some("/srv/l"), Some("/srv/l")));
+    assert_eq!((&output.out, &output.err, output.both.as_deref()), (&None, &None, Some("/srv/l")));
+    // Beside it, pm3's own is a place like others.
+    let output = app("script = 'x'\nlog_file = 'l'\nout_file = '/dev/stdout'\nerror_file = 'e'").launch.output;
+    assert_eq!(
+        (output.out.as_deref(), output.err.as_deref(), output.both.as_deref()),
+        (Some("/dev/stdout"), Some("/srv/e"), Some("/srv/l"))
+    );
 }
 
 /// Heroku's buildpacks say how much memory there is, which not every dyno's control group does.

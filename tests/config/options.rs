@@ -118,9 +118,14 @@ fn a_mistake_names_the_option_as_it_was_typed() {
     "#]]
     .assert_eq(&refused(&[script("a.js"), text("--increment-var", "increment_var", "NONE")]));
     expect![[r#"
-        -l a: out_file or error_file is set too; each stream has one destination: log_file for both, or the other two
+        -l a: out_file or error_file is set too; without the logger each stream has one place: log_file for both, or the other two
     "#]]
-    .assert_eq(&refused(&[script("a.js"), text("-l", "log_file", "a"), text("-o", "out_file", "b")]));
+    .assert_eq(&refused(&[
+        script("a.js"),
+        text("-l", "log_file", "a"),
+        text("-o", "out_file", "b"),
+        text("--log-type", "log_mode", "inherit"),
+    ]));
 }
 
 #[test]
@@ -152,8 +157,7 @@ fn an_app_changes_in_what_is_given_and_in_nothing_else() {
     let after = config::overlay(&before, &given, &facts()).unwrap();
     let mut expected = AppSpec { memory_limit: Some(50 << 20), watch: None, ..before.clone() };
     expected.launch.args = ["x".into()].into();
-    expected.launch.output.out = Some("/srv/both.log".into());
-    expected.launch.output.err = Some("/srv/both.log".into());
+    expected.launch.output.both = Some("/srv/both.log".into());
     assert_eq!(after, expected);
 
     // Nothing of init's own environment is known to whoever changes an app, and none of it is needed.

@@ -189,15 +189,20 @@ impl Maker {
             cwd: self.maybe(Maker::path),
             shell: shell.into(),
             env: env.into_iter().collect(),
-            output: Output {
-                mode: self.one(&modes[unread..]),
-                out: self.maybe(Maker::path),
-                err: self.maybe(Maker::path),
-                merge: self.chance(),
-            }
-            .into(),
+            output: self.output(&modes[unread..]).into(),
             rare: rare.map(Box::new),
         }
+    }
+
+    fn output(&mut self, modes: &[LogMode]) -> Output {
+        let (mode, merge) = (self.one(modes), self.chance());
+        let (mut out, err) = (self.maybe(Maker::path), self.maybe(Maker::path));
+        // Without the logger each stream has one place.
+        let both = self.maybe(Maker::path).filter(|_| mode.is_collected() || out.is_none() && err.is_none());
+        if both.is_some() && mode.is_collected() && self.chance() {
+            out = Some(Output::OWN[0].into());
+        }
+        Output { mode, out, err, both, merge }
     }
 
     fn rare(&mut self, kind: Kind, index: usize) -> Rare {
@@ -290,7 +295,7 @@ fn what_is_written_is_read_as_it_was() {
     let keys =
         keys.filter_map(|line| Some(line.strip_prefix("  ")?.split_once(" = ")?.0)).filter(|key| !key.contains(' '));
     let never: Vec<&str> = keys.filter(|key| !seen.contains(*key)).collect();
-    expect!["append_env_to_name env_<profile> env_file port disable_logs time log_file"].assert_eq(&never.join(" "));
+    expect!["append_env_to_name env_<profile> env_file port disable_logs time"].assert_eq(&never.join(" "));
 }
 
 #[test]

@@ -132,6 +132,48 @@ fn instances_have_files_of_their_own_unless_they_are_merged() {
 }
 
 #[test]
+fn a_file_for_both_streams_is_beside_the_others() {
+    let world = World::new();
+    let script = "echo to out; echo to err >&2";
+    let job = |name: &str, keys: &str| {
+        let path = |key: &str| format!("{key} = {:?}\n", world.path(&format!("{name}-{key}")));
+        let keys: String = keys
+            .split(' ')
+            .map(|key| if key.starts_with("own") { "out_file = \"/dev/stdout\"\n".to_owned() } else { path(key) })
+            .collect();
+        entry(name, "/bin/sh", &["-c", script], &format!("kind = \"oneshot\"\nlog_mode = \"prefix\"\n{keys}"))
+    };
+    world.plan(
+        &(job("alone", "log_file")
+            + &job("one", "out_file log_file")
+            + &job("full", "out_file error_file log_file")
+            + &job("mine", "own log_file")),
+    );
+    let mut init = world.boot(Ns::pid1());
+    let log = init.ends(0);
+    // However wide the names of those are that were there at the moment.
+    let tight = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sorted = |name: &str| {
+        let mut lines: Vec<String> = world.read(name).lines().map(tight).collect();
+        lines.sort();
+        lines
+    };
+    for (id, name) in [(0, "alone"), (1, "one"), (2, "full"), (3, "mine")] {
+        let both = [format!("{id}|{name} | to err"), format!("{id}|{name} | to out")];
+        assert_eq!(sorted(&format!("{name}-log_file")), both);
+    }
+    assert_eq!(
+        (sorted("one-out_file"), sorted("full-out_file")),
+        (vec!["1|one | to out".into()], vec!["2|full | to out".into()])
+    );
+    assert_eq!(sorted("full-error_file"), ["2|full | to err"]);
+    // Where there is a file, nothing goes to pm3's own, unless that is one of them.
+    let own: Vec<String> = init.proc.rest().iter().map(|line| tight(line)).collect();
+    assert_eq!(own, ["3|mine | to out"]);
+    has_not(&log, "to err");
+}
+
+#[test]
 fn a_directory_for_all_files_has_pm2s_names() {
     let world = World::new();
     let dir = world.path("logs");

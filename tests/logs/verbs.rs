@@ -116,6 +116,24 @@ fn in_the_background_output_goes_into_pm2s_files() {
     world.end();
 }
 
+#[test]
+fn in_the_background_a_file_for_both_is_beside_pm2s() {
+    let world = Machine::bare();
+    world.file("hello.sh", "echo hello; echo trouble >&2; exec sleep 1000\n");
+    world.pm3("start hello.sh -l both.log --log-type raw").ok();
+    let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+    let own = |name: &str| read(world.home(&format!("home/logs/hello-{name}.log")));
+    until("it is written", || {
+        own("out") == "hello\n" && own("error") == "trouble\n" && read(world.at("both.log")).len() == 14
+    });
+    let both = read(world.at("both.log"));
+    assert!(both.contains("hello\n") && both.contains("trouble\n"), "{both:?}");
+    world.pm3("show hello").ok().says("entire log path").says("both.log").says("hello-out.log");
+    world.pm3("flush").ok();
+    assert_eq!((own("out"), own("error"), read(world.at("both.log"))), Default::default());
+    world.end();
+}
+
 /// `pm3 logs` at work, inside.
 struct Follower {
     child: Child,

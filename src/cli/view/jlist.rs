@@ -36,6 +36,7 @@ pub(in crate::cli) fn entry(app: &Described, one: &Detail) -> Value {
         "node_args": its_args.collect::<Vec<_>>(),
         "pm_out_log_path": one.out_file,
         "pm_err_log_path": one.err_file,
+        "pm_log_path": one.log_file,
         "watch": row.watching,
         "autostart": spec.autostart,
         "autorestart": spec.restart.when != Restart::Never,

@@ -91,6 +91,7 @@ fn fields(app: &Described, one: &Detail, found: &Found) -> Vec<Field> {
         None if nowhere => "N/A".to_owned(),
         None => format!("none: pm3's own {stream}"),
     };
+    one.log_file.iter().for_each(|path| add("entire log path", path.to_string()));
     add("error log path", path(&one.err_file, "stderr"));
     add("out log path", path(&one.out_file, "stdout"));
     one.lost.iter().for_each(|why| add("output is lost", why.to_string()));

@@ -145,7 +145,7 @@ impl Desk {
 
     /// Whether an instance writes to this file.
     pub(super) fn names(&self, file: &LogFile) -> bool {
-        self.instances.values().any(|known| [&known.out, &known.err].into_iter().flatten().any(|own| own == file))
+        self.instances.values().any(|known| known.files().any(|own| own == file))
     }
 
     /// A client wants to see output.

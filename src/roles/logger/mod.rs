@@ -234,7 +234,7 @@ impl Logger {
 
     /// Some stream may have something, and its place room for it.
     fn has_work(&self) -> bool {
-        self.sources.values().any(|source| source.may_be_read() && self.places.has_room(source.sink))
+        self.sources.values().any(|source| source.may_be_read() && self.places.have_room(source.sinks()))
     }
 
     /// Descriptors that are in use for something else than files.
@@ -350,6 +350,10 @@ impl Logger {
             // This pipe and the other are not among them yet.
             let sink = self.places.join(file, stream, rotate.as_deref(), self.descriptors() + 2);
             let mut source = Source::new(whose, pipe, mode, date.clone(), sink);
+            let beside = known.beside(stream);
+            source.also_to(
+                beside.map(|file| self.places.join(Some(file), stream, rotate.as_deref(), self.descriptors() + 2)),
+            );
             ready.into_iter().for_each(|text| source.look_for(text));
             self.sources.insert(self.next_source, source);
             self.next_source += 1;
@@ -371,7 +375,7 @@ impl Logger {
     fn shape(&mut self) {
         self.style.width = self.sources.values().map(|source| source.name().chars().count()).max().unwrap_or(0);
         for source in self.sources.values_mut() {
-            source.shape(self.style, self.places.is_terminal(source.sink));
+            source.shape(self.style, source.sinks().all(|sink| self.places.is_terminal(sink)));
         }
     }
 
@@ -417,10 +421,12 @@ impl Logger {
         let mut lost: Vec<Event> = Vec::new();
         for known in self.desk.meant(of) {
             for stream in [Stream::Out, Stream::Err] {
-                let Some(why) = self.places.trouble(known.file(stream), stream) else { continue };
-                let event = Event::Lost { app: known.app.clone(), id: known.id.0, why: why.into() };
-                if lost.last() != Some(&event) {
-                    lost.push(event);
+                let places = [Some(known.file(stream)), known.beside(stream).map(Some)];
+                for why in places.into_iter().flatten().filter_map(|file| self.places.trouble(file, stream)) {
+                    let event = Event::Lost { app: known.app.clone(), id: known.id.0, why: why.into() };
+                    if !lost.contains(&event) {
+                        lost.push(event);
+                    }
                 }
             }
         }
@@ -431,7 +437,7 @@ impl Logger {
     fn flush(&mut self, of: &Targets) -> Outcome {
         let mut outcome = Outcome::default();
         for known in self.desk.meant(of) {
-            for file in [&known.out, &known.err].into_iter().flatten() {
+            for file in known.files() {
                 let ids = resolved(file).map_err(|failure| failure.to_string());
                 let emptied = ids.and_then(|ids| {
                     append::empty(Path::new(&*file.path), &ids).map_err(|error| why(errno::of(&error)).into_string())
@@ -462,7 +468,7 @@ impl Logger {
     /// True if something was moved.
     fn move_piece(&mut self, token: usize, now: Mono) -> bool {
         let Some(source) = self.sources.get_mut(&token) else { return false };
-        if !self.places.has_room(source.sink) {
+        if !self.places.have_room(source.sinks()) {
             return false;
         }
         self.formed.clear();
@@ -473,7 +479,8 @@ impl Logger {
         match piece {
             Piece::Some(count) => {
                 let chunk = self.chunk.get(..count).unwrap_or_default();
-                source.form(chunk, self.places.users(source.sink) == 1, &time, out, &mut seen);
+                let alone = source.sinks().all(|sink| self.places.users(sink) == 1);
+                source.form(chunk, alone, &time, out, &mut seen);
             }
             Piece::Empty => {
                 source.ready = false;
@@ -485,8 +492,10 @@ impl Logger {
             Piece::Found => {}
         }
         drop(seen);
-        let (sink, others) = (source.sink, self.descriptors());
-        self.places.take(sink, token, &self.formed, now, others);
+        let (sinks, others) = (source.sinks(), self.descriptors());
+        for sink in sinks {
+            self.places.take(sink, token, &self.formed, now, others);
+        }
         if piece == Piece::End {
             self.close(token);
         }
@@ -499,13 +508,15 @@ impl Logger {
         let Some(source) = self.sources.get_mut(&token) else { return };
         let (time, mut formed) = (Stamp::now(), Vec::new());
         source.form_end(&time, &mut formed, &mut |_| {});
-        self.places.take(source.sink, token, &formed, now, others);
+        for sink in source.sinks() {
+            self.places.take(sink, token, &formed, now, others);
+        }
     }
 
     fn close(&mut self, token: usize) {
         let Some(source) = self.sources.remove(&token) else { return };
         let _ = self.poll.registry().deregister(&mut SourceFd(&source.as_raw_fd()));
-        self.places.leave(source.sink);
+        source.sinks().for_each(|sink| self.places.leave(sink));
     }
 }
 

@@ -96,8 +96,9 @@ impl Places {
         self.sinks.get(&self.number_of(file, stream)?)?.trouble()
     }
 
-    pub(super) fn has_room(&self, number: usize) -> bool {
-        self.sinks.get(&number).is_none_or(Sink::has_room)
+    /// Whether more can be taken over by all of these.
+    pub(super) fn have_room(&self, mut numbers: impl Iterator<Item = usize>) -> bool {
+        numbers.all(|number| self.sinks.get(&number).is_none_or(Sink::has_room))
     }
 
     /// Whether all is written.
@@ -152,10 +153,10 @@ impl Places {
     /// Does what there is to do about old files. Returns one that is to be compressed, each place's in turn, unless one is
     /// just being compressed.
     pub(super) fn tend(&mut self, pressing: Option<&Job>) -> Option<Job> {
-        let turn = self.pressed;
         if !self.sinks.values().any(Sink::has_chores) {
             return None;
         }
+        let turn = self.pressed;
         let (before, after): (Vec<_>, Vec<_>) = self.sinks.iter_mut().partition(|(number, _)| **number <= turn);
         let mut job = None;
         for (number, sink) in after.into_iter().chain(before) {

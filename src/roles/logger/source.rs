@@ -72,8 +72,9 @@ pub(super) struct Source {
     form: Form,
     /// Bytes that are read at once.
     piece: usize,
-    /// The sink that it goes to.
-    pub(super) sink: usize,
+    /// The sink that it goes to, and the one that it goes to as well.
+    sink: usize,
+    beside: Option<usize>,
     /// There may be something to read.
     pub(super) ready: bool,
     /// The run has ended: when the pipe is empty, a line that has begun has ended too.
@@ -113,6 +114,7 @@ impl Source {
             form: Form::Raw,
             piece: CHUNK,
             sink,
+            beside: None,
             ready: true,
             over: false,
             search: None,
@@ -138,6 +140,16 @@ impl Source {
     /// There may be something to read, and nothing to be told before.
     pub(super) fn may_be_read(&self) -> bool {
         self.ready && !self.has_found()
+    }
+
+    /// It goes to this sink as well.
+    pub(super) fn also_to(&mut self, sink: Option<usize>) {
+        self.beside = sink;
+    }
+
+    /// Where it goes.
+    pub(super) fn sinks(&self) -> impl Iterator<Item = usize> + use<> {
+        [self.sink].into_iter().chain(self.beside)
     }
 
     /// Reads what is there, as far as `chunk` has room, and no more than may become of it at once. With a `glass`, what may be
