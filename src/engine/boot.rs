@@ -2,6 +2,7 @@
 //! nothing behind in its memory.
 
 use std::fs::File;
+use std::hash::RandomState;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
@@ -118,7 +119,8 @@ pub fn init(args: Args) -> u8 {
     let has_proc = place::has_own_proc();
     // What is held is looked at in /proc.
     let unable = if has_proc { intercept::probe().err() } else { Some(errno::ABSENT) };
-    let origin = Origin { nofile: inherited.ok(), nonce: nonce(), has_proc, owner: owner(), unable };
+    let origin =
+        Origin { nofile: inherited.ok(), nonce: nonce(), secret: RandomState::new(), has_proc, owner: owner(), unable };
     let (engine, places) = match assemble(spec, source, origin, args.socket) {
         Ok(assembled) => assembled,
         Err(why) => {

@@ -90,7 +90,7 @@ impl Engine {
         let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
         let input = if listens { Some(inputs::lay(&mut plan)?) } else { None };
         let channel = if speaks { Some(ready::lay(&mut plan, app.ready())?) } else { None };
-        let notice = if notifies { Some(notify::lay(app, &self.origin.mark(run))?) } else { None };
+        let notice = if notifies { Some(notify::lay(app, &self.origin.notice(run))?) } else { None };
         let (name, instance) = (app.name.clone(), instance.id);
         let child = spawn::spawn(&plan)?;
         // What it has of its pipes and of its channel is the child's alone from here on.

@@ -1,6 +1,7 @@
 //! From an app's entry to a plan for `sys::spawn`: the argument list, where the program may be, the environment.
 
 use std::ffi::{CString, OsString};
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ pub(super) struct Origin {
     pub(super) nofile: Option<Range>,
     /// Tells this pm3's runs from those of another one around or inside it.
     pub(super) nonce: Box<str>,
+    /// Makes names that nobody can know before they are there.
+    pub(super) secret: RandomState,
     /// `/proc` is there and shows this pm3: its program can be started once more, as one of its roles.
     pub(super) has_proc: bool,
     /// The name or number of the user that pm3 runs as, and with it each app that names none.
@@ -34,6 +37,12 @@ impl Origin {
     /// The value of `PM3_RUN`: carried by every process of the run that does not drop its environment.
     pub(super) fn mark(&self, run: RunId) -> String {
         format!("{}.{}", self.nonce, run.0)
+    }
+
+    /// What the run's socket for notices is called after. The mark alone is no name for it: every app knows its own, and
+    /// could have the socket of the next run before pm3 has.
+    pub(super) fn notice(&self, run: RunId) -> String {
+        format!("{}.{:x}", self.mark(run), self.secret.hash_one(run.0))
     }
 }
 
@@ -274,7 +283,7 @@ fn environment(app: &AppSpec, instance: &Instance, run: RunId, origin: &Origin) 
         env.set(CHANNEL_MODE, "json");
     }
     if app.notifies() {
-        env.set(NOTIFY_SOCKET, notify::address(&origin.mark(run)));
+        env.set(NOTIFY_SOCKET, notify::address(&origin.notice(run)));
     }
     if let Some(span) = app.watchdog() {
         env.set(WATCHDOG, span.span().as_micros().to_string());

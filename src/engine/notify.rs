@@ -76,23 +76,23 @@ pub(super) struct Laid {
     uid: u32,
 }
 
-/// The value of `NOTIFY_SOCKET` for a run with this mark.
-pub(super) fn address(mark: &str) -> String {
-    format!("@{}", name(mark))
+/// The value of `NOTIFY_SOCKET` for a run whose socket is called after this.
+pub(super) fn address(notice: &str) -> String {
+    format!("@{}", name(notice))
 }
 
-fn name(mark: &str) -> String {
-    format!("pm3-notify/{mark}")
+fn name(notice: &str) -> String {
+    format!("pm3-notify/{notice}")
 }
 
 /// Makes a run's socket.
 ///
 /// # Errors
 /// There is no descriptor left, or the app's user is unknown.
-pub(super) fn lay(app: &AppSpec, mark: &str) -> Result<Laid, Failure> {
+pub(super) fn lay(app: &AppSpec, notice: &str) -> Result<Laid, Failure> {
     let rare = app.launch.rare.as_deref();
     let ids = ids::resolve(rare.and_then(|rare| rare.user.as_deref()), None)?;
-    let socket = socket::hearing(&name(mark)).map_err(|error| {
+    let socket = socket::hearing(&name(notice)).map_err(|error| {
         let errno = errno::of(&error);
         let (object, why, passing) = ("NOTIFY_SOCKET".into(), errno::why(errno), errno::passing(errno));
         Failure { stage: Stage::Pipe, object, errno, why, passing }

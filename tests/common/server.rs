@@ -13,6 +13,7 @@
 //! | `handles:SIG` | from now on prints `handled SIG` when that comes, and exits with 0 |
 //! | `notify:TEXT` | sends TEXT to `$NOTIFY_SOCKET`, with a newline for each `;`, its pid for each `@`, its first child's for `#` |
 //! | `heir [ … ]` | tells there that a child is its main process, and ends at once; then the child does the words |
+//! | `squats:N` | binds all names that its next N runs' `$NOTIFY_SOCKET` would have, had they its own mark's |
 //! | `floods:TEXT` | sends TEXT there for ever, as fast as it goes |
 //! | `beats:MS` | sends `WATCHDOG=1` there each MS for ever |
 //! | `hidden` | lets nobody look into it but who may look into everything (PR_SET_DUMPABLE) |
@@ -60,6 +61,7 @@ pub fn run_one(verb: &str, argument: &str, words: &mut &[String]) -> bool {
             notify(&format!("MAINPID={child}"));
             std::process::exit(0);
         }
+        "squats" => squat(super::app::number(argument)),
         "floods" => loop {
             notify(&argument.replace(';', "\n"));
         },
@@ -175,6 +177,16 @@ fn dies(argument: &str) {
         nix::sys::wait::waitpid(child, None).unwrap();
     }
     say("died");
+}
+
+fn squat(next: u64) {
+    let mark = std::env::var("PM3_RUN").unwrap();
+    let (pm3, run) = mark.rsplit_once('.').unwrap();
+    let run: u64 = super::app::number(run);
+    for run in run + 1..=run + next {
+        let name = SocketAddr::from_abstract_name(format!("pm3-notify/{pm3}.{run}")).unwrap();
+        std::mem::forget(UnixDatagram::bind_addr(&name).unwrap());
+    }
 }
 
 /// As sd_notify(3) does.

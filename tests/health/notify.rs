@@ -179,3 +179,17 @@ fn one_that_never_stops_talking_holds_nobody_up() {
     assert_eq!(init.row(5)["status"], "online");
     init.stop(0);
 }
+
+#[test]
+fn nobody_takes_the_name_of_a_socket_that_is_to_come() {
+    let world = World::new();
+    let words = ["notify:READY=1", "pause"];
+    let keys = "ready = \"notify\"\nlisten_timeout = \"1h\"\nrequires = [\"squatter\"]";
+    world.plan(
+        &(app("squatter", &["squats:100", "notify:READY=1", "pause"], "ready = \"notify\"\nlisten_timeout = \"1h\"")
+            + &app("web", &words, keys)),
+    );
+    let mut init = world.boot(Ns::pid1());
+    init.told("web: online");
+    init.stop(0);
+}
