@@ -113,6 +113,9 @@ pub struct Instance {
     /// The run before, or another instance's, listens: the next one is online when it listens, too.
     #[serde(default)]
     pub expected: bool,
+    /// Its next run comes on this half, though a run with clients is leaving it: that is so of the other half as well.
+    #[serde(default)]
+    pub stays: bool,
     /// It has its turn to get a new run (`rollout`).
     #[serde(default)]
     pub rolling: bool,
@@ -139,6 +142,7 @@ impl Instance {
             usage: 0,
             created: now,
             expected: false,
+            stays: false,
             rolling: false,
             past: Box::default(),
         }
@@ -294,6 +298,7 @@ impl Instance {
     pub fn start(&mut self) {
         self.goal = Goal::Run;
         self.record = Record::default();
+        self.stays = self.both_leave();
         self.forgive();
         if self.is_unfit() {
             self.reason = None;
@@ -350,6 +355,7 @@ impl Instance {
             State::Stopped => {}
         }
         self.stop_second(reason, gently, app, turn);
+        self.stays = self.both_leave();
     }
 
     /// End it now, without grace.
@@ -567,6 +573,7 @@ impl Instance {
                     self.half = self.half.other();
                     self.expected = true;
                 }
+                self.expected |= std::mem::take(&mut self.stays);
                 self.state = READY;
             }
             Goal::Idle | Goal::Stop | Goal::Remove => {

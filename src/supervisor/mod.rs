@@ -359,6 +359,11 @@ impl Supervisor {
             self.begin_ending(Some(code), &reason, now, out);
             return true;
         }
+        self.each_app(now, out, |app, turn| {
+            if app.instances.iter().all(|one| one.goal != Goal::Run) {
+                app.instances.iter_mut().for_each(|one| changed |= one.hurry(&app.spec, turn));
+            }
+        });
         changed |= self.run_schedules(now, out);
         changed |= self.mind_checkups(now, out);
         changed |= self.mind_holds(now, out);

@@ -46,6 +46,9 @@ pub struct Roll {
     /// The new run is to be held (`hold`), with this share of new connections.
     #[serde(default)]
     pub share: Option<Share>,
+    /// An operator has said which manner.
+    #[serde(default)]
+    pub is_asked: bool,
 }
 
 /// What is known of whether a second run can be beside the first.
@@ -152,7 +155,7 @@ impl Instance {
             Some(until) if until > now => Survey::Early { until },
             Some(_) | None => Survey::Due,
         };
-        self.roll = Some(Box::new(Roll { reason, manner, survey, parallel: None, share: None }));
+        self.roll = Some(Box::new(Roll { reason, manner, survey, parallel: None, share: None, is_asked: false }));
         self.forget_failed_reload();
     }
 
@@ -160,7 +163,19 @@ impl Instance {
     pub(super) fn mark_anew(&mut self, app: &AppSpec, now: Mono) {
         if let Some(roll) = self.roll.take() {
             self.mark(roll.reason, roll.manner, app, now);
-            self.roll.iter_mut().for_each(|anew| (anew.parallel, anew.share) = (roll.parallel, roll.share));
+            self.roll.iter_mut().for_each(|anew| {
+                (anew.parallel, anew.share, anew.is_asked) = (roll.parallel, roll.share, roll.is_asked);
+            });
+        }
+    }
+
+    /// It listens by now: what was to end first, as nobody was known to have clients there, may have them.
+    pub(super) fn mark_for_clients(&mut self, app: &AppSpec, now: Mono) {
+        let Some(roll) = self.roll.as_deref_mut().filter(|roll| !roll.is_asked) else { return };
+        let manner = policy::manner(app, &roll.reason, true);
+        if manner != roll.manner {
+            roll.manner = manner;
+            self.mark_anew(app, now);
         }
     }
 
@@ -402,7 +417,7 @@ impl Instance {
     pub(super) fn fall_back(&mut self) -> bool {
         let Some(second) = self.second.take() else { return false };
         self.state = State::Alive(second.life);
-        self.half = self.half.other();
+        (self.half, self.stays) = (self.half.other(), false);
         // It was asked to end for a reason of its own, and that is what the history has of it.
         self.reason = Some(Box::new(second.reason));
         true

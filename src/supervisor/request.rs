@@ -267,7 +267,7 @@ impl Instance {
                     let changed = self.roll.take().map(|roll| roll.reason).filter(is_change);
                     let reason = changed.unwrap_or(Reason::Operator);
                     self.mark(reason, policy::asked_manner(app, order.verb), app, turn.now);
-                    self.roll.iter_mut().for_each(|roll| roll.parallel = order.how.parallel);
+                    self.roll.iter_mut().for_each(|roll| (roll.parallel, roll.is_asked) = (order.how.parallel, true));
                 }
             }
             Verb::Stop => {

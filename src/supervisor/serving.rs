@@ -4,7 +4,7 @@
 
 use super::event::{Millis, Mono, Reason, RunId};
 use super::instance::{Instance, State, Turn};
-use super::life::Phase;
+use super::life::{Life, Phase};
 use super::note::What;
 use super::policy;
 use super::reload::{Roll, Survey};
@@ -30,11 +30,13 @@ impl Instance {
             } else {
                 self.tell_quarantine(app, turn);
             }
+            self.mark_for_clients(app, turn.now);
             // There is nothing more to wait for before it is known what it owns.
             if let Some(Roll { survey: survey @ Survey::Early { .. }, .. }) = self.roll.as_deref_mut() {
                 *survey = Survey::Due;
             }
         }
+        self.stays |= self.both_leave();
     }
 
     /// It is online, but its last runs were short, and it has not lived for longer yet.
@@ -85,6 +87,15 @@ impl Instance {
             let reason = reason.unwrap_or(Reason::Operator);
             self.note(app, turn, What::Stopping { sig: app.stop.signal, reason });
         }
+    }
+
+    /// Ends what it drains: nobody serves in its place any more. True if there was something.
+    pub(super) fn hurry(&mut self, app: &AppSpec, turn: &mut Turn<'_>) -> bool {
+        let lives = [self.life(), self.second.as_deref().map(|second| &second.life)];
+        let drains = |life: &&Life| matches!(life.phase, Phase::Draining { .. });
+        let runs = lives.map(|life| life.filter(drains).map(|life| life.run));
+        runs.into_iter().flatten().for_each(|run| self.drained(run, app, turn));
+        runs != [None; 2]
     }
 
     /// Somebody has asked a run to end.

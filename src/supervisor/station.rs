@@ -3,7 +3,7 @@
 
 use super::event::{Half, Share};
 use super::instance::{Goal, Instance, Next, State};
-use super::life::Phase;
+use super::life::{Life, Phase};
 use super::reload::Second;
 
 /// What one half is good for now.
@@ -82,14 +82,26 @@ impl Instance {
 
     /// Its run listens and is on its way out by request, and another is to follow.
     fn leaves_clients(&self) -> bool {
-        let leaves = self.life().filter(|life| life.listens).is_some_and(|life| match life.phase {
+        self.life().is_some_and(leaves_clients) && self.goal == Goal::Run && !self.stays
+    }
+
+    /// Another run is to follow, and neither half is free of one that has clients and is on its way out. Which of them goes
+    /// first is not known, so that all who come wait on the half of the newer one, which may still take them.
+    pub(super) fn both_leave(&self) -> bool {
+        let second = self.second.as_deref().map(|second| &second.life);
+        self.goal == Goal::Run && self.life().is_some_and(leaves_clients) && second.is_some_and(leaves_clients)
+    }
+}
+
+/// It listens, and was asked to end.
+fn leaves_clients(life: &Life) -> bool {
+    life.listens
+        && match life.phase {
             Phase::Launching
             | Phase::Preparing { .. }
             | Phase::Standby { .. }
             | Phase::Online
             | Phase::Clearing { next: Next::Judge { .. } | Next::Forgiven, .. } => false,
             Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Clearing { next: Next::Goal, .. } => true,
-        });
-        leaves && self.goal == Goal::Run
-    }
+        }
 }

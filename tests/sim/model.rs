@@ -68,6 +68,8 @@ pub(crate) struct Mark {
     /// Who asked for it, if an operator did.
     pub(crate) by: Option<ClientId>,
     pub(crate) first: First,
+    /// An operator has said which is first.
+    pub(crate) told: bool,
     /// Nobody is asked before, what the old run listens on.
     pub(crate) from: Option<Mono>,
     pub(crate) asked: bool,
@@ -110,6 +112,9 @@ pub(crate) struct Place {
     pub(crate) turn: bool,
     /// Its next run is online when it listens, as the one before it did, or those of other instances do.
     pub(crate) expected: bool,
+    /// It was wanted again while runs with clients left both halves: the next comes where the newer of them is, unless
+    /// that is the last to go.
+    pub(crate) stays: bool,
     /// When it was asked to stop, others served for it.
     pub(crate) gently: bool,
     /// Where the next run was said to come, after the last step.
@@ -166,7 +171,7 @@ pub(crate) fn trial(app: &AppSpec) -> Duration {
 }
 
 /// Two runs at once are not for jobs, nor for whom `overlap` forbids it.
-fn may_overlap(app: &AppSpec) -> bool {
+pub(crate) fn may_overlap(app: &AppSpec) -> bool {
     app.overlap != Some(false) && app.kind == Kind::Service && app.restart.when != Restart::Never
 }
 
@@ -197,6 +202,7 @@ impl Place {
             was_done: false,
             turn: false,
             expected: false,
+            stays: false,
             gently: false,
             coming: None,
             last_code: None,
@@ -219,14 +225,16 @@ impl Place {
         }
         let follows = self.goal == Goal::Run && !pm3_ends;
         self.restarts += u32::from(follows);
-        if follows && run.is_some_and(|run| run.asked && run.listens) {
-            (self.half, self.expected) = (self.half.other(), true);
+        if follows && run.is_some_and(|run| run.leaves_clients()) {
+            self.expected = true;
+            self.half = if self.stays { self.half } else { self.half.other() };
         }
+        self.stays &= !follows;
     }
 
     pub(crate) fn fall_back(&mut self) {
         self.run = self.second.take();
-        self.half = self.half.other();
+        (self.half, self.stays) = (self.half.other(), false);
     }
 
     /// Wants a new run for it, in its turn.
@@ -247,6 +255,7 @@ impl Place {
             why,
             by: None,
             first,
+            told: verb.is_some(),
             from: None,
             asked: false,
             answer: None,
@@ -326,7 +335,13 @@ impl Place {
     /// Somebody wants it to run; its past is forgiven.
     pub(crate) fn start(&mut self) {
         (self.goal, self.shorts, self.wait, self.retry_at) = (Goal::Run, 0, 0, Mono(0));
+        self.stays = self.both_leave();
         self.forgive();
+    }
+
+    /// Runs with clients leave both halves.
+    pub(crate) fn both_leave(&self) -> bool {
+        [&self.run, &self.second].iter().all(|run| run.as_ref().is_some_and(Run::leaves_clients))
     }
 
     /// The run after which one counts as what `start` wants: the present one does.

@@ -119,6 +119,9 @@ impl Oracle {
     /// What must not be left so at the end of a step.
     fn settle(&mut self, now: Mono) -> Verdict {
         self.let_time_pass(now);
+        for place in &mut self.model.places {
+            place.stays |= place.goal == Goal::Run && place.both_leave();
+        }
         let over_budget = self.model.ending.as_ref().is_some_and(|ending| ending.budget_end <= now);
         for place in self.model.places.iter() {
             ensure!(!matches!(place.gate, Gate::Told { .. }), "{}: to be restarted, but nobody is told", place.who());

@@ -96,6 +96,11 @@ impl Run {
         self
     }
 
+    /// It was asked to end, and has clients.
+    pub(crate) fn leaves_clients(&self) -> bool {
+        self.asked && self.listens
+    }
+
     /// The moment at which time itself changes something about it.
     pub(crate) fn deadline(&self) -> Option<Mono> {
         if self.is_preparing() {

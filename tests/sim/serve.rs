@@ -7,7 +7,7 @@ use pm3::supervisor::spec::Ready;
 use pm3::supervisor::station::Station;
 
 use crate::hear::is_online;
-use crate::model::{Goal, Place, Status};
+use crate::model::{First, Goal, Place, Status, may_overlap};
 use crate::oracle::{Oracle, Verdict, ensure};
 use crate::run::Run;
 
@@ -41,9 +41,13 @@ impl Oracle {
         if known.is_preparing() && !says_it_itself {
             is_online(place, run, now);
         }
-        // It has bound what it wants to.
+        // It has bound what it wants to, and who would have had it end first, unasked, did not know of its clients.
+        let may_overlap = may_overlap(&place.spec);
         for mark in place.mark.iter_mut().filter(|_| is_first) {
             mark.from = None;
+            if !mark.told && may_overlap {
+                mark.first = First::New;
+            }
         }
     }
 
@@ -94,10 +98,16 @@ impl Oracle {
         Ok(())
     }
 
+    /// Nobody of its app is to run any more.
+    fn is_unwanted(&self, place: &Place) -> bool {
+        self.model.of(&place.spec.name).all(|one| one.goal != Goal::Run)
+    }
+
     /// Whether one that is drained may be signalled.
     pub(crate) fn end_drain(&self, now: Mono, place: &Place, live: &Run) -> Verdict {
         let hurried = matches!(place.goal, Goal::Stop | Goal::Remove) && !place.gently;
         let over = live.drained || live.drain_until.is_some_and(|until| until <= now);
+        let hurried = hurried || self.is_unwanted(place);
         ensure!(over || hurried || self.model.ending.is_some(), "{}: signalled while it is drained", place.who());
         Ok(())
     }
@@ -109,6 +119,7 @@ impl Oracle {
         ensure!(!run.drained && until > now, "{who}: is drained, and goes on");
         let unwanted = matches!(place.goal, Goal::Stop | Goal::Remove);
         ensure!(!unwanted || place.gently, "{who}: drained while nobody else serves");
+        ensure!(self.model.ending.is_some() || !self.is_unwanted(place), "{who}: drained, and its app is not to run");
         let is_second = place.second.as_ref().is_some_and(|second| second.id == run.id);
         let needed = !is_second && self.model.dependant_alive(&place.spec.name).is_some();
         ensure!(self.model.ending.is_none() || needed, "{who}: drained at the end");
@@ -127,14 +138,12 @@ impl Oracle {
         ensure!(!serves(there), "{who}: both halves serve");
         ensure!(place.run.is_none() || here != Station::Gone, "{who}: its half is given up, and it has a run there");
         ensure!(place.second.is_none() || there != Station::Gone, "{who}: half of its second run is given up");
-        let leaves_clients = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.asked && run.listens);
-        let full = leaves_clients(&place.run) && leaves_clients(&place.second);
         let over = matches!(status, Status::Stopped | Status::Errored | Status::Finished);
         let wanted = self.model.ending.is_none() && place.goal == Goal::Run && !over;
         let open = [here, there].into_iter().any(|half| serves(half) || half == Station::Coming);
-        ensure!(!wanted || open || full, "{who}: nobody is there or to come for new clients");
-        let apart = leaves_clients(&place.run) && here == Station::Coming;
-        ensure!(!apart, "{who}: new clients wait for one that is on its way out");
+        ensure!(!wanted || open, "{who}: nobody is there or to come for new clients");
+        let apart = here != Station::Coming || place.stays || !place.run.as_ref().is_some_and(Run::leaves_clients);
+        ensure!(apart, "{who}: new clients wait for one that is on its way out");
         let over = over && !place.has_processes();
         ensure!(!over || here == Station::Gone && there == Station::Gone, "{who} is {status:?}, and keeps its port");
         Ok(())

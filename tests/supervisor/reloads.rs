@@ -2,9 +2,12 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Effect, End, Event, Half, Millis, Mono, Obstacle, Oom, Outcome, Rollout, RunId, Scope, Sig, Verb, Wish,
+    ClientId, Count, Effect, End, Event, Half, Millis, Mono, Obstacle, Oom, Outcome, Rollout, RunId, Scope, Sig, Verb,
+    Wish,
 };
+use pm3::supervisor::reload::Manner;
 use pm3::supervisor::spec::{AppSpec, Kind, Restart, RestartPolicy, Spec, StopPolicy};
+use pm3::supervisor::station::Station;
 
 use crate::{app, exited, lines, step_and};
 
@@ -322,4 +325,70 @@ fn the_history_says_who_had_to_be_killed() {
     step(&mut sup, GROWN + 8_000, Event::Tick);
     step(&mut sup, GROWN + 8_001, Event::Cleared { run: RunId(1) });
     assert_eq!(past(&sup), ["operator"]);
+}
+
+fn listening(sup: &mut Supervisor, ms: u64, run: u64) -> Vec<Effect> {
+    step(sup, ms, Event::Listening { run: RunId(run) })
+}
+
+fn stations(sup: &Supervisor, id: usize) -> [Station; 2] {
+    let (_, one) = sup.instances().nth(id).unwrap();
+    [Half::First, Half::Second].map(|half| one.station(half))
+}
+
+/// A run that serves on the second half, while the one before it is drained on the first.
+fn reloaded_and_draining() -> Supervisor {
+    let mut sup = booted(vec![app("web")]);
+    listening(&mut sup, 1, 1);
+    step(&mut sup, GROWN, reload("web"));
+    listening(&mut sup, GROWN + 1, 2);
+    assert_eq!(stations(&sup, 0), [Station::Aside, Station::Serving]);
+    sup
+}
+
+#[test]
+fn who_is_started_again_while_both_its_runs_leave_has_a_half_for_new_clients() {
+    for first_to_end in [1, 2] {
+        let mut sup = reloaded_and_draining();
+        assert_eq!(stopped(&step(&mut sup, GROWN + 2, ask(Verb::Stop, "web"))), [2, 1]);
+        assert_eq!(stations(&sup, 0), [Station::Aside; 2]);
+        step(&mut sup, GROWN + 3, ask(Verb::Start, "web"));
+        assert_eq!(stations(&sup, 0), [Station::Aside, Station::Coming]);
+        step(&mut sup, GROWN + 4, exited(first_to_end, End::Code(0)));
+        let out = step(&mut sup, GROWN + 5, exited(3 - first_to_end, End::Code(0)));
+        // Where they wait, the next one comes, and waits to listen as those before it did.
+        assert_eq!(spawned(&out), [(3, Half::Second)], "{first_to_end} is first");
+        assert_eq!(stations(&sup, 0), [Station::Gone, Station::Coming]);
+        listening(&mut sup, GROWN + 6, 3);
+        assert_eq!(stations(&sup, 0), [Station::Gone, Station::Serving]);
+    }
+}
+
+#[test]
+fn who_is_drained_after_a_scale_down_does_not_outlast_the_others() {
+    for verb in [Verb::Stop, Verb::Delete] {
+        let mut sup = booted(vec![AppSpec { instances: 2, ..app("web") }]);
+        (1..=2).for_each(|run| drop(listening(&mut sup, 1, run)));
+        let wish = Wish::Scale { target: "web".into(), to: Count::Exactly(1) };
+        let out = step(&mut sup, 2, Event::Request { client: ClientId(9), wish, follows: false });
+        assert_eq!((stopped(&out), out.contains(&Effect::Drain { run: RunId(2) })), (vec![], true));
+        assert_eq!(stopped(&step(&mut sup, 3, ask(verb, "web"))), [1, 2], "{verb:?}");
+    }
+}
+
+#[test]
+fn a_run_that_listens_when_its_turn_comes_is_replaced_as_one_that_has_clients() {
+    let cron = AppSpec { cron: Some("0 4 * * *".into()), instances: 2, ..app("web") };
+    for (verb, manner) in [(None, Manner::NewFirst), (Some(Verb::Restart), Manner::OldFirst)] {
+        let mut sup = booted(vec![cron.clone()]);
+        // Nobody is online, so no turn begins.
+        let mut out = Vec::new();
+        let due = Event::Scheduled { app: "web".into(), at: Some(Mono(5_000_000)) };
+        sup.step(Mono(5_000_000), verb.map_or(due, |verb| ask(verb, "web")), &mut out);
+        // The first one's turn has begun; the second waits for its own.
+        let waits = |sup: &Supervisor| sup.instances().nth(1).and_then(|(_, one)| Some(one.roll.as_ref()?.manner));
+        assert_eq!(waits(&sup), Some(Manner::OldFirst));
+        listening(&mut sup, 6, 2);
+        assert_eq!(waits(&sup), Some(manner), "{verb:?}");
+    }
 }
