@@ -255,6 +255,7 @@ fn assemble(
         read_once_more: false,
         wall_clock: None,
         processes: Processes::new(),
+        looked: false,
         swept: false,
         unfinished: false,
         pace: Pace::default(),

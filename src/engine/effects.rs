@@ -140,7 +140,9 @@ impl Engine {
                 vec![pid]
             }
             Scope::Tree => {
-                self.look_around();
+                if !self.looked {
+                    self.look_around();
+                }
                 self.tree(run)
             }
         };

@@ -28,6 +28,7 @@ mod sample;
 pub mod server;
 mod slots;
 mod survey;
+mod trees;
 mod watch;
 
 use std::collections::VecDeque;
@@ -43,7 +44,7 @@ use crate::control::role::{Ask, Watched};
 use crate::control::{Problem, Refusal, Reply, Request};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{self, ClientId, End, Event, Failure, Oom, Outcome, RunId, Sig, Wish};
-use crate::sys::proc::{Processes, Root};
+use crate::sys::proc::Processes;
 use crate::sys::reap::{self, Change, Children};
 use crate::sys::signals::{Received, SignalFd};
 use crate::sys::{cgroup, clock, memory, spawn};
@@ -118,6 +119,8 @@ pub struct Engine {
     read_once_more: bool,
     wall_clock: Option<clock::WallWatch>,
     processes: Processes,
+    /// In this wake-up they have been looked at: a hundred signals to trees need one look.
+    looked: bool,
     /// Everything has been sent SIGKILL.
     swept: bool,
     /// There is more to receive or to reap than was done in one turn, and no event will come for it.
@@ -169,6 +172,7 @@ impl Engine {
                 self.untidy = false;
                 self.runs.shrink();
                 self.pipes.shrink();
+                self.processes.shrink();
                 self.events.shrink_to_fit();
                 self.questions.shrink_to_fit();
                 memory::trim();
@@ -191,6 +195,7 @@ impl Engine {
     }
 
     fn wake(&mut self, ready: &Events) {
+        self.looked = false;
         let mut incoming = Vec::new();
         let mut signalled = std::mem::take(&mut self.unfinished);
         for event in ready {
@@ -300,11 +305,13 @@ impl Engine {
         let mut ended = self.moved_ends();
         let mut children = Children::Some;
         for _ in 0..LOOKS_MAX {
+            let known = ended.len();
             children = reap::reap(&mut |pid, change| match change {
                 Change::Ended(end) => ended.push((pid, end)),
                 // An app may stop itself, or be stopped for a debugger; that is its own affair.
                 Change::Stopped(_) => {}
             });
+            self.processes.forget(ended.iter().skip(known).map(|(pid, _)| *pid));
             // Other orphans that came and went are nobody's, however many there are.
             let of_runs = ended.iter().any(|(pid, _)| self.runs.by_pid(*pid).is_some());
             if !of_runs && (ended.is_empty() || self.runs.lingering().next().is_none()) {
@@ -358,53 +365,13 @@ impl Engine {
         }
         entry.stage = Stage::Lingering;
         self.run_is_over(run);
-        let leftovers = !self.is_gone(&self.tree(run));
+        let leftovers = !self.is_gone(run);
         if !leftovers {
             self.runs.remove(run);
         }
         let oom = if end == End::Signal(Sig::KILL) { self.oom.kills() } else { Oom::No };
         self.happened(Event::Exited { run, end, oom, leftovers });
         true
-    }
-
-    /// Tells of trees whose last process is gone. One that was killed may have made processes while it was looked at:
-    /// the end of each of those who did brings us here, until none is left.
-    fn look_after_lingering(&mut self) {
-        let lingering: Vec<(RunId, bool)> = self.runs.lingering().map(|entry| (entry.run, entry.killed)).collect();
-        for (run, killed) in lingering {
-            let tree = self.tree(run);
-            if self.is_gone(&tree) {
-                self.runs.remove(run);
-                self.happened(Event::Cleared { run });
-            } else if killed {
-                tree.into_iter().for_each(|pid| effects::send(pid, Sig::KILL));
-            }
-        }
-    }
-
-    /// Learns anew which children there are; what `tree` says is as old as this.
-    fn look_around(&mut self) {
-        let (runs, roles, probes) = (&self.runs, &self.roles, &self.probes);
-        self.processes.refresh(|pid| runs.leads(pid) || roles.has(pid) || probes.has(pid));
-    }
-
-    /// Whether no process of a run is left, given its tree. Not sure counts as no: who ended while we looked has still to
-    /// be reaped, and then it is looked at again.
-    fn is_gone(&self, tree: &[u32]) -> bool {
-        tree.is_empty() && !self.processes.is_blurred()
-    }
-
-    /// The processes of a run, as of the last `look_around`.
-    fn tree(&self, run: RunId) -> Vec<u32> {
-        let mut tree = Vec::new();
-        if let Some((leader, alive)) = self.runs.leader(run) {
-            self.processes.tree(&Root { main: leader, alive, mark: &self.origin.mark(run) }, &mut tree);
-        }
-        // One that is in no session and has no mark of the run's is known as its main process.
-        if let Some(main) = self.runs.living_moved(run).filter(|main| !tree.contains(main)) {
-            self.processes.tree(&Root { main, alive: true, mark: "" }, &mut tree);
-        }
-        tree
     }
 
     /// Reads what has become of a start by now.

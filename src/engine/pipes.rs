@@ -49,7 +49,7 @@ pub(super) struct Ends {
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
     held: Vec<Held>,
-    /// Instances that the logger knows.
+    /// Instances that the logger knows, sorted.
     known: Vec<InstanceId>,
     /// Changes whenever an instance comes or goes: how many there are, and the sum of their ids, which are never reused.
     crowd: (usize, u64),
@@ -171,9 +171,13 @@ impl Engine {
         self.pipes.usual = self.usual_mode();
         self.tell(Role::Logger, &Tell::Usual { mode: self.pipes.usual }, None);
         self.pipes.known.clear();
-        let collected = self.supervisor.instances().filter(|(app, _)| app.launch.output.mode.is_collected());
-        for id in collected.map(|(_, one)| one.id).collect::<Vec<_>>() {
-            self.tell_of_instance(id);
+        // Each by its place: to look it up by its id takes as long as there are instances.
+        for at in 0..self.supervisor.apps().len() {
+            for nth in 0.. {
+                let app = self.supervisor.apps().get(at).filter(|app| app.spec.launch.output.mode.is_collected());
+                let Some((app, one)) = app.and_then(|app| Some((&app.spec, app.instances.get(nth)?))) else { break };
+                self.tell_of(launch::known(app, one, self.supervisor.settings()));
+            }
         }
         for at in 0..self.pipes.held.len() {
             self.tell_of_pipes(at);
@@ -214,8 +218,12 @@ impl Engine {
     fn tell_of_instance(&mut self, id: InstanceId) {
         let Some((app, instance)) = self.supervisor.instance(id) else { return };
         let known = launch::known(app, instance, self.supervisor.settings());
-        if !self.pipes.known.contains(&id) {
-            self.pipes.known.push(id);
+        self.tell_of(known);
+    }
+
+    fn tell_of(&mut self, known: Known) {
+        if let Err(at) = self.pipes.known.binary_search(&known.id) {
+            self.pipes.known.insert(at, known.id);
         }
         self.tell(Role::Logger, &Tell::Know(Box::new(known)), None);
     }

@@ -39,12 +39,20 @@ const TREE_MAX: usize = 1 << 17;
 /// Ending takes a process less than this, unless something holds it.
 const LEAVING_MAX: Duration = Duration::from_millis(50);
 
+/// What has been read of a child holds for so long: it may leave its session or its mark behind at any time, but that needs
+/// not be asked a hundred times while a hundred runs end.
+const FRESH: Duration = Duration::from_millis(100);
+
 /// Finds processes.
 #[derive(Debug)]
 pub struct Processes {
     source: Source,
     /// Our own children that are no run's main process: orphans that came to us.
     adopted: Vec<Adopted>,
+    /// Those of the look before, of which not all is read anew.
+    known: Vec<Adopted>,
+    /// When the oldest of what is known of them was read.
+    read_at: Mono,
     /// One of those had ended when we looked at it, so nobody knows whose it was; its children may have come to us too
     /// late to be seen.
     blurred: bool,
@@ -79,7 +87,15 @@ impl Processes {
             (true, Ok(_)) => Source::Files,
             (true, Err(_)) => Source::Table,
         };
-        Processes { source, adopted: Vec::new(), blurred: false, leaving: Vec::new(), table: Vec::new() }
+        Processes {
+            source,
+            adopted: Vec::new(),
+            known: Vec::new(),
+            read_at: Mono(0),
+            blurred: false,
+            leaving: Vec::new(),
+            table: Vec::new(),
+        }
     }
 
     /// As `new`, on a kernel without the `children` files.
@@ -94,9 +110,15 @@ impl Processes {
     pub fn refresh(&mut self, is_main: impl Fn(u32) -> bool) {
         self.look();
         let now = clock::now();
-        let Processes { source, adopted, blurred, leaving, table } = self;
+        let Processes { source, adopted, known, read_at, blurred, leaving, table } = self;
         let before = std::mem::take(leaving);
+        std::mem::swap(adopted, known);
         adopted.clear();
+        if now.since(*read_at) >= FRESH {
+            known.clear();
+            *read_at = now;
+        }
+        known.sort_unstable_by_key(|child| child.pid);
         *blurred = false;
         // First all of them, then each: otherwise who makes children faster than we look at them would hold us here.
         children_of(*source, table, None, &mut |pid| {
@@ -104,11 +126,32 @@ impl Processes {
                 adopted.push(Adopted { pid, session: None, mark: environ::Mark::NONE });
             }
         });
-        for child in adopted {
+        for child in adopted.iter_mut() {
+            let seen = known.binary_search_by_key(&child.pid, |known| known.pid).ok().and_then(|at| known.get(at));
+            if let Some(seen) = seen.filter(|seen| !seen.mark.is_none()) {
+                (child.session, child.mark) = (seen.session, seen.mark);
+                continue;
+            }
             child.session = session(child.pid);
             child.mark = environ::mark(child.pid);
             *blurred = *blurred || child.mark.is_none() && is_on_its_way(child.pid, now, &before, leaving);
         }
+        // The next look fills that one.
+        known.clear();
+        known.reserve(adopted.len());
+    }
+
+    /// Gives back what a crowd of orphans has taken.
+    pub fn shrink(&mut self) {
+        self.known = Vec::new();
+        self.adopted.shrink_to_fit();
+    }
+
+    /// These children have been reaped: their numbers may be somebody else's.
+    pub fn forget(&mut self, reaped: impl Iterator<Item = u32>) {
+        let mut reaped: Vec<u32> = reaped.collect();
+        reaped.sort_unstable();
+        self.adopted.retain(|child| reaped.binary_search(&child.pid).is_err());
     }
 
     /// Whether all our children are of these. False where that cannot be seen.
@@ -132,12 +175,21 @@ impl Processes {
         if root.alive {
             into.push(root.main);
         }
+        into.extend(self.adopted_of(root).map(|child| child.pid));
+        self.descend(start, into);
+    }
+
+    /// Whether an orphan of the run has come to us: what is left of one whose main process has ended.
+    pub fn has_any(&self, root: &Root) -> bool {
+        self.adopted_of(root).next().is_some()
+    }
+
+    fn adopted_of(&self, root: &Root) -> impl Iterator<Item = &Adopted> {
         // A number cannot be given away while a session is called by it. So if it belongs to somebody else now, the
         // run's session is empty.
         let session = (root.alive || !kill::alive(root.main)).then_some(root.main);
-        let ours = |child: &&Adopted| child.mark.is(root.mark) || session.is_some() && child.session == session;
-        into.extend(self.adopted.iter().filter(ours).map(|child| child.pid));
-        self.descend(start, into);
+        let ours = move |child: &&Adopted| session.is_some() && child.session == session || child.mark.is(root.mark);
+        self.adopted.iter().filter(ours)
     }
 
     /// Whether a process is one of a run's, or was while this looked: by who its parents are, without looking at others.

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use pm3::supervisor::event::Sig;
 
-use crate::common::PATIENCE;
 use crate::common::ns::Ns;
+use crate::common::{PATIENCE, lacking};
 use crate::world::{Init, World, app, both, has_not};
 
 fn idle(name: &str, keys: &str) -> String {
@@ -29,6 +29,33 @@ fn a_hundred_apps_stop() {
         assert_eq!(stopped.len(), 100);
         has_not(&log, "SIGKILL");
     }
+}
+
+/// What pm3 has read so far, in calls (proc_pid_io(5)): most of it is about processes.
+fn reads(init: &Init) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", init.proc.pid)).unwrap();
+    io.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn four_times_as_many_ends_are_four_times_the_work() {
+    if !std::fs::exists("/proc/self/io").unwrap() {
+        return lacking("/proc/PID/io (CONFIG_TASK_IO_ACCOUNTING)", 1);
+    }
+    let [few, many] = [50, 200].map(|count| {
+        let world = World::new();
+        // Each leaves somebody behind, who has to be found and to be ended.
+        let words = ["child", "[", "pause", "]", "say:ready", "pause"];
+        world.plan(&(0..count).map(|number| app(&format!("app{number}"), &words, "")).collect::<String>());
+        let mut init = world.boot(Ns::pid1());
+        init.lines(count);
+        let before = reads(&init);
+        init.does(&["stop", "all"]);
+        let after = reads(&init);
+        has_not(&init.stop(0), "SIGKILL");
+        after - before
+    });
+    assert!(many < few * 6, "{few} reads for 50 apps, {many} for 200");
 }
 
 #[test]
