@@ -100,22 +100,17 @@ pub(super) fn plan(
     Ok(Plan {
         argv,
         candidates,
-        env: env.0.into_iter().map(variable).collect::<Result<Vec<_>, _>>()?,
-        cwd: Some(c_string(directory(app, settings).into_os_string().into_vec())?),
         stdout,
         stderr,
         limits: rare.map(|rare| rare.limits.to_vec()).unwrap_or_default(),
-        nofile: origin.nofile,
         umask: rare.and_then(|rare| rare.umask),
         nice: rare.and_then(|rare| rare.nice),
         oom_score_adj: rare.and_then(|rare| rare.oom_score_adj),
-        user: rare.and_then(|rare| rare.user.clone()),
-        group: rare.and_then(|rare| rare.group.clone()),
         no_new_privs: rare.and_then(|rare| rare.no_new_privs).unwrap_or(false),
         intercept,
         // A spare that is not held would open the port of those that serve.
         must_intercept: instance.spare,
-        ..Plan::default()
+        ..in_place(app, env, settings, origin)?
     })
 }
 
@@ -131,11 +126,15 @@ pub(super) fn visitor(
     settings: &Settings,
     origin: &Origin,
 ) -> Result<Plan, Failure> {
-    let rare = app.launch.rare.as_deref();
     let mut env = environment(app, instance, run, origin);
     env.0.retain(|(name, _)| name != MARK && OURS.iter().all(|ours| name != ours));
+    Ok(Plan { candidates: vec![again::SELF.to_owned()], ..in_place(app, env, settings, origin)? })
+}
+
+/// Where the processes of an app start, as whom and with which environment, but not yet what.
+fn in_place(app: &AppSpec, env: Variables, settings: &Settings, origin: &Origin) -> Result<Plan, Failure> {
+    let rare = app.launch.rare.as_deref();
     Ok(Plan {
-        candidates: vec![again::SELF.to_owned()],
         env: env.0.into_iter().map(variable).collect::<Result<Vec<_>, _>>()?,
         cwd: Some(c_string(directory(app, settings).into_os_string().into_vec())?),
         nofile: origin.nofile,
