@@ -6,16 +6,16 @@ use pm3::supervisor::event::Sig;
 
 use crate::clients::{HOME, Load, all_who_answer, ask, free_port};
 use crate::common::ns::Ns;
-use crate::world::{World, app, has, has_not};
+use crate::world::{Init, World, app, has, has_not};
 
 /// Of an instance that is in quarantine.
 const SHOWN: &str = "until then other instances get its connections";
 
-/// Waits for the next run of `web-1`, which is killed as soon as it serves.
-fn crash(init: &mut crate::world::Init, serves: &str) {
-    let pid = init.online("web-1");
+/// Kills a run of `web-1` as soon as it serves; the pid of the next one.
+fn crash(init: &mut Init, pid: u32, serves: &str) -> u32 {
     init.proc.expect(serves);
     init.signal_inside(pid, Sig::KILL);
+    init.online("web-1")
 }
 
 #[test]
@@ -30,19 +30,21 @@ fn who_crashes_again_and_again_gets_nobody_until_it_has_lived() {
     assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
     init.signal_inside(pid, Sig::KILL);
     // One short run may be an accident, and the next one serves at once.
-    init.online("web-1");
+    let pid = init.online("web-1");
     init.proc.expect(&serves);
     assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
     has_not(&init.does(&["show", "web"]), SHOWN);
-    init.signal_inside(init.pid(1), Sig::KILL);
+    init.signal_inside(pid, Sig::KILL);
+    let mut pid = init.online("web-1");
 
-    // Nobody is turned away, or meets it, however often it goes on.
+    // Nobody is turned away, or meets it, however often it goes on. Who comes before pm3 knows of a run's end waits for
+    // the next one, so nobody has come between.
     let load = Load::asking(2, move || match ask((HOME, port))? {
         met if met.ends_with(" 1") => Err(Error::other(format!("met {met}"))),
         met => Ok(met),
     });
     for _ in 0..3 {
-        crash(&mut init, &serves);
+        pid = crash(&mut init, pid, &serves);
     }
     let (answered, failed) = load.end();
     assert_eq!((answered > 0, failed), (true, vec![]));
