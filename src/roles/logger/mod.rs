@@ -226,7 +226,7 @@ impl Logger {
 
     /// How long nothing will happen by itself.
     fn patience(&self) -> Option<Duration> {
-        if self.has_work() {
+        if self.has_work() || self.places.have_chores() {
             return Some(Duration::ZERO);
         }
         Some(self.places.deadline()?.since(clock::now()))
@@ -244,19 +244,16 @@ impl Logger {
 
     /// Sees to old files.
     fn tend(&mut self) {
-        // Each place gives up after one that failed, so this ends.
-        while let Some(job) = self.places.tend(self.press.as_ref().map(|press| &press.job)) {
-            let (number, old) = (job.number, job.old());
-            self.places.make_room(self.descriptors() + PRESS_FDS);
-            match self.start_press(job) {
-                Ok(press) => self.press = Some(press),
-                Err(error) => self.has_pressed(number, &old, Err(error)),
-            }
+        let Some(job) = self.places.tend(self.press.as_ref().map(|press| &press.job)) else { return };
+        self.places.make_room(self.descriptors() + PRESS_FDS);
+        match self.start_press(&job) {
+            Ok(press) => self.press = Some(press),
+            Err(error) => self.places.has_pressed(&job, Err(error)),
         }
     }
 
-    fn start_press(&self, job: Job) -> io::Result<Press> {
-        let press = Press::start(job)?;
+    fn start_press(&self, job: &Job) -> io::Result<Press> {
+        let press = Press::start(job.clone())?;
         let watched = self.poll.registry().register(&mut SourceFd(&press.as_raw_fd()), PRESS, Interest::READABLE);
         if watched.is_err() {
             press.give_up();
@@ -267,17 +264,9 @@ impl Logger {
     fn press_goes_on(&mut self) {
         let Some(press) = &mut self.press else { return };
         let Some(done) = press.go_on() else { return };
-        let (number, old) = (press.job.number, press.job.old());
         let _ = self.poll.registry().deregister(&mut SourceFd(&press.as_raw_fd()));
+        self.places.has_pressed(&press.job, done);
         self.press = None;
-        self.has_pressed(number, &old, done);
-    }
-
-    fn has_pressed(&mut self, number: usize, old: &Path, done: io::Result<()>) {
-        self.places.has_pressed(number, done.is_err());
-        if let Err(error) = done {
-            warn!("cannot compress {}: {}", old.display(), turn::reason(&error));
-        }
     }
 
     fn hear(&mut self) -> io::Result<()> {

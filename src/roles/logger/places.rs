@@ -3,6 +3,7 @@
 //! and opened again when there is something for them.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -24,6 +25,9 @@ const OWN: usize = 8;
 
 /// Descriptors that no file takes, and of a small table its part: pipes and readers come unasked, and would be lost.
 const FREE: usize = 32;
+
+/// Files whose old ones are seen to before it is the streams' turn again.
+const TENDED_MAX: usize = 4;
 
 /// The places by number, which is never used twice.
 #[derive(Debug)]
@@ -150,17 +154,23 @@ impl Places {
         others.for_each(|(_, sink)| sink.reopen());
     }
 
-    /// Does what there is to do about old files. Returns one that is to be compressed, each place's in turn, unless one is
-    /// just being compressed.
+    /// Whether there is something to do about old files.
+    pub(super) fn have_chores(&self) -> bool {
+        self.sinks.values().any(Sink::has_chores)
+    }
+
+    /// Does what there is to do about old files, of a few at a time: it looks through whole directories, and lines come
+    /// first. Returns one that is to be compressed, each place's in turn, unless one is just being compressed.
     pub(super) fn tend(&mut self, pressing: Option<&Job>) -> Option<Job> {
-        if !self.sinks.values().any(Sink::has_chores) {
+        if !self.have_chores() {
             return None;
         }
         let turn = self.pressed;
         let (before, after): (Vec<_>, Vec<_>) = self.sinks.iter_mut().partition(|(number, _)| **number <= turn);
         let mut job = None;
-        for (number, sink) in after.into_iter().chain(before) {
-            let Some((turns, path, ids)) = sink.turns().filter(|(turns, ..)| turns.has_chores) else { continue };
+        let due = after.into_iter().chain(before).filter(|(_, sink)| sink.has_chores());
+        for (number, sink) in due.take(TENDED_MAX) {
+            let Some((turns, path, ids)) = sink.turns() else { continue };
             let own = pressing.filter(|job| job.is_beside(path)).map(|job| &*job.name);
             let found = turns.tend(path, ids, own).filter(|_| pressing.is_none() && job.is_none());
             let (Some(name), Some((directory, _))) = (found, turn::parts(path)) else { continue };
@@ -171,13 +181,12 @@ impl Places {
     }
 
     /// An old file has been compressed, or could not be: others may have been waiting for that.
-    pub(super) fn has_pressed(&mut self, number: usize, failed: bool) {
-        for (at, sink) in &mut self.sinks {
-            if let Some((turns, ..)) = sink.turns() {
-                turns.gives_up |= failed && *at == number;
-                turns.has_chores |= turns.waits;
-            }
+    pub(super) fn has_pressed(&mut self, job: &Job, done: io::Result<()>) {
+        if let (Err(error), Some((turns, ..))) = (done, self.sinks.get_mut(&job.number).and_then(Sink::turns)) {
+            turns.not_pressed(job, &error);
         }
+        let waiting = self.sinks.values_mut().filter_map(Sink::turns).filter(|(turns, ..)| turns.waits);
+        waiting.for_each(|(turns, ..)| turns.has_chores = true);
     }
 
     /// Does what is due.

@@ -15,7 +15,7 @@ use crate::sys::spawn::ids::Ids;
 use crate::sys::{errno, shelf};
 
 /// An old file to be compressed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Job {
     /// Whose old file it is: the number of a place.
     pub(super) number: usize,

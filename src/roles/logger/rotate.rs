@@ -155,8 +155,8 @@ pub(super) struct Chores {
     pub(super) newest: Option<Date>,
     /// Names of files that go.
     pub(super) remove: Vec<String>,
-    /// The one to compress next.
-    pub(super) press: Option<String>,
+    /// Names of those to compress, the oldest first.
+    pub(super) press: Vec<String>,
 }
 
 /// What follows from the names in a directory. `pressing` is the old file that is being compressed just now.
@@ -191,7 +191,7 @@ pub(super) fn chores<'n>(
             chores.remove.push(begun(&name));
         }
         if rotate.gzip && plain && !(goes || gz || is_pressed) {
-            chores.press.get_or_insert(name);
+            chores.press.push(name);
         }
     }
     chores
@@ -389,7 +389,7 @@ mod tests {
         let rotate = LogRotate { keep, gzip, ..LogRotate::default() };
         let Chores { remove, press, .. } =
             chores(&Names::of("a.log"), there.iter().map(String::as_str), &rotate, pressing.as_deref());
-        (remove.into_iter().map(short).collect(), press.map(short))
+        (remove.into_iter().map(short).collect(), press.into_iter().next().map(short))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use log::warn;
 
+use super::press::Job;
 use super::rotate::{self, Date, Facts, Names};
 use crate::supervisor::event::Mono;
 use crate::supervisor::spec::LogRotate;
@@ -38,8 +39,10 @@ pub(super) struct Turns {
     pub(super) has_chores: bool,
     /// One of them is to be compressed when that can be done.
     pub(super) waits: bool,
-    /// One could not be compressed: not before there is another one.
-    pub(super) gives_up: bool,
+    /// Names of those that could not be compressed: not before there is another one.
+    not_pressed: Vec<String>,
+    /// That one could not be compressed, or not be removed, has been told.
+    told_old: bool,
 }
 
 impl Turns {
@@ -52,7 +55,8 @@ impl Turns {
             turned: false,
             has_chores: true,
             waits: false,
-            gives_up: false,
+            not_pressed: Vec::new(),
+            told_old: false,
         }
     }
 
@@ -76,7 +80,9 @@ impl Turns {
                 (self.refused_until, self.told, self.is_over) = (None, false, false);
                 self.turned |= was_named;
                 self.has_chores |= was_named;
-                self.gives_up &= !was_named;
+                if was_named {
+                    self.not_pressed.clear();
+                }
                 true
             }
             Err(error) => {
@@ -103,12 +109,25 @@ impl Turns {
         let chores = rotate::chores(&Names::of(name), there.iter().map(String::as_str), &self.rotate, pressing);
         for old in &chores.remove {
             if let Err(error) = shelf::remove(&directory.join(old), ids) {
-                warn!("cannot remove {}: {}", directory.join(old).display(), reason(&error));
+                self.tell_once("remove", &directory.join(old), &error);
             }
         }
-        let press = chores.press.filter(|_| !self.gives_up);
+        let press = chores.press.into_iter().find(|name| !self.not_pressed.contains(name));
         self.waits = press.is_some();
         press
+    }
+
+    /// One of its old files could not be compressed; others may.
+    pub(super) fn not_pressed(&mut self, job: &Job, error: &io::Error) {
+        self.tell_once("compress", &job.old(), error);
+        self.not_pressed.push(job.name.clone());
+    }
+
+    /// The first that goes wrong with an old file: what is the matter with one is often so with all.
+    fn tell_once(&mut self, what: &str, path: &Path, error: &io::Error) {
+        if !std::mem::replace(&mut self.told_old, true) {
+            warn!("cannot {what} {}: {}", path.display(), reason(error));
+        }
     }
 }
 
@@ -152,7 +171,7 @@ pub(super) fn parts(path: &Path) -> Option<(&Path, &str)> {
     Some((path.parent()?, path.file_name()?.to_str()?))
 }
 
-pub(super) fn reason(error: &io::Error) -> String {
+fn reason(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |_| why(errno::of(error)).into())
 }
 
