@@ -58,7 +58,7 @@ impl Ns {
     /// `readonly` (every mount of the root),
     /// `rooted` (no user namespace; for root), `poor:UID` (root's rights end before it), `nofile:SOFT:HARD`, `uid:1000`,
     /// `close:0` (an fd), `open:7:/path` (an fd), `ignore:CHLD`, `block:TERM`, `refuse:kill` (EPERM), `refuse:clone`
-    /// (EAGAIN), `refuse:seccomp` (ENOSYS), `forbid:seccomp` (EPERM), `docker` (only the capabilities that Docker gives; with `rooted`).
+    /// (EAGAIN), `refuse:seccomp` (ENOSYS), `refuse:ipv6` (its sockets, EAFNOSUPPORT), `forbid:seccomp` (EPERM), `docker` (only the capabilities that Docker gives; with `rooted`).
     pub fn with(mut self, word: &str) -> Ns {
         self.words.push(word.to_owned());
         self
@@ -297,7 +297,7 @@ enum Setting {
     Ignore(Sig),
     Block(Sig),
     /// A system call answers this errno, here and in all descendants.
-    Refuse(libc::c_long, u16),
+    Refuse(libc::c_long, Option<libc::c_int>, u16),
     Terminal,
     /// With the capabilities that Docker gives.
     Docker,
@@ -326,10 +326,11 @@ impl Setting {
             }
             ("ignore", sig) => Setting::Ignore(Sig::parse(sig)?),
             ("block", sig) => Setting::Block(Sig::parse(sig)?),
-            ("refuse", "kill") => Setting::Refuse(libc::SYS_kill, libc::EPERM as u16),
-            ("refuse", "seccomp") => Setting::Refuse(libc::SYS_seccomp, libc::ENOSYS as u16),
-            ("forbid", "seccomp") => Setting::Refuse(libc::SYS_seccomp, libc::EPERM as u16),
-            ("refuse", "clone") => Setting::Refuse(libc::SYS_clone, libc::EAGAIN as u16),
+            ("refuse", "kill") => Setting::Refuse(libc::SYS_kill, None, libc::EPERM as u16),
+            ("refuse", "ipv6") => Setting::Refuse(libc::SYS_socket, Some(libc::AF_INET6), libc::EAFNOSUPPORT as u16),
+            ("refuse", "seccomp") => Setting::Refuse(libc::SYS_seccomp, None, libc::ENOSYS as u16),
+            ("forbid", "seccomp") => Setting::Refuse(libc::SYS_seccomp, None, libc::EPERM as u16),
+            ("refuse", "clone") => Setting::Refuse(libc::SYS_clone, None, libc::EAGAIN as u16),
             ("terminal", "") => Setting::Terminal,
             ("docker", "") => Setting::Docker,
             _ => return None,
@@ -515,7 +516,7 @@ fn become_program(settings: &[Setting], argv: &[String], tell: &dyn Fn()) -> ! {
                 unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, none, size) };
             }
             Setting::Docker => keep_dockers_capabilities(),
-            Setting::Refuse(call, errno) => refuse(*call, *errno),
+            Setting::Refuse(call, first, errno) => refuse(*call, *first, *errno),
             Setting::Terminal => {
                 check("setsid", nix::unistd::setsid());
                 // SAFETY: takes two numbers.
@@ -541,18 +542,23 @@ fn keep_dockers_capabilities() {
 }
 
 /// A seccomp filter that lets everything through but one system call.
-fn refuse(call: libc::c_long, errno: u16) {
+fn refuse(call: libc::c_long, first: Option<libc::c_int>, errno: u16) {
     let step = |code: u32, k: u32, skip: u8| libc::sock_filter { code: code as u16, jt: 0, jf: skip, k };
+    let (load, equal) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    // Of a call's first argument the lower half; anything is equal to itself.
+    let (at, first) = first.map_or((0, call as u32), |first| (16, first as u32));
     let mut filter = [
         // The number of the call is the first word of what the filter is given.
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 1),
+        step(load, 0, 0),
+        step(equal, call as u32, 3),
+        step(load, at, 0),
+        step(equal, first, 1),
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | u32::from(errno), 0),
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
     ];
-    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     check("no_new_privs", nix::sys::prctl::set_no_new_privs());
-    // SAFETY: the program points to four steps, which the kernel copies.
+    // SAFETY: the program points to so many steps, which the kernel copies.
     if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } == -1 {
         broken(&format!("seccomp: {}", std::io::Error::last_os_error()));
     }

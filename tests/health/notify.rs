@@ -1,5 +1,6 @@
 //! What apps say themselves: by sd_notify, by a newline on a descriptor, and by heartbeats that stop.
 
+use crate::common::lacking;
 use crate::common::ns::Ns;
 use crate::world::{World, app, both, has};
 
@@ -191,5 +192,31 @@ fn nobody_takes_the_name_of_a_socket_that_is_to_come() {
     );
     let mut init = world.boot(Ns::pid1());
     init.told("web: online");
+    init.stop(0);
+}
+
+#[test]
+fn what_another_user_says_in_its_name_is_not_heard() {
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("root", 1);
+    }
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    let words = ["env:NOTIFY_SOCKET", &format!("gate:{}", gate.path), "notify:STATUS=true;READY=1", "pause"];
+    let web = app("web", &words, "ready = \"notify\"\nlisten_timeout = \"1h\"\nuser = \"65534\"");
+    world.plan(&web);
+    let mut init = world.boot(Ns::pid1().with("rooted"));
+    let line = init.proc.line();
+    let address = line.strip_prefix("NOTIFY_SOCKET=").unwrap();
+    let keys = format!("env = {{ NOTIFY_SOCKET = {address:?} }}\nuser = \"65533\"\ngroup = \"65533\"");
+    world.plan(&(web + &app("liar", &["notify:STATUS=a lie;READY=1", "say:liar", "pause"], &keys)));
+    init.signal(pm3::supervisor::event::Sig::HUP);
+    init.proc.expect("liar");
+    // It was sent before, and what was sent is heard before anybody is answered.
+    let row = init.row(0);
+    assert_eq!((&row["status"], row.get("says")), (&"launching".into(), None), "{row}");
+    gate.open();
+    init.told("web: online");
+    while init.row(0)["says"] != "true" {}
     init.stop(0);
 }

@@ -2,11 +2,12 @@
 
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::fs::chown;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use crate::common::PATIENCE;
 use crate::common::ns::Ns;
+use crate::common::{PATIENCE, lacking};
 use crate::world::{Init, World, app, both, has, has_not};
 
 /// A port that was free a moment ago.
@@ -220,5 +221,52 @@ fn a_command_that_leaves_something_behind_that_never_stops_talking_has_answered(
     world.plan(&app("web", &["pause"], &format!("{keys}\nready = \"health\"\nlisten_timeout = \"1h\"")));
     let mut init = world.boot(Ns::pid1());
     init.told("web: online");
+    init.stop(0);
+}
+
+/// What `pm3 health` says of an app, once all of its probes say something.
+fn verdict(init: &Init) -> (i32, String) {
+    loop {
+        let said = health(init, &["web"]);
+        if said.1 == "web: healthy" || said.1.contains("unhealthy") {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn a_port_of_all_addresses_is_probed_without_ipv6_too() {
+    for has_ipv6 in [true, false] {
+        for probe in ["tcp = true".to_owned(), format!("tcp = {}", free_port())] {
+            let (world, port) = (World::new(), free_port());
+            let port = probe.strip_prefix("tcp = ").and_then(|given| given.parse().ok()).unwrap_or(port);
+            let web = app("web", &["activated:3"], &format!("listen = \":{port}\"\ninstances = 2"));
+            world.plan(&format!("{web}[apps.health]\n{probe}\ninterval = 100\nretries = 1\n"));
+            let mut init = world.boot(if has_ipv6 { Ns::pid1() } else { Ns::pid1().with("refuse:ipv6") });
+            init.lines(2);
+            assert_eq!(verdict(&init), (0, "web: healthy".into()), "{probe}");
+            init.stop(0);
+        }
+    }
+}
+
+#[test]
+fn a_probe_has_the_ids_of_its_app_and_no_more() {
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("root", 1);
+    }
+    let world = World::new();
+    for (name, id) in [("mine", 65_534), ("others", 65_533)] {
+        chown(world.write(name, ""), Some(id), Some(id)).unwrap();
+    }
+    // To be its own is a matter of the effective ids: test(1).
+    let script = "test -O mine && test -G mine && test ! -O others && test ! -r /proc/1/environ";
+    let keys = format!("user = \"65534\"\ngroup = \"65534\"\ncwd = {:?}", world.path(""));
+    world.plan(&format!(
+        "{}[apps.health]\nexec = [\"/bin/sh\", \"-c\", \"{script}\"]\ninterval = 100\nretries = 1\n",
+        app("web", &["pause"], &keys)
+    ));
+    let init = world.boot(Ns::pid1().with("rooted"));
+    assert_eq!(verdict(&init), (0, "web: healthy".into()));
     init.stop(0);
 }
