@@ -258,8 +258,9 @@ impl Oracle {
             let aim = Aim::Up { after: self.model.last_run };
             ask.waits.push(Wait { id: place.id, who: place.who(), aim });
             ask.more.push(place.id);
+            self.grown.push(place.spec.name.clone());
         }
-        self.grown = names;
+        self.grown.dedup();
     }
 
     fn hear_signal(&mut self, sig: Sig, ids: &[InstanceId], ask: &mut Ask) {

@@ -331,7 +331,6 @@ impl Oracle {
     /// What happens by time alone, or because of what else happened in this step.
     pub(crate) fn let_time_pass(&mut self, now: Mono) {
         self.promote(now);
-        self.let_reloads_fail();
         for place in self.model.places.iter_mut().filter(|place| place.proven_at().is_some_and(|at| at <= now)) {
             place.shorts = 0;
         }
@@ -352,6 +351,7 @@ impl Oracle {
         // One that its schedule starts at the very moment at which it ends for good has failed nobody.
         self.let_crons_come(now);
         self.let_health_come(now);
+        self.let_reloads_fail();
         self.pull_in();
         self.model.release();
         self.model.hold();

@@ -56,6 +56,10 @@ const PINNED: &[u64] = &[
     1_882_670_804_031_557,
     // One is not ready in time in the moment in which it is known of another that its new run can begin.
     7_072,
+    // One is silent in the moment in which the new run of another fails, which calls off its own.
+    1_882_676_525_093_338,
+    // One is asked what it listens on before its new run comes, while its app is scaled down.
+    1_882_676_525_011_445,
 ];
 
 /// Worlds that nobody has seen before; their seeds are printed.

@@ -36,7 +36,7 @@ pub(crate) struct Oracle {
     pub(crate) applied: Vec<Box<str>>,
     pub(crate) scaled: Vec<Box<str>>,
     pub(crate) to_signal: Vec<(RunId, Sig)>,
-    /// The apps that were scaled, and of which nobody has been asked what it has for itself.
+    /// The apps that were scaled up, and of which nobody has been asked what it has for itself.
     pub(crate) grown: Vec<Box<str>>,
     /// And who starts because its files have changed.
     pub(crate) revived: Vec<String>,
