@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -169,7 +170,11 @@ fn exchange(mut server: TcpStream, how: How, kept: &mut Option<TcpStream>) -> st
     server.write_all(request.as_bytes()).map_err(|error| (error, 0))?;
     loop {
         if let Some((closes, who)) = whole(&answer).map_err(|error| (error, answer.len()))? {
-            *kept = (keeps && !closes).then_some(server);
+            if keeps && !closes {
+                *kept = Some(server);
+            } else {
+                reset(&server);
+            }
             return Ok(who);
         }
         match server.read(&mut room) {
@@ -179,6 +184,18 @@ fn exchange(mut server: TcpStream, how: How, kept: &mut Option<TcpStream>) -> st
             Err(error) => return Err((error, answer.len())),
         }
     }
+}
+
+/// Has closing end the connection at once, as nothing is left to say: a closed one stays for two minutes in the machine's
+/// table of connections, and a full table drops new ones (socket(7), SO_LINGER).
+fn reset(server: &TcpStream) {
+    const SOL_SOCKET: i32 = 1;
+    const SO_LINGER: i32 = 13;
+    unsafe extern "C" {
+        fn setsockopt(fd: i32, level: i32, name: i32, value: *const [i32; 2], length: u32) -> i32;
+    }
+    // SAFETY: the kernel reads the two numbers: on, and no seconds.
+    unsafe { setsockopt(server.as_raw_fd(), SOL_SOCKET, SO_LINGER, &[1, 0], 8) };
 }
 
 /// The body of a whole answer with 200, and whether the server closes the connection.
