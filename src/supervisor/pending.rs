@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
+use super::app::App;
 use super::event::{
     ClientId, Effect, InstanceId, Millis, Mono, Note, Obstacle, Outcome, Progress, Reason, RunId, Step, What,
 };
@@ -330,6 +331,8 @@ impl Supervisor {
             Aim::Held { after } => match (one.held(), one.run()) {
                 (Some(second), _) if second.life.run > after => Way::Held(app.told_of_hold(one).into()),
                 (None, Some(run)) if run > after && one.is_online() => Way::Done,
+                (None, _) if one.is_over() => Way::Failed(told(one, "did not come up")),
+                (None, _) if matches!(one.state, State::Waiting { .. }) => self.behind(app),
                 (None, _) if one.successor().is_some() || !one.is_online() || one.is_rolling() => Way::Underway,
                 (Some(_) | None, _) => {
                     Way::Failed(format!("{}; pid {} goes on", told(one, "taken back"), one.pid()).into())
@@ -364,19 +367,22 @@ impl Supervisor {
                     Way::Failed(in_its_way.map_or(why.clone(), |other| format!("{why}; {other}").into()))
                 }
                 // Without what it waits for it neither comes up nor, running, begins its turn.
-                State::Waiting { .. } | State::Alive(_) => match (self.readiness(app), self.stuck_on(app)) {
-                    (_, Some(other)) => {
-                        Way::Failed(format!("waits for {other}, which is not running; start {other} too").into())
-                    }
-                    (Readiness::Broken(other, _), None) => {
-                        Way::Failed(format!("requires {other}, which failed").into())
-                    }
-                    (Readiness::Ready | Readiness::Waits(_), None) => Way::Underway,
-                },
+                State::Waiting { .. } | State::Alive(_) => self.behind(app),
                 State::Settling { .. } | State::Stopped => Way::Underway,
             },
         };
         Some((&app.spec.name, one.who(&app.spec), way))
+    }
+
+    /// How far one of an app is that waits for others.
+    fn behind(&self, app: &App) -> Way {
+        match (self.readiness(app), self.stuck_on(app)) {
+            (_, Some(other)) => {
+                Way::Failed(format!("waits for {other}, which is not running; start {other} too").into())
+            }
+            (Readiness::Broken(other, _), None) => Way::Failed(format!("requires {other}, which failed").into()),
+            (Readiness::Ready | Readiness::Waits(_), None) => Way::Underway,
+        }
     }
 }
 

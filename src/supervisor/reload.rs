@@ -171,7 +171,7 @@ impl Instance {
 
     /// It listens by now: what was to end first, as nobody was known to have clients there, may have them.
     pub(super) fn mark_for_clients(&mut self, app: &AppSpec, now: Mono) {
-        let Some(roll) = self.roll.as_deref_mut().filter(|roll| !roll.is_asked) else { return };
+        let Some(roll) = self.roll.as_deref_mut().filter(|roll| !roll.is_asked && roll.share.is_none()) else { return };
         let manner = policy::manner(app, &roll.reason, true);
         if manner != roll.manner {
             roll.manner = manner;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::clients::{HOME, Load, ask, free_port};
+use crate::common::deeds::Gate;
 use crate::common::ns::Ns;
 use crate::world::{Init, World, app, both, has};
 
@@ -139,6 +140,55 @@ fn a_canary_of_another_program_is_promoted_with_its_settings_or_leaves_no_trace(
         }
         let (answered, failed) = load.end();
         assert_eq!(failed, Vec::<String>::new(), "of {answered}");
+        init.stop(0);
+    }
+}
+
+/// The pids of two instances as soon as both are there.
+fn both_online(init: &mut Init) -> [u32; 2] {
+    (0..2).for_each(|_| drop(init.told(": online")));
+    [0, 1].map(|id| init.pid(id))
+}
+
+/// As soon as this reload is under way, the gate opens for so many; what it says and its code.
+fn reload_while_at_gate(init: &Init, care: &str, mut gate: Gate, count: usize) -> (i32, String) {
+    let reload = init.begins(&["reload", "web", care]);
+    // Nothing is held and promoted before the gate opens.
+    while init.pm3(&["reload", "web", "--promote"]).2.concat().contains("nothing is held") {}
+    (0..count).for_each(|_| gate.open());
+    let said = reload.wait_with_output().unwrap();
+    let text = [said.stdout, said.stderr].concat();
+    (said.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_reload_with_care_of_one_that_does_not_listen_yet_ends_nobody_first() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let (gate, serve) = (world.gate("gate"), format!("serve:0.0.0.0:{port}"));
+        world.plan(&app("web", &[&format!("gate:{}", gate.path), &serve], "instances = 2\nmin_uptime = \"3s\""));
+        let mut init = world.boot(ns);
+        let old = both_online(&mut init);
+        let (code, said) = reload_while_at_gate(&init, "--canary=20%", gate, 3);
+        assert!(code == 0 && said.contains("1 of 2 instances have a new process beside the old one"), "{said}");
+        init.lines(3);
+        assert_eq!(pids(port).len(), 3);
+        assert_eq!([0, 1].map(|id| init.pid(id)), old);
+        init.stop(0);
+    }
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let (gate, serve) = (world.gate("gate"), format!("serve:0.0.0.0:{port}"));
+        // The first process of each instance is well, and no other is.
+        let (first, at) = (format!("first:{}", world.path("first")), format!("gate:{}", gate.path));
+        world.plan(&app("web", &[&first, "[", &at, &serve, "]", "exit:7"], "instances = 2\nmin_uptime = \"3s\""));
+        let mut init = world.boot(ns);
+        let old = both_online(&mut init);
+        let (code, said) = reload_while_at_gate(&init, "--rollback", gate, 2);
+        assert!(code == 1 && said.contains("web-0: reload failed: exit 7; pid"), "{said}");
+        init.lines(2);
+        assert_eq!([0, 1].map(|id| init.pid(id)), old);
+        assert_eq!(pids(port).len(), 2);
         init.stop(0);
     }
 }

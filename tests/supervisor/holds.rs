@@ -5,7 +5,7 @@ use pm3::supervisor::event::{
     Amount, Care, ClientId, Count, Effect, End, Event, Finding, Half, Mono, Obstacle, Outcome, Rollout, RunId, Scope,
     Sig, Verb, Wish,
 };
-use pm3::supervisor::spec::{AppSpec, Health, Spec};
+use pm3::supervisor::spec::{AppSpec, Health, Rare, Ready, Spec};
 use pm3::supervisor::station::Station;
 
 use crate::{app, exited, lines, step_and};
@@ -176,6 +176,72 @@ fn what_cannot_be_beside_another_is_not_held() {
     step(&mut sup, GROWN + 1, exited(1, End::Code(0)));
     let out = step(&mut sup, GROWN + 2, ask(Verb::Reload, CANARY));
     assert_eq!(failed(&out), ["web: does not run, so there is nothing to hold; `pm3 start web` starts it"]);
+}
+
+#[test]
+fn who_is_so_young_that_it_does_not_listen_yet_is_waited_for() {
+    for care in [ROLLBACK, CANARY] {
+        for owned in [false, true] {
+            let mut sup = booted(web(2));
+            let listening = |run| Event::Listening { run: RunId(run) };
+            assert_eq!(spawned(&step(&mut sup, 10, ask(Verb::Reload, care))), [0; 0]);
+            // What it owns is known when it listens, or when it has lived for long enough.
+            let out = step_with(&mut sup, 20, listening(1), owned.then_some(Obstacle::Port(3000)));
+            if owned {
+                let told = "reload failed: it owns port 3000, so no new process can be beside it; pid 101 goes on";
+                assert_eq!(failed(&out)[0], format!("web-0: {told}"));
+                assert_eq!((spawned(&out), stopped(&out), pids(&sup)), (vec![], vec![], vec![101, 102]));
+                continue;
+            }
+            assert_eq!((spawned(&out), stopped(&out)), (vec![3], vec![]));
+            assert_eq!(stopped(&step(&mut sup, 30, listening(2))), [0; 0]);
+            let out = step(&mut sup, 40, listening(3));
+            assert_eq!(lines(&out)[0], "web-0: the new process, pid 103, serves and is held beside pid 101");
+            let out = step(&mut sup, 50, exited(if care == CANARY { 3 } else { 4 }, End::Code(7)));
+            // The old ones are there.
+            assert_eq!((spawned(&out), pids(&sup)), (vec![], vec![101, 102]), "{care:?}");
+            assert!(lines(&out).iter().any(|line| line.contains("the old ones go on")), "{out:?}");
+        }
+    }
+}
+
+#[test]
+fn what_else_wants_a_new_run_of_one_that_is_waited_for_does_not_end_it_first() {
+    let at = Mono(5_000_000_000);
+    let changed = Event::FilesChanged { app: "web".into(), path: "index.js".into(), at };
+    let big = Event::Usage { run: RunId(1), bytes: 30 << 20 };
+    for care in [ROLLBACK, CANARY] {
+        for event in [changed.clone(), big.clone()] {
+            let mut sup = booted(AppSpec { watch: Some(Box::default()), memory_limit: Some(20 << 20), ..web(1) });
+            step(&mut sup, 10, ask(Verb::Reload, care));
+            assert_eq!(stopped(&step(&mut sup, 20, event)), [0; 0]);
+            let out = step(&mut sup, 30, Event::Listening { run: RunId(1) });
+            assert_eq!((spawned(&out), stopped(&out)), (vec![2], vec![]));
+        }
+    }
+}
+
+#[test]
+fn who_is_not_ready_yet_is_waited_for_and_nobody_waits_for_one_that_never_is() {
+    let booted = || {
+        let mut web = web(1);
+        web.launch.rare = Some(Rare { ready: Ready::Message, ..Rare::default() }.into());
+        let mut sup = Supervisor::new(Spec { apps: vec![web, app("other")], ..Spec::default() }, 1);
+        step(&mut sup, 0, Event::Boot);
+        sup
+    };
+    for care in [ROLLBACK, CANARY] {
+        let mut sup = booted();
+        assert_eq!(spawned(&step(&mut sup, 10, ask(Verb::Reload, care))), [0; 0]);
+        assert_eq!(spawned(&step(&mut sup, GROWN, Event::Ready { run: RunId(1) })), [3]);
+        let mut sup = booted();
+        step(&mut sup, 10, ask(Verb::Reload, care));
+        let mut out = Vec::new();
+        for run in [1].into_iter().chain(3..=17) {
+            out = step(&mut sup, 10 + run, exited(run, End::Code(7)));
+        }
+        assert_eq!((failed(&out), sup.apps()[0].hold.is_none()), (vec!["web: exit 7".to_owned()], true));
+    }
 }
 
 /// So many instances, of which the first has its new run held with 5 %.
