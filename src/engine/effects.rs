@@ -87,7 +87,7 @@ impl Engine {
         self.have_room(piped, listens, usize::from(speaks) + usize::from(notifies), app.listen().len())?;
         let owner = Owner::new(app, instance.id, half);
         listen::lay(&mut plan, app, owner, run, &mut self.slots, self.poll.registry())?;
-        let ends = if piped { Some(pipes::lay(&mut plan)?) } else { None };
+        let ends = if piped { Some(pipes::lay(&mut plan, self.pipes.count())?) } else { None };
         let input = if listens { Some(inputs::lay(&mut plan)?) } else { None };
         let channel = if speaks { Some(ready::lay(&mut plan, app.ready())?) } else { None };
         let notice = if notifies { Some(notify::lay(app, &self.origin.notice(run))?) } else { None };

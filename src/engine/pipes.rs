@@ -4,6 +4,10 @@
 //! reads none of it: that is the logger's, who gets copies. So a logger that dies loses what it had read, and nothing
 //! else. The pipes are a run's and not an instance's: then two runs can never share one, whatever processes the first has
 //! left behind, and the end of a pipe is the end of all who could write into it.
+//!
+//! What pipes have room for is a budget: the kernel counts the pages of all that a user has, in every container that is
+//! not in a user namespace of its own, and whoever is beyond gets next to nothing. Init stays below that, by pipes that are
+//! smaller where there are many.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -60,12 +64,36 @@ pub(super) struct Pipes {
 /// quarter.
 const SPARE: usize = 160;
 
-/// Makes a run's pipes, and its output go into them.
+/// Pages that a new pipe has room for, where there are so many pipes already and a user may have `most` pages: as the
+/// kernel makes it for the first, and less for those beyond half of what may be; a quarter stays for others.
+fn pages(pipes: usize, most: Option<usize>) -> usize {
+    const FEW: usize = fds::PIPE_PAGES / 4;
+    // The kernel's own answer to who has too many. It still takes a line of PIPE_BUF at once.
+    const LEAST: usize = 2;
+    let Some(most) = most else { return fds::PIPE_PAGES };
+    let large = most / 2 / fds::PIPE_PAGES;
+    let medium = most / 4 / FEW;
+    match pipes.checked_sub(large) {
+        None => fds::PIPE_PAGES,
+        Some(beyond) if beyond < medium => FEW,
+        Some(_) => LEAST,
+    }
+}
+
+/// Makes a run's pipes, and its output go into them, where there are so many pipes already.
 ///
 /// # Errors
 /// There is no descriptor left.
-pub(super) fn lay(plan: &mut Plan) -> Result<Ends, Failure> {
-    let pipe = || fds::pipe().map_err(no_pipe);
+pub(super) fn lay(plan: &mut Plan, pipes: usize) -> Result<Ends, Failure> {
+    let pages = pages(pipes, fds::pipe_pages());
+    let pipe = || -> Result<_, Failure> {
+        let (reader, writer) = fds::pipe().map_err(no_pipe)?;
+        if pages < fds::PIPE_PAGES {
+            // To be given less is never refused, and one that is larger serves as well.
+            let _ = fds::resize(&reader, pages);
+        }
+        Ok((reader, writer))
+    };
     let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
     plan.stdout = Stream::Given(out);
     plan.stderr = Stream::Given(err);
@@ -87,6 +115,11 @@ impl Pipes {
         filled.fold((0, None), |(sum, first), (bytes, instance)| (sum + bytes, first.or(Some(instance))))
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        2 * self.held.len()
+    }
+
     /// Gives back what a crowd of starts has taken.
     pub(super) fn shrink(&mut self) {
         self.held.shrink_to_fit();
@@ -105,7 +138,7 @@ impl Engine {
         let limit = usize::try_from(fds::limit()).unwrap_or(usize::MAX);
         let sockets = self.channels.count() + self.notices.count() + self.slots.count() + self.intercepted.count();
         let sockets = sockets + self.runs.moved().count();
-        let needed = own + 2 * self.pipes.held.len() + self.inputs.len() + sockets + SPARE.min(limit / 4);
+        let needed = own + self.pipes.count() + self.inputs.len() + sockets + SPARE.min(limit / 4);
         if own == 0 || needed <= limit {
             return Ok(());
         }
@@ -320,5 +353,45 @@ impl Engine {
         if let Some(connection) = self.server.hand_over(client, self.poll.registry()) {
             self.tell(Role::Logger, &Tell::Serve(Box::new(Served { ask, of })), Some(Arc::new([connection])));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use nix::fcntl::{FcntlArg, fcntl};
+
+    use super::*;
+
+    /// The pages of that many pipes together.
+    fn sum(pipes: usize, most: usize) -> usize {
+        (0..pipes).map(|count| pages(count, Some(most))).sum()
+    }
+
+    #[test]
+    fn hundreds_of_apps_leave_pages_to_others() {
+        const SOFT: usize = 16_384;
+        assert_eq!(sum(2 * 256, SOFT), SOFT / 2);
+        assert_eq!(sum(2 * (256 + 512), SOFT), SOFT * 3 / 4);
+        assert_eq!(pages(10_000, Some(SOFT)), 2);
+        assert_eq!(pages(10_000, None), fds::PIPE_PAGES);
+        for most in [0, 1, 16, 63, 64, 65, 1_000, SOFT] {
+            let two_each = (0..10_000).find(|count| pages(*count, Some(most)) == 2).unwrap();
+            assert!(sum(two_each, most) <= most * 3 / 4, "{most}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_gets_what_is_left() {
+        let room = |pipes: usize| {
+            let ends = lay(&mut Plan::default(), pipes).unwrap();
+            [ends.stdout, ends.stderr].map(|end| fcntl(end, FcntlArg::F_GETPIPE_SZ).unwrap())
+        };
+        let [few, many] = [0, 1_000_000].map(room);
+        assert!(few[0] == few[1] && many[0] == many[1], "{few:?} {many:?}");
+        // Two pages; the first may have got no more, by what else this user has.
+        let least = few[0].min((8 << 10).max(few[0] / 8));
+        assert_eq!(many[0], if fds::pipe_pages().is_some() { least } else { few[0] });
     }
 }

@@ -91,6 +91,29 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
+/// Pages that a pipe has room for, unless its user has too many of them (pipe(7)).
+pub const PIPE_PAGES: usize = 16;
+
+/// Gives a pipe room for so many pages, which the kernel rounds up to a power of two (F_SETPIPE_SZ, fcntl(2)).
+///
+/// # Errors
+/// EPERM: that is more than the user may have without CAP_SYS_RESOURCE. EBUSY: it is less than there is in the pipe.
+pub fn resize(pipe: impl AsFd, pages: usize) -> io::Result<()> {
+    // SAFETY: sysconf takes a number.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4 << 10);
+    let bytes = libc::c_int::try_from(page.saturating_mul(pages)).unwrap_or(libc::c_int::MAX);
+    Ok(nix::fcntl::fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes)).map(drop)?)
+}
+
+/// Pages that all pipes of a user may have together: what is beyond gets two for each pipe, and nothing that is asked for
+/// (pipe(7)). None: as many as there are.
+pub fn pipe_pages() -> Option<usize> {
+    // What the kernel begins with.
+    const USUAL: usize = 16_384;
+    let text = fs::read_to_string("/proc/sys/fs/pipe-user-pages-soft").unwrap_or_default();
+    Some(text.trim().parse().unwrap_or(USUAL)).filter(|pages| *pages > 0)
+}
+
 /// A pipe for somebody else's input: what is read from, which blocks, and what we write to with [`put`], which does not.
 ///
 /// # Errors
