@@ -280,6 +280,9 @@ impl Instance {
         if self.run() != Some(run) {
             return false;
         }
+        if self.held().is_some() {
+            return self.renew_after_hold(reason, app, now);
+        }
         let is_free = self.is_up_or_coming() && self.second.is_none() && self.may_retry(now);
         let is_marked = is_free && self.roll.is_none();
         if is_marked {

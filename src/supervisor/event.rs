@@ -441,6 +441,11 @@ impl Reason {
             Oom::Yes | Oom::Probably => Reason::Oom(oom),
         }
     }
+
+    /// Something is wrong with a run, which goes on.
+    pub(super) fn is_ailment(&self) -> bool {
+        matches!(self, Reason::Memory { .. } | Reason::Unhealthy(_) | Reason::Silent(_))
+    }
 }
 
 impl fmt::Display for Reason {

@@ -5,7 +5,8 @@
 //!   signalled. When all have proven themselves they take over for good; if one fails, all are ended and the old runs
 //!   serve again. There is nothing to start for that, so it works whatever has changed.
 //! - **Canary** (`reload --canary 5%`): new runs beside the old ones of as many instances get that share of new connections,
-//!   until an operator says `--promote` or `--abort`. One that ends or is not well takes all of them back.
+//!   until an operator says `--promote` or `--abort`. One that ends or is not well takes all of them back; so does an old run
+//!   that is not well, as it is to be replaced and there is room for two. One that ends leaves its place to the new one.
 //!
 //! A changed entry comes into force with the decision: until then the new runs alone are started with it. What an instance
 //! knows of all this is its part (`reload::Part`); who belongs together, and what is decided, is here.
@@ -167,7 +168,9 @@ impl App {
         let mut members = Vec::new();
         for one in self.instances.iter_mut().filter(|one| is_meant(one)) {
             let who = one.who(&self.spec);
-            if !may_belong(one) {
+            if one.spare {
+                // It follows when all is decided, and serves nobody until then.
+            } else if !may_belong(one) {
                 pending.say(format!("{who}: is {}, and stays as it is", one.status()));
             } else if members.len() < count {
                 one.mark(Reason::Operator, Manner::NewFirst, &self.spec, now);
@@ -176,7 +179,7 @@ impl App {
                 }
                 members.push(one.id);
                 let aim = match care {
-                    Care::Rollback => Aim::Up { after: last_run },
+                    Care::Rollback => Aim::Whole { after: last_run },
                     Care::Canary(_) => Aim::Held { after: last_run },
                 };
                 pending.wait(one.id, who, aim);
@@ -199,32 +202,37 @@ impl App {
 
     /// Goes on as far as can be decided without an operator; true if anything changed.
     fn mind_hold(&mut self, turn: &mut Turn<'_>) -> bool {
-        let App { hold, instances, .. } = self;
+        let App { spec, hold, instances, .. } = self;
         let Some(hold) = hold.as_deref_mut() else { return false };
+        let is_rollback = hold.care == Care::Rollback;
         let (mut failed, mut unsettled) = (None, 0usize);
         hold.members.retain(|id| {
             let Some(one) = instances.iter_mut().find(|one| one.id == *id && one.goal == Goal::Run) else {
                 return false;
             };
             if one.spare {
-                // Another one has taken its place.
                 one.roll.take_if(|roll| roll.share.is_some());
+                failed = Some(format!("a spare has taken the place of {}", one.who(spec)));
                 return false;
             }
             match one.membership(&hold.runs) {
-                Membership::Settled => {}
+                // One whose clients the new run has by now may be as it is until all is decided.
+                Membership::Settled => {
+                    if let Some(why) = one.ailment_of_old().filter(|_| !is_rollback) {
+                        failed = Some(format!("the old process of {} is to be replaced: {why}", one.who(spec)));
+                    }
+                }
                 Membership::Underway => unsettled += 1,
                 Membership::Left => {
                     one.roll = None;
                     return false;
                 }
-                Membership::Failed(why) => failed = Some(why),
+                Membership::Failed(why) => failed = Some(why.to_string()),
             }
             true
         });
-        let is_rollback = hold.care == Care::Rollback;
-        if let Some(why) = failed {
-            self.take_back(Some(&why), turn);
+        if failed.is_some() {
+            self.take_back(failed, turn);
         } else if hold.members.is_empty() {
             self.hold = None;
         } else if is_rollback && unsettled == 0 {
@@ -235,8 +243,8 @@ impl App {
         true
     }
 
-    /// The new runs are ended, and the old ones serve as before.
-    pub(super) fn take_back(&mut self, why: Option<&Reason>, turn: &mut Turn<'_>) {
+    /// The new runs are ended, and the old ones serve as before. `why`: what has failed; None: it was asked for.
+    pub(super) fn take_back(&mut self, why: Option<String>, turn: &mut Turn<'_>) {
         let Some(hold) = self.hold.take() else { return };
         let App { spec, instances, .. } = self;
         let mut count = 0u32;
@@ -251,7 +259,7 @@ impl App {
                 count += 1;
             }
         }
-        let why = why.map_or_else(|| "as asked".to_owned(), Reason::to_string);
+        let why = why.unwrap_or_else(|| "as asked".to_owned());
         let what = match count {
             0 => "nothing new is left".to_owned(),
             1 => "1 new process is taken back".to_owned(),
@@ -380,6 +388,26 @@ enum Membership {
 }
 
 impl Instance {
+    /// There is to be a new run in place of the old one, beside which one is held already. It comes when it is decided about
+    /// that; where the held one stays, there is nothing left to do. True if nobody knew.
+    pub(super) fn renew_after_hold(&mut self, reason: Reason, app: &AppSpec, now: Mono) -> bool {
+        let is_known = |roll: &Roll| roll.reason.is_ailment() || !reason.is_ailment();
+        let is_new = !self.roll.as_deref().is_some_and(is_known);
+        if is_new {
+            let manner = policy::manner(app, &reason, self.listens());
+            self.mark(reason, manner, app, now);
+        } else {
+            self.insist(reason);
+        }
+        is_new
+    }
+
+    /// Why the old run, beside which one is held, is to be replaced without delay.
+    pub(super) fn ailment_of_old(&self) -> Option<&Reason> {
+        let reason = self.roll.as_deref().map(|roll| &roll.reason);
+        reason.filter(|reason| self.held().is_some() && reason.is_ailment())
+    }
+
     fn membership(&self, runs: &[RunId]) -> Membership {
         let has_taken_over = self.run().is_some_and(|run| runs.contains(&run)) && self.is_up_or_coming();
         match self.second.as_deref().map(|second| &second.part) {

@@ -251,7 +251,7 @@ impl Supervisor {
             let is_tried = app.hold.as_deref().is_some_and(|hold| hold.next.as_deref() == Some(&entry));
             if !is_tried && app.spec != entry {
                 let mut turn = Turn { now, settle: self.settings.settle, random: 0, out };
-                app.take_back(Some(&Reason::Changed), &mut turn);
+                app.take_back(Some(Reason::Changed.to_string()), &mut turn);
             }
             app.entry_instances = chosen.filter(|_| !is_tried).or(app.entry_instances.filter(|_| is_tried));
             if is_tried || app.spec == entry && !app.gone {

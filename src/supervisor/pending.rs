@@ -70,6 +70,10 @@ pub(super) enum Aim {
     Up {
         after: RunId,
     },
+    /// The same, and so are all that belong to it.
+    Whole {
+        after: RunId,
+    },
     Down,
     Gone,
     /// With a new run held that comes after this one.
@@ -153,7 +157,9 @@ impl Following {
             }
             (Some((_, _, Way::Over(what))), _) => Some((Step::Done, what.clone())),
             (Some((_, who, Way::Failed(why))), _) => Some((Step::Failed, format!("{who}: {why}").into())),
-            (None, Aim::Up { .. } | Aim::Held { .. } | Aim::Alone) => Some((Step::Failed, wait.lost().into())),
+            (None, Aim::Up { .. } | Aim::Whole { .. } | Aim::Held { .. } | Aim::Alone) => {
+                Some((Step::Failed, wait.lost().into()))
+            }
         };
         let app = stand.map_or(&*wait.who, |(app, _, _)| app);
         let mut tell = |of: Following, since: Option<Mono>, step: Step, text: Box<str>| {
@@ -205,7 +211,7 @@ impl Supervisor {
                     match wait.aim {
                         // More than stopped: the file has dropped it meanwhile.
                         Aim::Down | Aim::Gone => request.outcome.done.push(wait.who),
-                        Aim::Up { .. } | Aim::Held { .. } | Aim::Alone => request.fail(wait.lost()),
+                        Aim::Up { .. } | Aim::Whole { .. } | Aim::Held { .. } | Aim::Alone => request.fail(wait.lost()),
                     }
                     continue;
                 };
@@ -327,20 +333,31 @@ impl Supervisor {
             Aim::Down => Way::Underway,
             Aim::Alone if one.second.is_none() && one.roll.is_none() => Way::Done,
             Aim::Alone => Way::Underway,
-            Aim::Held { .. } | Aim::Up { .. } if one.goal != Goal::Run => Way::Failed("was stopped meanwhile".into()),
+            Aim::Held { .. } | Aim::Whole { .. } | Aim::Up { .. } if one.goal != Goal::Run => {
+                Way::Failed("was stopped meanwhile".into())
+            }
+            Aim::Held { .. } | Aim::Whole { .. } if one.spare => Way::Failed("a spare has taken its place".into()),
             Aim::Held { after } => match (one.held(), one.run()) {
                 (Some(second), _) if second.life.run > after => Way::Held(app.told_of_hold(one).into()),
                 (None, Some(run)) if run > after && one.is_online() => Way::Done,
                 (None, _) if one.is_over() => Way::Failed(told(one, "did not come up")),
                 (None, _) if matches!(one.state, State::Waiting { .. }) => self.behind(app),
-                (None, _) if one.successor().is_some() || !one.is_online() || one.is_rolling() => Way::Underway,
+                (None, _)
+                    if app.hold.is_some() && (one.successor().is_some() || !one.is_online() || one.is_rolling()) =>
+                {
+                    Way::Underway
+                }
                 (Some(_) | None, _) => {
                     Way::Failed(format!("{}; pid {} goes on", told(one, "taken back"), one.pid()).into())
                 }
             },
             // Nothing is decided yet. Who wants no more than that it runs has that.
-            Aim::Up { after } if one.held().is_some() && one.run().is_some_and(|run| run <= after) => Way::Underway,
-            Aim::Up { after } => match &one.state {
+            Aim::Up { after } | Aim::Whole { after }
+                if one.held().is_some() && one.run().is_some_and(|run| run <= after) =>
+            {
+                Way::Underway
+            }
+            Aim::Up { after } | Aim::Whole { after } => match &one.state {
                 // A reload is done when the old process is gone, too.
                 State::Alive(life) if one.is_in_place() && life.run > after && one.has_leaver() => Way::Underway,
                 State::Alive(life) if one.is_in_place() && life.run > after => match wait.beside.as_deref() {

@@ -76,7 +76,7 @@ impl What {
     /// What a client hears of it that waits for this. None: the reply says it, or it does not matter to the request.
     pub(super) fn as_progress(&self, aim: Aim) -> Option<(Step, String)> {
         let (whose, comes) = match aim {
-            Aim::Up { .. } | Aim::Held { .. } => ("the old process ", true),
+            Aim::Up { .. } | Aim::Whole { .. } | Aim::Held { .. } => ("the old process ", true),
             Aim::Down | Aim::Gone | Aim::Alone => ("", false),
         };
         Some(match self {

@@ -232,16 +232,16 @@ impl Instance {
 
     /// Ends a run that was to be held, or is; its clients go back to the old one. `failed`: some run of those was bad.
     pub(super) fn take_second_back(&mut self, failed: bool, app: &AppSpec, turn: &mut Turn<'_>) {
-        let Some(second) = &mut self.second else { return };
-        let ailment = if let Part::Ailing(why) = &second.part { Some(why.clone()) } else { None };
-        let reason = ailment.clone().unwrap_or(Reason::TakenBack);
+        let Some(second) = &self.second else { return };
+        let reason = if let Part::Ailing(why) = &second.part { why.clone() } else { Reason::TakenBack };
+        let of_old = self.ailment_of_old().cloned();
         self.stop_second(reason.clone(), true, app, turn);
         if let Some(phase) = self.second.as_deref().map(|second| second.life.phase) {
             self.tell_leaving(phase, &reason, app, turn);
         }
         if failed {
             self.record.retry_at = turn.now.after(RETRY);
-            self.reason = Some(Box::new(Reason::Reload(Box::new(reason))));
+            self.reason = Some(Box::new(Reason::Reload(Box::new(of_old.unwrap_or(reason)))));
         }
     }
 
@@ -400,6 +400,8 @@ impl Instance {
         self.half = self.half.other();
         self.restarts = self.restarts.saturating_add(1);
         self.usage = 0;
+        // What was wrong with the old run, or its age, is over with it.
+        self.roll.take_if(|roll| roll.reason == Reason::Cron || roll.reason.is_ailment());
         self.mark_anew(app, now);
         (other.life, other.part) = (old, Part::Leaving);
         Some(other)

@@ -107,9 +107,10 @@ fn can_roll(one: &Instance) -> bool {
 }
 
 /// Its run may be asked to end. While an old one still serves its last clients on the other half, new ones could be kept
-/// from neither.
+/// from neither. Nor does it end with one that is held beside it.
 fn is_replaceable(one: &Instance) -> bool {
-    !(one.listens() && one.has_leaver() && one.second.as_deref().is_some_and(|second| second.life.listens))
+    one.held().is_none()
+        && !(one.listens() && one.has_leaver() && one.second.as_deref().is_some_and(|second| second.life.listens))
 }
 
 /// Its turn begins.

@@ -40,6 +40,9 @@ impl Supervisor {
                     (Goal::Run | Goal::Idle, State::Stopped | State::Errored { .. } | State::Finished { .. }) => {
                         instance.start();
                     }
+                    (Goal::Run | Goal::Idle, _) if instance.held().is_some() => {
+                        instance.renew_after_hold(Reason::Cron, &app.spec, now);
+                    }
                     // Who is about to get a new run is about to have what a schedule is for.
                     (Goal::Run | Goal::Idle, _) if instance.roll.is_some() || instance.second.is_some() => {
                         instance.insist(Reason::Cron);

@@ -2,10 +2,10 @@
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    Amount, Care, ClientId, Count, Effect, End, Event, Finding, Half, Mono, Obstacle, Outcome, Rollout, RunId, Scope,
-    Sig, Verb, Wish,
+    Amount, Care, ClientId, Count, Effect, End, Event, Finding, Half, InstanceId, Millis, Mono, Obstacle, Outcome,
+    Rollout, RunId, Scope, Sig, Verb, Wish,
 };
-use pm3::supervisor::spec::{AppSpec, Health, Rare, Ready, Spec};
+use pm3::supervisor::spec::{AppSpec, Health, Rare, Ready, Spec, Standby};
 use pm3::supervisor::station::Station;
 
 use crate::{app, exited, lines, step_and};
@@ -429,4 +429,146 @@ fn files_that_change_while_a_canary_is_held_are_seen_by_its_new_run() {
     step(&mut sup, LATER + 1, ask(Verb::Promote, None));
     let out = step(&mut sup, LATER + 2, exited(1, End::Code(0)));
     assert_eq!(spawned(&out), [3]);
+}
+
+/// Two instances with these, and whether they listen; the first one's new run, 3, is held.
+fn minded(care: Option<Care>, listens: bool) -> Supervisor {
+    let mut web = AppSpec { memory_limit: Some(20 << 20), cron: Some("0 3 * * *".into()), ..web(2) };
+    web.launch.rare = Some(Rare { watchdog: Some(Millis(60_000)), ..Rare::default() }.into());
+    let mut sup = booted(web);
+    let listening = |run| Event::Listening { run: RunId(run) };
+    [1, 2].into_iter().filter(|_| listens).for_each(|run| drop(step(&mut sup, 1, listening(run))));
+    assert_eq!(spawned(&step(&mut sup, GROWN, ask(Verb::Reload, care))), [3]);
+    let out = if listens { step(&mut sup, PROVEN, listening(3)) } else { step(&mut sup, PROVEN, Event::Tick) };
+    assert_eq!(lines(&out)[0], "web-0: the new process, pid 103, serves and is held beside pid 101");
+    sup
+}
+
+/// What is wrong with the first run, and how that is told.
+fn ailments() -> [(Event, &'static str); 2] {
+    let run = RunId(1);
+    [
+        (Event::Usage { run, bytes: 30 << 20 }, "memory 30M over 20M"),
+        (Event::Heartbeat { run, well: false }, "watchdog: it asked for a restart"),
+    ]
+}
+
+#[test]
+fn an_old_process_that_is_not_well_takes_a_canary_back_and_is_replaced() {
+    for (event, why) in ailments() {
+        let told = format!("the old ones go on: the old process of web-0 is to be replaced: {why}");
+        let mut sup = minded(CANARY, false);
+        let out = step(&mut sup, LATER, event.clone());
+        assert!(lines(&out).iter().any(|line| line.ends_with(&told)), "{out:?}");
+        assert_eq!((stopped(&out), sup.apps()[0].hold.is_none()), (vec![3, 1], true));
+        step(&mut sup, LATER + 1, exited(1, End::Code(0)));
+        assert_eq!(spawned(&step(&mut sup, LATER + 2, exited(3, End::Code(0)))), [4]);
+        // Clients would miss it, so it serves until the next one does.
+        let mut sup = minded(CANARY, true);
+        let out = step(&mut sup, LATER, event);
+        assert!(lines(&out).iter().any(|line| line.ends_with(&told)), "{out:?}");
+        assert!(out.contains(&Effect::Drain { run: RunId(3) }));
+        assert_eq!(stopped(&step(&mut sup, LATER + 1, Event::Drained { run: RunId(3) })), [3]);
+        assert_eq!(spawned(&step(&mut sup, LATER + 2, exited(3, End::Code(0)))), [4]);
+        let out = step(&mut sup, LATER + 3, Event::Listening { run: RunId(4) });
+        assert!(out.contains(&Effect::Drain { run: RunId(1) }));
+    }
+}
+
+#[test]
+fn an_old_process_that_is_not_well_hinders_no_reload_that_replaces_it() {
+    for (event, _) in ailments() {
+        // All of it worked, and that was it.
+        let mut sup = minded(ROLLBACK, false);
+        assert_eq!(stopped(&step(&mut sup, PROVEN + 1, event.clone())), [0; 0]);
+        assert_eq!(stopped(&step(&mut sup, PROVEN + 1_000, Event::Tick)), [1, 2]);
+        step(&mut sup, PROVEN + 1_001, exited(1, End::Code(0)));
+        let out = step(&mut sup, PROVEN + 1_002, exited(2, End::Code(0)));
+        assert_eq!((replies(&out)[0].done.len(), spawned(&out), stopped(&out)), (2, vec![], vec![]));
+        // It did not, and the old one is what it was.
+        let mut sup = minded(ROLLBACK, false);
+        step(&mut sup, PROVEN + 1, event);
+        assert_eq!(stopped(&step(&mut sup, PROVEN + 2, exited(4, End::Code(7)))), [3, 1]);
+        step(&mut sup, PROVEN + 3, exited(1, End::Code(0)));
+        assert_eq!(spawned(&step(&mut sup, PROVEN + 4, exited(3, End::Code(0)))), [5]);
+    }
+}
+
+#[test]
+fn a_schedule_comes_for_the_old_process_of_a_canary_when_that_is_decided() {
+    for verb in [Verb::Abort, Verb::Promote] {
+        let mut sup = minded(CANARY, false);
+        let at = Mono(LATER * 1_000_000);
+        step(&mut sup, LATER - 1, Event::Scheduled { app: "web".into(), at: Some(at) });
+        // The other one has its turn.
+        assert_eq!(stopped(&step(&mut sup, LATER, Event::Tick)), [2]);
+        assert_eq!(spawned(&step(&mut sup, LATER + 1, exited(2, End::Code(0)))), [4]);
+        let out = step(&mut sup, LATER + 2_000, ask(verb, None));
+        if verb == Verb::Abort {
+            assert_eq!(stopped(&out), [3, 1]);
+            step(&mut sup, LATER + 2_001, exited(1, End::Code(0)));
+            assert_eq!(spawned(&step(&mut sup, LATER + 2_002, exited(3, End::Code(0)))), [5]);
+        } else {
+            assert_eq!(stopped(&out), [1]);
+            // As it was begun before the one that is promoted.
+            let out = step(&mut sup, LATER + 2_001, exited(1, End::Code(0)));
+            assert_eq!((spawned(&out), sup.instances().next().unwrap().1.roll.is_some()), (vec![5], false));
+        }
+    }
+}
+
+/// An instance and a spare that stands by.
+fn spared(care: Option<Care>) -> Supervisor {
+    let standby = Some(Box::new(Standby { count: 1, ..Standby::default() }));
+    let mut sup = booted(AppSpec { standby, ..web(1) });
+    step(&mut sup, 1, Event::Listening { run: RunId(1) });
+    step(&mut sup, 2, Event::StandsBy { run: RunId(2) });
+    let out = step(&mut sup, GROWN, ask(Verb::Reload, care));
+    assert_eq!((spawned(&out), replies(&out).len()), (vec![3], 0));
+    sup
+}
+
+#[test]
+fn a_spare_is_no_part_of_a_canary_and_follows_when_it_is_promoted() {
+    let mut sup = spared(CANARY);
+    let out = step(&mut sup, PROVEN, Event::Listening { run: RunId(3) });
+    let said = "web: 1 of 1 instance has a new process beside the old one, with 5 % of new connections; \
+                `pm3 reload web --promote` goes on, `pm3 reload web --abort` takes it back";
+    assert_eq!((replies(&out)[0].done.len(), &*replies(&out)[0].said), (1, &[said.into()][..]));
+    let spare = |sup: &Supervisor| sup.instances().find(|(_, one)| one.spare).unwrap().1.pid();
+    assert_eq!(spare(&sup), 102);
+    let out = step(&mut sup, LATER, ask(Verb::Promote, None));
+    // What it would take over is not what it was started for.
+    assert_eq!((stopped(&out), spare(&sup)), (vec![2], 102));
+    assert_eq!(spawned(&step(&mut sup, LATER + 1, exited(2, End::Code(0)))), [4]);
+    step(&mut sup, LATER + 2, Event::StandsBy { run: RunId(4) });
+    step(&mut sup, LATER + 3, Event::Drained { run: RunId(1) });
+    let out = step(&mut sup, LATER + 4, exited(1, End::Code(0)));
+    assert_eq!((replies(&out)[0].done.len(), replies(&out)[0].failed.len()), (2, 0));
+}
+
+#[test]
+fn the_new_process_of_a_canary_comes_before_a_spare_when_the_old_one_ends() {
+    let mut sup = spared(CANARY);
+    step(&mut sup, PROVEN, Event::Listening { run: RunId(3) });
+    let out = step(&mut sup, LATER, exited(1, End::Code(1)));
+    assert_eq!(lines(&out)[0], "web-0: exit 1, its new process takes over at once");
+    // That one has failed, and is not tried any more.
+    let out = step(&mut sup, LATER + 1, exited(3, End::Code(1)));
+    assert!(out.contains(&Effect::TakeOver { run: RunId(2), from: InstanceId(0), half: Half::Second }), "{out:?}");
+    assert!(lines(&out).iter().any(|line| line.ends_with("a spare has taken the place of web-0")), "{out:?}");
+    assert!(sup.apps()[0].hold.is_none());
+}
+
+#[test]
+fn who_wants_care_hears_of_a_spare_that_took_over_before_there_was_anything_to_hold() {
+    for care in [ROLLBACK, CANARY] {
+        let standby = Some(Box::new(Standby { count: 1, ..Standby::default() }));
+        let mut sup = booted(AppSpec { standby, ..web(1) });
+        step(&mut sup, 2, Event::StandsBy { run: RunId(2) });
+        step(&mut sup, 3, ask(Verb::Reload, care));
+        let out = step(&mut sup, 4, exited(1, End::Signal(Sig::KILL)));
+        assert_eq!((failed(&out), spawned(&out)), (vec!["web-0: a spare has taken its place".into()], vec![3]));
+        assert!(sup.apps()[0].hold.is_none());
+    }
 }
