@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "logs/bounds.rs"]
+mod bounds;
 #[path = "logs/floods.rs"]
 mod floods;
 #[path = "logs/forms.rs"]

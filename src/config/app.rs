@@ -403,12 +403,18 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
             clashes.at(key, only);
         }
     }
-    if draft.rare.log_rotate.is_some() && !output.mode.is_collected() {
-        draft.rare.log_rotate = None;
+    if !output.mode.is_collected() {
+        let Rare { log_rotate, log_rate, log_line_max, log_on_full, .. } = &mut draft.rare;
+        let through_logger = [
+            ("log_rotate", log_rotate.take().is_some()),
+            ("log_rate", log_rate.take().is_some()),
+            ("log_line_max", log_line_max.take().is_some()),
+            ("log_on_full", !std::mem::take(log_on_full).is_usual()),
+        ];
         // What is said of all apps does not make this one's file wrong.
-        if draft.log_mode.is_some() {
-            let own = "with log_mode = \"inherit\" or \"none\" pm3 writes no file that it could rotate";
-            clashes.at("log_rotate", own);
+        for (key, _) in through_logger.into_iter().filter(|(_, given)| *given && draft.log_mode.is_some()) {
+            clashes
+                .at(key, "with log_mode = \"inherit\" or \"none\" no output goes through pm3, which would see to that");
         }
     }
     output.out = draft.out_file.take().map(absolute);

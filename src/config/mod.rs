@@ -10,6 +10,7 @@
 //! starts, changes or prints anything. All mistakes are found in one go, and each names its place.
 
 mod app;
+mod bounds;
 pub mod date;
 mod file;
 mod forms;

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 
 use super::app::Draft;
+use super::bounds::LineMax;
 use super::health;
 use super::kinds::{
     Account, Age, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
@@ -16,7 +17,7 @@ use super::value::{Refused, Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::{
-    Amount, ExitPolicy, Health, Input, Kind, LogMode, LogRotate, Rare, Ready, Restart, Right, Settings,
+    Amount, ExitPolicy, Health, Input, Kind, LogMode, LogRate, LogRotate, OnFull, Rare, Ready, Restart, Right, Settings,
 };
 
 /// A key of a table that becomes a `T`.
@@ -211,6 +212,12 @@ pub(super) static APP: &[Key<Draft>] = &[
         "how much of its recent output pm3 keeps for `pm3 logs`, in bytes of memory; 0: nothing"),
     key!("log_rotate", [], Is("false"), Rotation, |app, v| app.rare.log_rotate = v.0.map(Box::new),
         "start a new file when one is full, or its time is over, and keep some of the old; true: as below; or set the keys below"),
+    key!("log_rate", [], Unset, LogRate, |app, v| app.rare.log_rate = Some(v),
+        "so many lines in a time, as \"1000/s\" or \"10000/30s\", of all instances together: more are dropped, counted and told; `pm3 logs` has them"),
+    key!("log_line_max", [], Rule("32K of text; raw lines of any length"), LineMax, |app, v| app.rare.log_line_max = Some(v.0),
+        "no line is written that is longer, with all that stands before it: a longer one is cut, with a mark, and goes on as another; 10000 for Heroku, \"16K\" for Docker and Kubernetes"),
+    key!("log_on_full", [], Is("\"drop\""), OnFull, |app, v| app.rare.log_on_full = v,
+        "when a place takes no output any more, as stdout of a container whose log driver is stuck: drop it after a second, count it and tell; or block, and the app waits"),
     key!("out_file", ["output", "out", "out_log"], Unset, FilePath, |app, v| app.out_file = Some(v.0),
         "a file for stdout, appended to, relative to cwd; with several instances -ID comes before its ending"),
     key!("error_file", ["error", "err", "err_file", "err_log"], Unset, FilePath, |app, v| app.error_file = Some(v.0),
@@ -300,7 +307,7 @@ pub(super) static SETTINGS: &[Key<Settings>] = &[
     key!("log_dir", [], Rule("in the background ~/.pm3/logs; else there is none"), FilePath, |pm3, v| pm3.log_dir = Some(v.0),
         "where the output of apps goes that have no file: NAME-out.log and NAME-error.log in this directory; made if missing"),
     key!("termination_log", [], Unset, FilePath, |pm3, v| pm3.termination_log = Some(v.0),
-        "a file that gets the reason why pm3 ended: Kubernetes' /dev/termination-log"),
+        "a file that gets the reason why pm3 ended, or why an app is errored, with the app's last lines: Kubernetes' /dev/termination-log"),
 ];
 
 /// Keys that PM2 knows and pm3 has none for: said so, instead of suggesting something else.

@@ -1,7 +1,10 @@
-//! Where an app's output goes, and in which form.
+//! Where an app's output goes, in which form, and what of it when it is too much.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::event::Millis;
 use super::seldom::Usual;
 
 /// Where an app's output goes.
@@ -52,5 +55,44 @@ impl LogMode {
             LogMode::Inherit | LogMode::None => false,
             LogMode::Auto | LogMode::Raw | LogMode::Prefix | LogMode::Json => true,
         }
+    }
+}
+
+/// So many lines an app may write in such a time, all its instances together, as systemd has it for a unit
+/// (LogRateLimitBurst= and LogRateLimitIntervalSec=, systemd.exec(5)): what is beyond is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRate {
+    pub lines: u32,
+    pub span: Millis,
+}
+
+impl fmt::Display for LogRate {
+    /// As it stands in a file: `1000/s`, `10000/30s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LogRate { lines, span } = self;
+        match span.0 {
+            1_000 => write!(f, "{lines}/s"),
+            60_000 => write!(f, "{lines}/m"),
+            3_600_000 => write!(f, "{lines}/h"),
+            whole if whole % 1_000 == 0 => write!(f, "{lines}/{}s", whole / 1_000),
+            parts => write!(f, "{lines}/{parts}ms"),
+        }
+    }
+}
+
+/// What becomes of output for a place that takes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// After a moment it is dropped, so that the app goes on.
+    #[default]
+    Drop,
+    /// The app waits, however long, as with a bare pipe.
+    Block,
+}
+
+impl OnFull {
+    pub fn is_usual(&self) -> bool {
+        *self == OnFull::default()
     }
 }

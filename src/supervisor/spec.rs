@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::output::{LogMode, Output};
+pub use super::output::{LogMode, LogRate, OnFull, Output};
 pub use super::pace::{Amount, RollPolicy};
 use super::seldom::{Seldom, Usual};
 use super::signal::Sig;
@@ -459,6 +459,10 @@ pub struct Rare {
     pub log_memory: Option<u32>,
     /// How its log files are rotated; None: they are not.
     pub log_rotate: Option<Box<LogRotate>>,
+    pub log_rate: Option<LogRate>,
+    /// Bytes of a line as it is written, with all that stands before it and its end; None: [`Rare::LOG_TEXT`] of text.
+    pub log_line_max: Option<u32>,
+    pub log_on_full: OnFull,
     pub limits: Box<[Limit]>,
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.
@@ -495,6 +499,10 @@ impl Default for LogRotate {
 impl Rare {
     /// Some hundred lines: a screen or ten.
     pub const LOG_MEMORY: u32 = 64 << 10;
+
+    /// Bytes of a line's text that are written as one. Twice what Docker and Kubernetes take, and still little to hold for
+    /// each of a thousand streams whose lines never end.
+    pub const LOG_TEXT: u32 = 32 << 10;
 
     /// As systemd has it (SocketMode=, systemd.socket(5)): whoever reaches the directory may connect.
     pub const SOCKET_MODE: u16 = 0o666;

@@ -11,6 +11,8 @@
 //! | `file:PATH` | prints `PATH: ` and what is in it |
 //! | `grow:MIB` | takes so much private memory and keeps it |
 //! | `pour:MIB` | writes so much, as fast as it goes: numbered lines of 128 bytes, see [`poured`] |
+//! | `smear:MIB` | writes so much, all one line that never ends |
+//! | `touch:PATH` | makes an empty file |
 //! | `nameless [ … ]` | runs the words without an environment, in a program started anew |
 //! | `group:SIG` | sends a signal to its process group, itself included |
 //! | `bind` | listens at a free TCP port for as long as it lives |
@@ -23,6 +25,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
@@ -74,6 +77,8 @@ pub fn run_one(verb: &str, argument: &str, words: &mut &[String]) -> bool {
         "file" => say(&format!("{argument}: {}", fs::read_to_string(argument).unwrap_or_default().trim())),
         "grow" => std::mem::forget(vec![1u8; number::<usize>(argument) << 20]),
         "pour" => pour(number(argument)),
+        "smear" => (0..number::<usize>(argument) * 16).for_each(|_| put(&[b'x'; 64 << 10])),
+        "touch" => drop(File::create(argument).unwrap_or_else(|error| broken(&format!("touch {argument}: {error}")))),
         "nameless" => nameless(take_block(words)),
         // SAFETY: kill takes numbers; the process 0 is the own group.
         "group" => drop(unsafe { libc::kill(0, libc::c_int::from(sig(argument).0)) }),
@@ -124,12 +129,16 @@ pub fn poured(number: usize) -> [u8; 128] {
 
 fn pour(mib: usize) {
     let lines = (mib << 20) / 128;
-    let mut out = std::io::stdout().lock();
     for first in (0..lines).step_by(512) {
-        let piece: Vec<u8> = (first..(first + 512).min(lines)).flat_map(poured).collect();
-        out.write_all(&piece).unwrap_or_else(|error| broken(&format!("pour: {error}")));
+        put(&(first..(first + 512).min(lines)).flat_map(poured).collect::<Vec<u8>>());
     }
-    out.flush().unwrap_or_else(|error| broken(&format!("pour: {error}")));
+}
+
+/// Writes all of this, and not in lines as Rust's stdout does.
+fn put(bytes: &[u8]) {
+    let out = std::io::stdout();
+    let written = File::from(out.as_fd().try_clone_to_owned().unwrap()).write_all(bytes);
+    written.unwrap_or_else(|error| broken(&format!("stdout: {error}")));
 }
 
 fn nameless(words: &[String]) {

@@ -82,6 +82,9 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("log_rotate.every", "'1d'", "'10s'"),
     ("log_rotate.keep", "3", "-1"),
     ("log_rotate.gzip", "true", "'no'"),
+    ("log_rate", "'1000/s'", "'1000/d'"),
+    ("log_line_max", "'16K'", "100"),
+    ("log_on_full", "'block'", "'wait'"),
     ("out_file", "'x'", "['x']"),
     ("error_file", "'x'", "true"),
     ("log_file", "'x'", "{}"),
@@ -234,6 +237,9 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:12: a: log_rotate.every: expected a time from "1m" to 49 days, as "1h", "1d" or "7d"; 0 for none
         f:3:12: a: log_rotate.keep: expected a whole number from 0 to 1000
         f:3:12: a: log_rotate.gzip: expected true or false
+        f:3:1: a: log_rate = '1000/d': expected lines in a time from 1s to 1h, as "1000/s", "5000/m" or "10000/30s"
+        f:3:1: a: log_line_max = 100: expected a size from 256 to 1M: bytes, or text as "16K"
+        f:3:1: a: log_on_full = 'wait': expected drop or block
         f:3:1: a: out_file = ['x']: expected a path
         f:3:1: a: error_file = true: expected a path
         f:3:1: a: log_file: expected a path

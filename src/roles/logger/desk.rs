@@ -7,13 +7,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::flood::Flood;
 use super::lines::Line;
 use super::reader::Reader;
 use super::ring::{Recent, Ring};
 use crate::control::logs::{self, Event, Query, Stream};
 use crate::control::role::{Known, LogFile, Targets};
 use crate::control::{Problem, Refusal};
-use crate::supervisor::event::{InstanceId, Outcome};
+use crate::supervisor::event::{InstanceId, Mono, Outcome};
 use crate::sys::place;
 
 /// Clients at once. Each is somebody at a terminal, or something that ships logs.
@@ -51,6 +52,8 @@ pub(super) struct Desk {
     going: BTreeSet<InstanceId>,
     /// By the app's name.
     rings: BTreeMap<Box<str>, Ring>,
+    /// By the app's name, of those that may not write as much as they want.
+    floods: BTreeMap<Box<str>, Flood>,
     /// By token.
     readers: BTreeMap<usize, Reader>,
     next_reader: usize,
@@ -59,14 +62,18 @@ pub(super) struct Desk {
 impl Desk {
     /// All tokens from `first` on are the readers'.
     pub(super) fn new(first: usize) -> Desk {
-        let (instances, going) = (BTreeMap::new(), BTreeSet::new());
-        Desk { instances, going, rings: BTreeMap::new(), readers: BTreeMap::new(), next_reader: first }
+        let (instances, going, floods) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Desk { instances, going, rings: BTreeMap::new(), floods, readers: BTreeMap::new(), next_reader: first }
     }
 
     /// An instance is there, or has changed.
     pub(super) fn know(&mut self, known: Known) {
         let ring = self.rings.entry(known.app.clone()).or_default();
         ring.limit(usize::try_from(known.memory).unwrap_or(usize::MAX));
+        if self.floods.get(&known.app).map(|flood| flood.rate) != known.rate {
+            self.forget_flood(&known.app);
+            self.floods.extend(known.rate.map(|rate| (known.app.clone(), Flood::new(rate))));
+        }
         self.instances.insert(known.id, known);
     }
 
@@ -92,6 +99,7 @@ impl Desk {
             let Some(known) = self.instances.remove(&id) else { continue };
             if self.instances.values().all(|other| other.app != known.app) {
                 self.rings.remove(&known.app);
+                self.forget_flood(&known.app);
             }
             for reader in self.readers.values_mut().filter(|reader| reader.of.has(&known.app, id)) {
                 reader.tell(&Event::Deleted { app: known.app.clone(), id: id.0 });
@@ -113,20 +121,39 @@ impl Desk {
         }
     }
 
-    /// Remembers lines of one stream that have come at this moment, and shows them to whoever reads it.
+    fn forget_flood(&mut self, app: &str) {
+        if let Some(mut flood) = self.floods.remove(app) {
+            flood.tell_sum(app);
+        }
+    }
+
+    /// When there is something to tell of floods.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.floods.values().filter_map(Flood::deadline).min()
+    }
+
+    /// Tells of floods what is due.
+    pub(super) fn tell_of_floods(&mut self, now: Mono) {
+        self.floods.iter_mut().for_each(|(app, flood)| flood.go_on(app, now));
+    }
+
+    /// Remembers lines of one stream that have come at this moment, shows them to whoever reads it, and says whether they are
+    /// to be written: those of a flood are not, and are remembered all the same.
     pub(super) fn take<'a>(
         &'a mut self,
         app: &str,
         id: InstanceId,
         stream: Stream,
         time_ms: u64,
-    ) -> impl FnMut(Line<'_>) + use<'a> {
+        now: Mono,
+    ) -> impl FnMut(Line<'_>) -> bool + use<'a> {
         let mut ring = self.rings.get_mut(app);
         let mut readers: Vec<&mut Reader> = self
             .readers
             .values_mut()
             .filter(|reader| reader.query.follow && reader.wants(app, id.0, stream, time_ms))
             .collect();
+        let mut flood = self.floods.get_mut(app);
         let app: Box<str> = app.into();
         move |line: Line<'_>| {
             if let Some(ring) = &mut ring {
@@ -135,6 +162,7 @@ impl Desk {
             for reader in &mut readers {
                 reader.show(&|| line_of(&app, time_ms, id.0, stream, line.bytes));
             }
+            flood.as_mut().is_none_or(|flood| flood.lets(line.bytes.len(), now))
         }
     }
 
@@ -255,6 +283,11 @@ impl Desk {
             reader.go_on();
         }
         self.readers.clear();
+    }
+
+    /// Tells what has been dropped and is not told yet: nothing more will be.
+    pub(super) fn tell_sums(&mut self) {
+        self.floods.iter_mut().for_each(|(app, flood)| flood.tell_sum(app));
     }
 }
 

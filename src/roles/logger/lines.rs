@@ -3,12 +3,17 @@
 
 use std::io::BufRead;
 
-/// Bytes of a line; one that is longer is cut, and goes on as another line. An app that never ends its lines must not
-/// make the logger grow.
-pub(super) const LINE_MAX: usize = 32 << 10;
+use crate::supervisor::spec::Rare;
+
+/// Bytes of a line, unless the app has a limit of its own; one that is longer is cut, and goes on as another line. An app
+/// that never ends its lines must not make the logger grow.
+pub(super) const LINE_MAX: usize = Rare::LOG_TEXT as usize;
+
+/// So much of a line is written at once, whatever stands before it.
+const TEXT_LEAST: usize = 32;
 
 /// What a line is that has no end of its own.
-const CUT: &[u8] = " …".as_bytes();
+pub(super) const CUT: &[u8] = " …".as_bytes();
 
 /// A line, or a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,18 +22,35 @@ pub(super) struct Line<'a> {
     pub(super) bytes: &'a [u8],
     /// It was too long, and goes on in the next one.
     pub(super) is_cut: bool,
+    /// It is what goes on.
+    pub(super) is_rest: bool,
 }
 
 /// Is shown lines.
 pub(super) type Seen<'a> = dyn FnMut(Line<'_>) + 'a;
 
 /// Cuts what comes into lines, and keeps what has no end yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Splitter {
     begun: Vec<u8>,
+    /// Bytes of a line, at most.
+    most: usize,
+    /// What comes next belongs to a line that has been cut.
+    is_rest: bool,
+}
+
+impl Default for Splitter {
+    fn default() -> Splitter {
+        Splitter { begun: Vec::new(), most: LINE_MAX, is_rest: false }
+    }
 }
 
 impl Splitter {
+    /// A line that is longer is cut from now on.
+    pub(super) fn limit(&mut self, most: usize) {
+        self.most = most.max(TEXT_LEAST);
+    }
+
     /// The line that has begun.
     pub(super) fn begun(&self) -> &[u8] {
         &self.begun
@@ -39,7 +61,7 @@ impl Splitter {
         let mut rest = chunk;
         while !rest.is_empty() {
             let (line, ends, after) = first_line(rest);
-            let room = LINE_MAX.saturating_sub(self.begun.len());
+            let room = self.most.saturating_sub(self.begun.len());
             if line.len() > room {
                 self.cut(line, room, each);
                 let (_, left) = rest.split_at(room.min(rest.len()));
@@ -47,7 +69,7 @@ impl Splitter {
                 continue;
             }
             match (ends, self.begun.is_empty()) {
-                (true, true) => each(Line { bytes: line, is_cut: false }),
+                (true, true) => each(Line { bytes: line, is_cut: false, is_rest: std::mem::take(&mut self.is_rest) }),
                 (true, false) => {
                     self.begun.extend_from_slice(line);
                     self.end(each);
@@ -61,7 +83,7 @@ impl Splitter {
     /// Nobody will end the line that has begun.
     pub(super) fn end(&mut self, each: &mut Seen<'_>) {
         if !self.begun.is_empty() {
-            each(Line { bytes: &self.begun, is_cut: false });
+            each(Line { bytes: &self.begun, is_cut: false, is_rest: std::mem::take(&mut self.is_rest) });
             // Quiet apps hold no memory.
             self.begun = Vec::new();
         }
@@ -72,7 +94,7 @@ impl Splitter {
         // A character of several bytes goes to the next line as a whole.
         let kept = whole_characters(&self.begun);
         let (bytes, next) = self.begun.split_at(kept);
-        each(Line { bytes, is_cut: true });
+        each(Line { bytes, is_cut: true, is_rest: std::mem::replace(&mut self.is_rest, true) });
         self.begun = next.to_vec();
     }
 }
@@ -117,6 +139,48 @@ pub(super) fn plain(out: &mut Vec<u8>, prefix: &[u8], time: &[u8], line: Line<'_
     out.push(b'\n');
 }
 
+/// Appends a line as `one` does it, and in several pieces where `most` bytes are too few for it, each but the last marked as
+/// one that was cut. `width`: how many bytes come of one of the line.
+pub(super) fn bounded(
+    out: &mut Vec<u8>,
+    line: Line<'_>,
+    most: usize,
+    width: &dyn Fn(u8) -> usize,
+    one: &dyn Fn(&mut Vec<u8>, Line<'_>),
+) {
+    let mut rest = line;
+    loop {
+        let start = out.len();
+        one(out, rest);
+        if out.len() - start <= most || rest.bytes.len() <= TEXT_LEAST {
+            return;
+        }
+        out.truncate(start);
+        one(out, Line { bytes: b"", is_cut: true, ..rest });
+        let front = out.len() - start;
+        out.truncate(start);
+        let widths = rest.bytes.iter().scan(front, |sum, byte| {
+            *sum += width(*byte);
+            Some(*sum)
+        });
+        let fits = widths.take_while(|sum| *sum <= most).count().max(TEXT_LEAST);
+        let fits = whole_characters(rest.bytes.get(..fits).unwrap_or(rest.bytes));
+        let (bytes, after) = rest.bytes.split_at_checked(fits).unwrap_or((rest.bytes, b""));
+        one(out, Line { bytes, is_cut: true, ..rest });
+        rest = Line { bytes: after, is_rest: true, ..rest };
+    }
+}
+
+/// How many bytes come of one in a text of JSON, at most; in one that is no UTF-8 each may be replaced.
+pub(super) fn json_width(is_utf8: bool) -> impl Fn(u8) -> usize {
+    move |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        0x80.. if !is_utf8 => '\u{fffd}'.len_utf8(),
+        _ => 1,
+    }
+}
+
 /// Bytes of a JSON line beside its head and its message, at most.
 pub(super) const JSON_LEAST: usize = 64;
 
@@ -130,7 +194,7 @@ pub(super) fn json(out: &mut Vec<u8>, time: &[u8], head: &[u8], line: Line<'_>) 
     out.extend_from_slice(head);
     out.extend_from_slice(b",\"message\":");
     match std::str::from_utf8(line.bytes) {
-        Ok(text) if !line.is_cut && is_object(text) => out.extend_from_slice(text.trim().as_bytes()),
+        Ok(text) if !(line.is_cut || line.is_rest) && is_object(text) => out.extend_from_slice(text.trim().as_bytes()),
         Ok(text) => json_text(out, text),
         Err(_) => json_text(out, &String::from_utf8_lossy(line.bytes)),
     }
@@ -176,7 +240,12 @@ mod tests {
 
     fn as_json(line: &[u8], is_cut: bool) -> serde_json::Value {
         let mut out = vec![];
-        json(&mut out, b"2026-01-02T03:04:05.678Z", &json_head("we\"b", 3, 12, "stderr"), Line { bytes: line, is_cut });
+        json(
+            &mut out,
+            b"2026-01-02T03:04:05.678Z",
+            &json_head("we\"b", 3, 12, "stderr"),
+            Line { bytes: line, is_cut, is_rest: false },
+        );
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&out).unwrap()
     }

@@ -88,8 +88,7 @@ impl Loss {
         self.due = false;
         let (lines, bytes) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.bytes));
         if bytes > 0 {
-            let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
-            warn!("{name}: {lines} of output ({bytes} bytes) were dropped");
+            warn!("{name}: {} were dropped", counted(lines, bytes));
         }
     }
 
@@ -98,6 +97,12 @@ impl Loss {
     pub(super) fn sum(&self) -> (usize, usize) {
         (self.lines, self.bytes)
     }
+}
+
+/// So much output, in words.
+pub(super) fn counted(lines: usize, bytes: usize) -> String {
+    let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
+    format!("{lines} of output ({bytes} bytes)")
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@
 //! what is held is bounded.
 
 mod desk;
+mod flood;
+#[cfg(test)]
+mod fuzz;
 mod gzip;
 mod lines;
 mod loss;
@@ -41,14 +44,14 @@ use crate::control::logs::{Event, Stream};
 use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
 use crate::roles::{Line, News};
 use crate::supervisor::event::{Failure, InstanceId, Mono, Outcome, RunId};
-use crate::supervisor::spec::LogMode;
+use crate::supervisor::spec::{LogMode, OnFull};
 use crate::sys::fds::Glass;
 use crate::sys::spawn::ids::{self, Ids};
 use crate::sys::{append, clock, errno, own_lines, why};
 use desk::{Asked, Desk};
 use places::Places;
 use press::{Job, Press};
-use source::{CHUNK, PIECE_LEAST, Piece, Source, Style, Whose};
+use source::{Bounds, CHUNK, PIECE_LEAST, Piece, Source, Style, Whose};
 use stamp::Stamp;
 
 const LINE: Token = Token(0);
@@ -172,6 +175,7 @@ impl Logger {
                 }
             }
             self.places.go_on_with_due(now);
+            self.desk.tell_of_floods(now);
             self.move_output(now);
             self.tell_who_is_ready();
             self.tend();
@@ -186,6 +190,7 @@ impl Logger {
             let is_alone = (self.orphaned || self.failed.is_some()) && self.sources.is_empty();
             if (self.finishing.is_some() || is_alone) && !self.has_work() && self.places.are_done() {
                 self.places.give_up();
+                self.desk.tell_sums();
                 if let Some(press) = self.press.take() {
                     press.give_up();
                 }
@@ -229,12 +234,17 @@ impl Logger {
         if self.has_work() || self.places.have_chores() {
             return Some(Duration::ZERO);
         }
-        Some(self.places.deadline()?.since(clock::now()))
+        let deadline = [self.places.deadline(), self.desk.deadline()].into_iter().flatten().min()?;
+        Some(deadline.since(clock::now()))
     }
 
     /// Some stream may have something, and its place room for it.
     fn has_work(&self) -> bool {
-        self.sources.values().any(|source| source.may_be_read() && self.places.have_room(source.sinks()))
+        self.sources.values().any(|source| source.may_be_read() && self.has_room(source))
+    }
+
+    fn has_room(&self, source: &Source) -> bool {
+        self.places.have_room(source.sinks(), source.bounds.waits)
     }
 
     /// Descriptors that are in use for something else than files.
@@ -344,6 +354,8 @@ impl Logger {
                 beside.map(|file| self.places.join(Some(file), stream, rotate.as_deref(), self.descriptors() + 2)),
             );
             ready.into_iter().for_each(|text| source.look_for(text));
+            source.bounds = Bounds::of(&known);
+            source.sinks().filter(|_| source.bounds.waits).for_each(|sink| self.places.is_waited_for(sink));
             self.sources.insert(self.next_source, source);
             self.next_source += 1;
         }
@@ -409,9 +421,10 @@ impl Logger {
     fn lost(&self, of: &Targets) -> Vec<Event> {
         let mut lost: Vec<Event> = Vec::new();
         for known in self.desk.meant(of) {
+            let waits = known.on_full == OnFull::Block;
             for stream in [Stream::Out, Stream::Err] {
                 let places = [Some(known.file(stream)), known.beside(stream).map(Some)];
-                for why in places.into_iter().flatten().filter_map(|file| self.places.trouble(file, stream)) {
+                for why in places.into_iter().flatten().filter_map(|file| self.places.trouble(file, stream, waits)) {
                     let event = Event::Lost { app: known.app.clone(), id: known.id.0, why: why.into() };
                     if !lost.contains(&event) {
                         lost.push(event);
@@ -457,14 +470,14 @@ impl Logger {
     /// True if something was moved.
     fn move_piece(&mut self, token: usize, now: Mono) -> bool {
         let Some(source) = self.sources.get_mut(&token) else { return false };
-        if !self.places.have_room(source.sinks()) {
+        if !self.places.have_room(source.sinks(), source.bounds.waits) {
             return false;
         }
         self.formed.clear();
         let piece = source.read(&mut self.chunk, self.glass.as_ref());
         let (time, out) = (Stamp::now(), &mut self.formed);
         let Whose { id, app, stream, .. } = &source.whose;
-        let mut seen = self.desk.take(app, *id, *stream, time.unix_ms);
+        let mut seen = self.desk.take(app, *id, *stream, time.unix_ms, now);
         match piece {
             Piece::Some(count) => {
                 let chunk = self.chunk.get(..count).unwrap_or_default();
@@ -496,7 +509,7 @@ impl Logger {
         let others = self.descriptors();
         let Some(source) = self.sources.get_mut(&token) else { return };
         let (time, mut formed) = (Stamp::now(), Vec::new());
-        source.form_end(&time, &mut formed, &mut |_| {});
+        source.form_end(&time, &mut formed, &mut |_| true);
         for sink in source.sinks() {
             self.places.take(sink, token, &formed, now, others);
         }
@@ -505,7 +518,7 @@ impl Logger {
     fn close(&mut self, token: usize) {
         let Some(source) = self.sources.remove(&token) else { return };
         let _ = self.poll.registry().deregister(&mut SourceFd(&source.as_raw_fd()));
-        source.sinks().for_each(|sink| self.places.leave(sink));
+        source.sinks().for_each(|sink| self.places.leave(sink, source.bounds.waits));
     }
 }
 

@@ -80,10 +80,17 @@ impl Places {
         number
     }
 
-    /// A stream that went there has ended.
-    pub(super) fn leave(&mut self, number: usize) {
+    /// A stream that has joined it waits however long nothing is taken there.
+    pub(super) fn is_waited_for(&mut self, number: usize) {
         if let Some(sink) = self.sinks.get_mut(&number) {
-            sink.users -= 1;
+            sink.waiters += 1;
+        }
+    }
+
+    /// A stream that went there has ended. `waits`: it was one of those that wait.
+    pub(super) fn leave(&mut self, number: usize, waits: bool) {
+        if let Some(sink) = self.sinks.get_mut(&number) {
+            (sink.users, sink.waiters) = (sink.users - 1, sink.waiters - usize::from(waits));
         }
     }
 
@@ -95,19 +102,19 @@ impl Places {
         }
     }
 
-    /// Why what goes there does not arrive.
-    pub(super) fn trouble(&self, file: Option<&LogFile>, stream: Stream) -> Option<String> {
-        self.sinks.get(&self.number_of(file, stream)?)?.trouble()
+    /// Why what goes there does not arrive. `waits`: of who waits as long as nothing is taken.
+    pub(super) fn trouble(&self, file: Option<&LogFile>, stream: Stream, waits: bool) -> Option<String> {
+        self.sinks.get(&self.number_of(file, stream)?)?.trouble(waits)
     }
 
-    /// Whether more can be taken over by all of these.
-    pub(super) fn have_room(&self, mut numbers: impl Iterator<Item = usize>) -> bool {
-        numbers.all(|number| self.sinks.get(&number).is_none_or(Sink::has_room))
+    /// Whether more can be taken over by all of these. `waits`: so that nothing is dropped where nothing is taken.
+    pub(super) fn have_room(&self, mut numbers: impl Iterator<Item = usize>, waits: bool) -> bool {
+        numbers.all(|number| self.sinks.get(&number).is_none_or(|sink| sink.has_room(waits)))
     }
 
     /// Whether all is written.
     pub(super) fn are_done(&self) -> bool {
-        self.sinks.values().all(Sink::has_room)
+        self.sinks.values().all(|sink| sink.has_room(false))
     }
 
     /// How many streams go there.
@@ -215,7 +222,7 @@ impl Places {
                 sink.prepare();
             }
         }
-        open.iter().filter_map(|number| self.sinks.get(number)?.trouble()).collect()
+        open.iter().filter_map(|number| self.sinks.get(number)?.trouble(false)).collect()
     }
 
     /// Leaves descriptors for what comes unasked.
@@ -238,7 +245,7 @@ impl Places {
             return;
         }
         self.sinks.retain(|number, sink| {
-            let stays = *number <= STDERR || !sink.is_idle() || sink.trouble().is_some() && is_known(&sink.file);
+            let stays = *number <= STDERR || !sink.is_idle() || sink.trouble(false).is_some() && is_known(&sink.file);
             if !stays {
                 sink.give_up();
             }

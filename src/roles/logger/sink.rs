@@ -106,6 +106,8 @@ pub(super) struct Sink {
     mid_line: bool,
     /// How many streams go here.
     pub(super) users: usize,
+    /// How many of them wait however long nothing is taken.
+    pub(super) waiters: usize,
 }
 
 impl Sink {
@@ -140,6 +142,7 @@ impl Sink {
             open_line: None,
             mid_line: false,
             users: 0,
+            waiters: 0,
         }
     }
 
@@ -211,12 +214,12 @@ impl Sink {
         self.short_until.is_some()
     }
 
-    /// Why output does not arrive there.
-    pub(super) fn trouble(&self) -> Option<String> {
+    /// Why output does not arrive there. `waits`: that of who waits as long as nothing is taken.
+    pub(super) fn trouble(&self, waits: bool) -> Option<String> {
         let name = &self.name;
         match self.loss.why() {
             Some(why) => Some(format!("cannot write to {name}: {why}")),
-            None if self.stuck => Some(format!("{name} takes nothing")),
+            None if self.stuck && !waits => Some(format!("{name} takes nothing")),
             None => None,
         }
     }
@@ -238,9 +241,9 @@ impl Sink {
         self.hurries = true;
     }
 
-    /// Whether more can be taken over.
-    pub(super) fn has_room(&self) -> bool {
-        self.kept.is_empty() || self.stuck || self.loss.is_failing()
+    /// Whether more can be taken over. `waits`: of who is not to lose anything where nothing is taken.
+    pub(super) fn has_room(&self, waits: bool) -> bool {
+        self.kept.is_empty() || self.stuck && !waits || self.loss.is_failing()
     }
 
     /// When there is something to do by itself: it will be stuck, or something is tried again or is to be told.
@@ -364,7 +367,13 @@ impl Sink {
         let since = *self.full_since.get_or_insert(now);
         if !self.stuck && since.after(STUCK_AFTER) <= now {
             self.stuck = true;
-            warn!("{} takes nothing; output for it is dropped until it does", self.name);
+            let waits = "those who write to it wait";
+            let goes_on: String = match self.waiters {
+                0 => "output for it is dropped until it does".into(),
+                all if all == self.users => waits.into(),
+                _ => format!("output for it is dropped until it does, but with log_on_full = \"block\" {waits}"),
+            };
+            warn!("{} takes nothing; {goes_on}", self.name);
         }
     }
 
@@ -509,14 +518,14 @@ mod tests {
         // It has no old files that anybody could see to, and is forgotten when nobody writes to it.
         assert!(sink.is_idle() && !sink.has_chores());
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
-        assert!(sink.trouble().unwrap().ends_with("no such user in /etc/passwd"), "{:?}", sink.trouble());
+        assert!(sink.trouble(false).unwrap().ends_with("no such user in /etc/passwd"), "{:?}", sink.trouble(false));
         assert_eq!(sink.loss.sum(), (1, 7));
-        assert!(sink.has_room());
+        assert!(sink.has_room(false));
         // Once it is known who that is, it goes on.
         sink.file.user = None;
         sink.take(0, b"line\n", Mono(2));
         assert_eq!(fs::read(dir.join("logs/a.log")).unwrap(), b"line\n");
-        assert_eq!((sink.trouble(), sink.loss.sum()), (None, (0, 0)));
+        assert_eq!((sink.trouble(false), sink.loss.sum()), (None, (0, 0)));
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::lines::{self, Line, Seen, Splitter};
+use super::lines::{self, Line, Splitter};
 use super::search::{Look, Search};
 use super::stamp::Stamp;
 use crate::control::logs::Stream;
+use crate::control::role::Known;
 use crate::supervisor::event::{InstanceId, RunId};
-use crate::supervisor::spec::LogMode;
+use crate::supervisor::spec::{LogMode, OnFull};
 use crate::sys::fds::Glass;
 
 /// Bytes read from a stream before it is the next one's turn: what a pipe holds.
@@ -49,6 +50,32 @@ pub(super) struct Style {
     pub(super) color: bool,
 }
 
+/// What bounds a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Bytes of a line as it is written, at most.
+    pub(super) line_max: Option<usize>,
+    /// Its app may write so much in a time and no more.
+    pub(super) is_rated: bool,
+    /// It waits where nothing is taken.
+    pub(super) waits: bool,
+}
+
+impl Bounds {
+    pub(super) fn of(known: &Known) -> Bounds {
+        Bounds {
+            line_max: known.line_max.and_then(|most| most.try_into().ok()),
+            is_rated: known.rate.is_some(),
+            waits: known.on_full == OnFull::Block,
+        }
+    }
+
+    /// Its lines are looked at one by one, and end where they are cut.
+    pub(super) fn are_of_lines(self) -> bool {
+        self.line_max.is_some() || self.is_rated
+    }
+}
+
 /// The form of a line, with what stands in front of it.
 #[derive(Debug)]
 enum Form {
@@ -57,6 +84,9 @@ enum Form {
     /// What a JSON line says before the message.
     Json(Vec<u8>),
 }
+
+/// Is shown lines, and says which are to be written.
+pub(super) type Judge<'a> = dyn FnMut(Line<'_>) -> bool + 'a;
 
 /// One stream of one run.
 #[derive(Debug)]
@@ -69,6 +99,7 @@ pub(super) struct Source {
     /// As the app wants it.
     mode: LogMode,
     date: Option<Box<str>>,
+    pub(super) bounds: Bounds,
     form: Form,
     /// Bytes that are read at once.
     piece: usize,
@@ -111,6 +142,7 @@ impl Source {
             passed: 0,
             mode,
             date,
+            bounds: Bounds::default(),
             form: Form::Raw,
             piece: CHUNK,
             sink,
@@ -208,36 +240,41 @@ impl Source {
             // With the end of the line.
             front => (FORMED_MAX / (front + 1)).clamp(PIECE_LEAST, CHUNK),
         };
+        if let Some(most) = self.bounds.line_max {
+            // So that a long line is cut into pieces of about one length.
+            self.splitter.limit(most.saturating_sub(head + date + lines::CUT.len() + 1));
+        }
     }
 
-    /// Appends to `out` what is to be written of these bytes, and shows each whole line to `seen`. `alone`: nobody else
+    /// Appends to `out` what is to be written of these bytes, and shows each whole line to `judge`. `alone`: nobody else
     /// writes to the same place, so what is to be passed on as it is need not wait for the end of its line.
-    pub(super) fn form(&mut self, chunk: &[u8], alone: bool, time: &Stamp, out: &mut Vec<u8>, seen: &mut Seen<'_>) {
-        if matches!(self.form, Form::Raw) && self.date.is_none() && alone {
+    pub(super) fn form(&mut self, chunk: &[u8], alone: bool, time: &Stamp, out: &mut Vec<u8>, judge: &mut Judge<'_>) {
+        let is_as_it_is = matches!(self.form, Form::Raw) && self.date.is_none() && !self.bounds.are_of_lines();
+        if is_as_it_is && alone {
             out.extend_from_slice(self.splitter.begun().get(self.passed..).unwrap_or_default());
             out.extend_from_slice(chunk);
-            self.splitter.feed(chunk, seen);
+            self.splitter.feed(chunk, &mut |line| _ = judge(line));
             self.passed = self.splitter.begun().len();
             return;
         }
-        let Source { splitter, passed, form, date, .. } = self;
+        let Source { splitter, passed, form, date, bounds, .. } = self;
         let date = date.as_deref().map(|format| time.dated(format)).unwrap_or_default();
         splitter.feed(chunk, &mut |line| {
-            seen(line);
-            write(out, form, &date, time, line, std::mem::take(passed));
+            if judge(line) {
+                write(out, form, &date, time, line, std::mem::take(passed), *bounds);
+            }
         });
     }
 
     /// As `form`, of the line that nobody will end.
-    pub(super) fn form_end(&mut self, time: &Stamp, out: &mut Vec<u8>, seen: &mut Seen<'_>) {
-        let Source { splitter, passed, form, date, .. } = self;
+    pub(super) fn form_end(&mut self, time: &Stamp, out: &mut Vec<u8>, judge: &mut Judge<'_>) {
+        let Source { splitter, passed, form, date, bounds, .. } = self;
         let date = date.as_deref().map(|format| time.dated(format)).unwrap_or_default();
         // What was passed on as it is stays so: without an end.
         let is_written = *passed > 0 && *passed == splitter.begun().len();
         splitter.end(&mut |line| {
-            seen(line);
-            if !is_written {
-                write(out, form, &date, time, line, std::mem::take(passed));
+            if judge(line) && !is_written {
+                write(out, form, &date, time, line, std::mem::take(passed), *bounds);
             }
         });
         *passed = 0;
@@ -245,18 +282,28 @@ impl Source {
 }
 
 /// `passed`: so much of the line has been written already, as it is.
-fn write(out: &mut Vec<u8>, form: &Form, date: &str, time: &Stamp, line: Line<'_>, passed: usize) {
+fn write(out: &mut Vec<u8>, form: &Form, date: &str, time: &Stamp, line: Line<'_>, passed: usize, bounds: Bounds) {
+    let date = date.as_bytes();
+    let plain = |out: &mut Vec<u8>, prefix: &[u8]| match bounds.line_max {
+        None => lines::plain(out, prefix, date, line),
+        Some(most) => lines::bounded(out, line, most, &|_| 1, &|out, line| lines::plain(out, prefix, date, line)),
+    };
     match form {
-        Form::Raw if passed > 0 || date.is_empty() => {
+        Form::Raw if passed > 0 || date.is_empty() && !bounds.are_of_lines() => {
             out.extend_from_slice(line.bytes.get(passed..).unwrap_or_default());
             // What is too long for a line goes on as it was.
             if !line.is_cut {
                 out.push(b'\n');
             }
         }
-        Form::Raw => lines::plain(out, b"", date.as_bytes(), line),
-        Form::Prefix(prefix) => lines::plain(out, prefix, date.as_bytes(), line),
-        Form::Json(head) => lines::json(out, time.iso().as_bytes(), head, line),
+        Form::Raw => plain(out, b""),
+        Form::Prefix(prefix) => plain(out, prefix),
+        Form::Json(head) => {
+            let json = |out: &mut Vec<u8>, line: Line<'_>| lines::json(out, time.iso().as_bytes(), head, line);
+            let Some(most) = bounds.line_max else { return json(out, line) };
+            let width = lines::json_width(std::str::from_utf8(line.bytes).is_ok());
+            lines::bounded(out, line, most, &width, &json);
+        }
     }
 }
 
@@ -282,8 +329,11 @@ mod tests {
             let (mut chunk, mut lines) = (vec![0; CHUNK], 0);
             while let Piece::Some(count) = source.read(&mut chunk, None) {
                 let mut out = Vec::new();
-                let mut seen = |_: Line<'_>| lines += 1;
-                source.form(chunk.get(..count).unwrap(), false, &Stamp::now(), &mut out, &mut seen);
+                let mut judge = |_: Line<'_>| {
+                    lines += 1;
+                    true
+                };
+                source.form(chunk.get(..count).unwrap(), false, &Stamp::now(), &mut out, &mut judge);
                 assert!(out.len() <= FORMED_MAX, "{mode:?}: {} bytes", out.len());
             }
             assert_eq!(lines, CHUNK, "{mode:?}");
