@@ -40,6 +40,13 @@ def voluntary(pid):
     raise ValueError(f"no switches of {pid}")
 
 
+def private_dirty(pid):
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Private_Dirty:"):
+            return int(line.split()[1])
+    raise ValueError(f"no Private_Dirty of {pid}")
+
+
 def found(name, use):
     path = shutil.which(name)
     if path:
