@@ -11,6 +11,8 @@ mod bounds;
 mod floods;
 #[path = "logs/forms.rs"]
 mod forms;
+#[path = "logs/passage.rs"]
+mod passage;
 #[path = "logs/roles.rs"]
 mod roles;
 #[path = "logs/turns.rs"]

@@ -202,6 +202,18 @@ impl Glass {
     }
 }
 
+/// Moves up to so many bytes from one pipe into another, without copying them and without waiting (splice(2)). A process
+/// that is killed meanwhile has moved what is moved, and nothing else. 0: nothing is there, and nobody can write.
+///
+/// # Errors
+/// EAGAIN where nothing is there, or there is no room for it. EINVAL: one of them is no pipe. EPIPE: nobody reads the other.
+pub fn splice(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
+    let (from, to, none) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd(), std::ptr::null_mut());
+    // SAFETY: splice takes numbers; it uses no offsets of ours.
+    let moved = unsafe { libc::splice(from, none, to, none, most, libc::SPLICE_F_NONBLOCK) };
+    Ok(Errno::result(moved).map(|count| usize::try_from(count).unwrap_or_default())?)
+}
+
 /// Sets or clears close-on-exec.
 pub fn set_cloexec(fd: BorrowedFd, on: bool) -> io::Result<()> {
     let flags = if on { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };

@@ -13,12 +13,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::MsgFlags;
 use nix::sys::stat::{Mode, SFlag};
 
+use super::fds;
+
 /// A pipe that poll(2) calls writable takes this much without blocking (PIPE_BUF, pipe(7)).
 const ATOMIC: usize = libc::PIPE_BUF;
 
 /// One of the two, and the way to write to it.
 #[derive(Debug)]
-pub struct Out(Way);
+pub struct Out {
+    way: Way,
+    is_pipe: bool,
+}
 
 #[derive(Debug)]
 enum Way {
@@ -33,18 +38,38 @@ impl Out {
     pub fn stdout() -> Out {
         // SAFETY: 1 is open from the start on (`early`) and is never closed.
         let fd = unsafe { BorrowedFd::borrow_raw(1) };
-        Out(Way::find(fd, c"/proc/self/fd/1"))
+        Out::of(fd, c"/proc/self/fd/1")
     }
 
     pub fn stderr() -> Out {
         // SAFETY: 2 is open from the start on (`early`) and is never closed.
         let fd = unsafe { BorrowedFd::borrow_raw(2) };
-        Out(Way::find(fd, c"/proc/self/fd/2"))
+        Out::of(fd, c"/proc/self/fd/2")
+    }
+
+    fn of(fd: BorrowedFd<'static>, path: &CStr) -> Out {
+        let kind = nix::sys::stat::fstat(fd).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+        Out { way: Way::find(fd, kind, path), is_pipe: kind == Ok(SFlag::S_IFIFO) }
+    }
+
+    /// Moves up to so many bytes out of a pipe, as of [`fds::splice`].
+    ///
+    /// # Errors
+    /// From splice(2): EINVAL where this is no pipe, EAGAIN where nothing is taken now.
+    pub fn take_from(&self, pipe: impl AsFd, most: usize) -> io::Result<usize> {
+        if self.is_pipe { fds::splice(pipe, self.way.fd(), most) } else { Err(Errno::EINVAL.into()) }
+    }
+
+    /// Whether something is taken now.
+    pub fn has_room(&self) -> bool {
+        let mut polled = [PollFd::new(self.way.fd(), PollFlags::POLLOUT)];
+        // Whoever is gone takes nothing either, which is seen by writing.
+        nix::poll::poll(&mut polled, PollTimeout::ZERO) != Ok(0)
     }
 
     /// It is a file, which is read later if at all.
     pub fn is_file(&self) -> bool {
-        matches!(self.0, Way::File(_))
+        matches!(self.way, Way::File(_))
     }
 
     /// Writes what is taken at once, and says how much that was.
@@ -52,22 +77,22 @@ impl Out {
     /// # Errors
     /// From write(2): EAGAIN where nothing is taken now, EPIPE where nobody reads any more.
     pub fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.0.offer(bytes)?)
+        Ok(self.way.offer(bytes)?)
     }
 
     pub fn is_terminal(&self) -> bool {
-        nix::unistd::isatty(self.0.fd()).unwrap_or(false)
+        nix::unistd::isatty(self.way.fd()).unwrap_or(false)
     }
 
     /// Writes as much as is taken, and says how much that was. What went wrong is passed over.
     pub fn give(&self, bytes: &[u8]) -> usize {
-        self.0.give(bytes)
+        self.way.give(bytes)
     }
 }
 
 impl AsRawFd for Out {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.fd().as_raw_fd()
+        self.way.fd().as_raw_fd()
     }
 }
 
@@ -79,8 +104,7 @@ impl Way {
         }
     }
 
-    fn find(fd: BorrowedFd<'static>, path: &CStr) -> Way {
-        let kind = nix::sys::stat::fstat(fd).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+    fn find(fd: BorrowedFd<'static>, kind: nix::Result<SFlag>, path: &CStr) -> Way {
         match kind {
             Ok(SFlag::S_IFREG | SFlag::S_IFBLK) => return Way::File(fd),
             Ok(SFlag::S_IFSOCK) => return Way::Socket(fd),

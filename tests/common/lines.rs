@@ -77,6 +77,17 @@ impl Lines {
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
     }
 
+    /// The next so many bytes, whatever they are, or all up to the end of the stream.
+    #[track_caller]
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.unread.len() < count && !self.ended {
+            assert!(self.fill(deadline), "{}: no more than {} bytes within {PATIENCE:?}", self.name, self.unread.len());
+        }
+        let left = self.unread.split_off(count.min(self.unread.len()));
+        std::mem::replace(&mut self.unread, left)
+    }
+
     /// The whole lines that are there now, without waiting.
     pub fn present(&mut self) -> Vec<String> {
         while !self.ended && self.fill(Instant::now()) {}

@@ -191,6 +191,11 @@ impl Proc {
         self.out.as_mut().unwrap().rest()
     }
 
+    /// Its stdout.
+    pub fn out(&mut self) -> &mut Lines {
+        self.out.as_mut().unwrap()
+    }
+
     /// All further lines of stderr, until nobody holds it any more.
     pub fn err_rest(&mut self) -> Vec<String> {
         self.err.as_mut().unwrap().rest()

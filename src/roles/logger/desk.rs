@@ -11,6 +11,7 @@ use super::flood::Flood;
 use super::lines::Line;
 use super::reader::Reader;
 use super::ring::{Recent, Ring};
+use super::source::Whose;
 use crate::control::logs::{self, Event, Query, Stream};
 use crate::control::role::{Known, LogFile, Targets};
 use crate::control::{Problem, Refusal};
@@ -164,6 +165,14 @@ impl Desk {
             }
             flood.as_mut().is_none_or(|flood| flood.lets(line.bytes.len(), now))
         }
+    }
+
+    /// How many of the newest bytes of this stream it has to be shown. None: all.
+    pub(super) fn sees(&self, whose: &Whose, time_ms: u64) -> Option<usize> {
+        let Whose { app, id, stream, .. } = whose;
+        let reads = |reader: &Reader| reader.query.follow && reader.wants(app, id.0, *stream, time_ms);
+        let ring = self.rings.get(app).map_or(0, Ring::most);
+        (!self.readers.values().any(reads)).then_some(ring)
     }
 
     /// How many clients read.

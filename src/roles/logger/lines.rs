@@ -56,6 +56,11 @@ impl Splitter {
         &self.begun
     }
 
+    /// Its end has gone another way.
+    pub(super) fn forget(&mut self) {
+        self.begun = Vec::new();
+    }
+
     /// Takes bytes in and gives each line that is complete by now.
     pub(super) fn feed(&mut self, chunk: &[u8], each: &mut Seen<'_>) {
         let mut rest = chunk;

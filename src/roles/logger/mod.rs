@@ -5,7 +5,7 @@
 //! It may be killed at any time. Another one is told the same, and what was in the pipes is still there: at most what
 //! this one had read and not written is lost. It holds no right to change anything.
 //!
-//! `lines` and `source` turn bytes into what is written, `sink` writes it, and `places` are all of those; `rotate` knows when
+//! `lines` and `source` turn bytes into what is written, `pass` spares them that where it can, `sink` writes it, and `places` are all of those; `rotate` knows when
 //! a file is full and what its old ones are called, `turn` puts it away and `press` compresses it; `ring` remembers recent lines, `reader` is
 //! somebody who reads `pm3 logs`, and `desk` holds both. Here is the loop around them. A stream is read
 //! only when its place has room, in turn with the others, a piece each; so no app is ahead of the others for long, and
@@ -18,6 +18,7 @@ mod fuzz;
 mod gzip;
 mod lines;
 mod loss;
+mod pass;
 mod places;
 mod press;
 mod reader;
@@ -473,6 +474,10 @@ impl Logger {
         if !self.places.have_room(source.sinks(), source.bounds.waits) {
             return false;
         }
+        if self.pass_on(token, now) {
+            return true;
+        }
+        let Some(source) = self.sources.get_mut(&token) else { return false };
         self.formed.clear();
         let piece = source.read(&mut self.chunk, self.glass.as_ref());
         let (time, out) = (Stamp::now(), &mut self.formed);

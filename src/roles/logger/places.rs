@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -145,6 +146,18 @@ impl Places {
         if sink.is_short() && self.close_files() > 0 {
             self.go_on(number, now);
         }
+    }
+
+    /// Moves bytes of the stream `whose` there from its pipe, unread. None: they have to be read.
+    pub(super) fn pass_on(
+        &mut self,
+        number: usize,
+        whose: usize,
+        pipe: impl AsFd,
+        most: usize,
+        now: Mono,
+    ) -> Option<usize> {
+        self.sinks.get_mut(&number)?.pass_on(whose, pipe, most, now)
     }
 
     /// This one takes something again, or it is time to try.

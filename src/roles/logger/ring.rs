@@ -35,6 +35,11 @@ impl Ring {
         self.bytes.shrink_to(most);
     }
 
+    /// The most bytes that it holds.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Remembers a line; of one that is longer than all the room, its beginning.
     pub(super) fn push(&mut self, time_ms: u64, id: u32, stream: Stream, line: &[u8]) {
         let Some(room) = self.most.checked_sub(HEAD) else { return };

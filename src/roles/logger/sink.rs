@@ -13,11 +13,11 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use log::warn;
+use log::{debug, warn};
 
 use super::loss::Loss;
 use super::resolved;
@@ -88,6 +88,10 @@ pub(super) struct Sink {
     /// Taken over and not written yet, from `written` on.
     kept: Vec<u8>,
     written: usize,
+    /// It had no room for what is to be passed on unread.
+    is_full: bool,
+    /// What is for it has to be read: it is no pipe.
+    only_writes: bool,
     /// Since when it has taken nothing of that.
     full_since: Option<Mono>,
     stuck: bool,
@@ -132,6 +136,8 @@ impl Sink {
             way,
             kept: Vec::new(),
             written: 0,
+            is_full: false,
+            only_writes: false,
             full_since: None,
             stuck: false,
             short_until: None,
@@ -243,7 +249,7 @@ impl Sink {
 
     /// Whether more can be taken over. `waits`: of who is not to lose anything where nothing is taken.
     pub(super) fn has_room(&self, waits: bool) -> bool {
-        self.kept.is_empty() || self.stuck && !waits || self.loss.is_failing()
+        self.kept.is_empty() && !self.is_full || self.stuck && !waits || self.loss.is_failing()
     }
 
     /// When there is something to do by itself: it will be stuck, or something is tried again or is to be told.
@@ -282,8 +288,41 @@ impl Sink {
         self.look(false, now);
     }
 
+    /// Moves bytes of the stream `whose` from its pipe, unread. How many that were: where there is no room, none, and the
+    /// rest stays where it is. None: it cannot do that, and they have to be read.
+    pub(super) fn pass_on(&mut self, whose: usize, pipe: impl AsFd, most: usize, now: Mono) -> Option<usize> {
+        let Way::Out(out) = &self.way else { return None };
+        let is_others = self.open_line.is_some_and(|other| other != whose);
+        if self.only_writes || self.stuck || is_others || !self.kept.is_empty() {
+            return None;
+        }
+        match out.take_from(pipe, most) {
+            Ok(count) => {
+                // Until somebody has seen that the line has an end.
+                (self.open_line, self.mid_line, self.full_since) = (Some(whose), true, None);
+                self.loss.works(&self.name, now);
+                Some(count)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.is_full = true;
+                self.look(false, now);
+                Some(0)
+            }
+            Err(error) => {
+                debug!("logger: what is for {} is read and written: {}", self.name, why(errno::of(&error)));
+                self.only_writes = true;
+                None
+            }
+        }
+    }
+
     /// Writes what was kept, as much as is taken now, and tells what there is to tell.
     pub(super) fn go_on(&mut self, now: Mono) {
+        if self.is_full {
+            let went_on = matches!(&self.way, Way::Out(out) if out.has_room());
+            self.is_full = !went_on;
+            self.look(went_on, now);
+        }
         if !self.kept.is_empty() {
             let went_on = self.write_kept(now);
             self.look(went_on, now);
@@ -295,7 +334,7 @@ impl Sink {
     pub(super) fn give_up(&mut self) {
         let kept = std::mem::take(&mut self.kept);
         self.drop(kept.get(self.written..).unwrap_or_default());
-        (self.written, self.full_since, self.again_at) = (0, None, None);
+        (self.written, self.is_full, self.full_since, self.again_at) = (0, false, None, None);
         self.loss.tell_sum(&self.name);
     }
 
@@ -355,7 +394,7 @@ impl Sink {
             return;
         }
         self.again_at = None;
-        if self.written >= self.kept.len() {
+        if self.written >= self.kept.len() && !self.is_full {
             // It may be large, and is needed seldom.
             (self.kept, self.written, self.full_since) = (Vec::new(), 0, None);
             return;

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::lines::{self, Line, Splitter};
 use super::search::{Look, Search};
@@ -112,6 +112,11 @@ pub(super) struct Source {
     pub(super) over: bool,
     /// The text that makes its run ready, while somebody waits for that.
     search: Option<Search>,
+    /// The beginning of what comes next was passed on unread.
+    torn: bool,
+    /// How often its pipe was found full without being empty meanwhile, and whether it has more room than others.
+    pub(super) full: u32,
+    pub(super) is_large: bool,
 }
 
 /// What came of reading a piece.
@@ -125,6 +130,12 @@ pub(super) enum Piece {
     End,
     /// The text that makes its run ready, which stays where it is.
     Found,
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
 }
 
 impl AsRawFd for Source {
@@ -150,6 +161,9 @@ impl Source {
             ready: true,
             over: false,
             search: None,
+            torn: false,
+            full: 0,
+            is_large: false,
         }
     }
 
@@ -177,6 +191,23 @@ impl Source {
     /// It goes to this sink as well.
     pub(super) fn also_to(&mut self, sink: Option<usize>) {
         self.beside = sink;
+    }
+
+    /// What it writes goes as it is.
+    pub(super) fn is_as_it_is(&self) -> bool {
+        matches!(self.form, Form::Raw) && self.date.is_none() && !self.bounds.are_of_lines()
+    }
+
+    /// The only sink of what can go there unread: nothing is looked for in it, and all that was read is written.
+    pub(super) fn is_unseen(&self) -> Option<usize> {
+        let is_written = self.splitter.begun().len() == self.passed;
+        (self.is_as_it_is() && is_written && self.search.is_none() && self.beside.is_none()).then_some(self.sink)
+    }
+
+    /// Some of it has been passed on unread.
+    pub(super) fn passed_on(&mut self) {
+        self.splitter.forget();
+        (self.passed, self.torn) = (0, true);
     }
 
     /// Where it goes.
@@ -249,7 +280,14 @@ impl Source {
     /// Appends to `out` what is to be written of these bytes, and shows each whole line to `judge`. `alone`: nobody else
     /// writes to the same place, so what is to be passed on as it is need not wait for the end of its line.
     pub(super) fn form(&mut self, chunk: &[u8], alone: bool, time: &Stamp, out: &mut Vec<u8>, judge: &mut Judge<'_>) {
-        let is_as_it_is = matches!(self.form, Form::Raw) && self.date.is_none() && !self.bounds.are_of_lines();
+        let is_as_it_is = self.is_as_it_is();
+        // Of a line whose beginning nobody has seen, nobody sees the end.
+        let torn = &mut self.torn;
+        let judge = &mut |line: Line<'_>| {
+            let is_torn = *torn;
+            *torn &= line.is_cut;
+            is_torn || judge(line)
+        };
         if is_as_it_is && alone {
             out.extend_from_slice(self.splitter.begun().get(self.passed..).unwrap_or_default());
             out.extend_from_slice(chunk);
@@ -268,12 +306,12 @@ impl Source {
 
     /// As `form`, of the line that nobody will end.
     pub(super) fn form_end(&mut self, time: &Stamp, out: &mut Vec<u8>, judge: &mut Judge<'_>) {
-        let Source { splitter, passed, form, date, bounds, .. } = self;
+        let Source { splitter, passed, form, date, bounds, torn, .. } = self;
         let date = date.as_deref().map(|format| time.dated(format)).unwrap_or_default();
         // What was passed on as it is stays so: without an end.
         let is_written = *passed > 0 && *passed == splitter.begun().len();
         splitter.end(&mut |line| {
-            if judge(line) && !is_written {
+            if (*torn || judge(line)) && !is_written {
                 write(out, form, &date, time, line, std::mem::take(passed), *bounds);
             }
         });
