@@ -7,6 +7,8 @@ mod common;
 
 #[path = "logs/bounds.rs"]
 mod bounds;
+#[path = "logs/failures.rs"]
+mod failures;
 #[path = "logs/floods.rs"]
 mod floods;
 #[path = "logs/forms.rs"]

@@ -45,6 +45,9 @@ pub enum Tell {
     Over { run: RunId },
     /// To the logger: a client asks, and may. With one descriptor, its connection.
     Serve(Box<Served>),
+    /// To the logger: this text stands in this file, and after it are to stand the last lines of the instance that has failed,
+    /// as far as whoever looks there reads; again before the logger ends, when all lines have come. None: nothing more.
+    Leave { path: Box<str>, text: Box<str>, id: Option<InstanceId> },
     /// To the watcher: these apps are watched from now on, and no others.
     Watch { apps: Vec<Watched> },
 }

@@ -7,11 +7,15 @@ use log::{error, info, warn};
 use mio::Interest;
 use mio::unix::SourceFd;
 
+use super::roles::Role;
 use super::runs::{Entry, Order, Stage};
 use super::slots::Owner;
 use super::{Engine, cron, inputs, launch, listen, notify, pipes, ready, report, start_token, survey};
 use crate::control::Reply;
-use crate::supervisor::event::{self, ClientId, Effect, End, Event, Failure, Note, Oom, RunId, Scope, Sig, What};
+use crate::control::role::Tell;
+use crate::supervisor::event::{
+    self, ClientId, Effect, End, Event, Failure, InstanceId, Note, Oom, Reason, RunId, Scope, Sig, What,
+};
 use crate::supervisor::spec::{Input, Ready};
 use crate::sys::kill::{self, Sent};
 use crate::sys::{clock, errno, say, spawn, why};
@@ -41,7 +45,10 @@ impl Engine {
             }
             Effect::Reply { client, outcome } => self.reply(client, &Reply::Outcome(outcome)),
             Effect::Progress { client, news } => self.server.inform(client, &Reply::Progress(news)),
-            Effect::Note(note) => tell(&note),
+            Effect::Note(note) => {
+                tell(&note);
+                self.leave_failure(&note);
+            }
             Effect::ReadPlan => self.read_plan(),
             Effect::Report => report::log(&self.supervisor, &self.origin),
             Effect::Exit { code, reason } => self.end(code, &reason),
@@ -184,16 +191,33 @@ impl Engine {
 
     fn end(&mut self, code: u8, reason: &str) {
         info!("exit {code}: {reason}");
-        if let Some(path) = &self.supervisor.settings().termination_log
-            && let Err(error) = say::leave(Path::new(&**path), &format!("pm3: exit {code}: {reason}\n"))
-        {
-            warn!("cannot write the reason to termination_log {path}: {}", why(errno::of(&error)));
-        }
+        let culprit = self.supervisor.at_fault().filter(|_| code != 0);
+        let failed = culprit.and_then(|(app, one)| Some(format!("{}: {}\n", one.who(app), one.reason.as_deref()?)));
+        let text = format!("pm3: exit {code}: {reason}\n{}", failed.unwrap_or_default());
+        self.leave(text, culprit.map(|(_, one)| one.id));
         self.server.close();
         // Whoever wanted to know something is not connected any more.
         self.questions.clear();
         self.finish_roles();
         self.exit = Some(code);
+    }
+
+    /// An app has given up: should pm3 be killed before it can say more, this stands where Kubernetes looks.
+    fn leave_failure(&mut self, note: &Note) {
+        let What::Errored { reason, .. } = &note.what else { return };
+        // Who only waits for another is not to blame.
+        if !matches!(reason, Reason::Requires(_)) {
+            self.leave(format!("pm3: {note}\n"), note.id);
+        }
+    }
+
+    /// Leaves a text in the termination log, if there is one, and has the logger add the last lines of who is to blame.
+    fn leave(&mut self, text: String, id: Option<InstanceId>) {
+        let Some(path) = self.supervisor.settings().termination_log.clone() else { return };
+        if let Err(error) = say::leave(Path::new(&*path), text.as_bytes()) {
+            return warn!("cannot write the reason to termination_log {path}: {}", why(errno::of(&error)));
+        }
+        self.tell(Role::Logger, &Tell::Leave { path, text: text.into(), id }, None);
     }
 }
 

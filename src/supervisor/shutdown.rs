@@ -9,7 +9,7 @@ use super::Supervisor;
 use super::event::{Effect, End, Mono, Reason, Sig};
 use super::instance::{Goal, Instance, State};
 use super::life::Life;
-use super::spec::ExitPolicy;
+use super::spec::{AppSpec, ExitPolicy};
 
 /// Grace for processes that no app owns. They have no settings of their own, and the apps are gone already.
 const SWEEP_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -99,6 +99,14 @@ impl Supervisor {
             Some((_, _, code, name)) => (code, format!("nothing is left to run, {name} was the first to fail")),
             None => (0, "nothing is left to run".to_owned()),
         })
+    }
+
+    /// Whose failure pm3 ends with, or would: the main app's, or the first.
+    pub fn at_fault(&self) -> Option<(&AppSpec, &Instance)> {
+        let all = || self.apps.iter().flat_map(|app| app.serving().map(move |one| (&app.spec, one)));
+        let main = all().find(|(app, one)| app.main && final_code(one).is_some_and(|code| code != 0));
+        let errored = all().filter_map(|of| errored_code(of.1).map(|(_, at)| (of.1.is_held_by_another(), at, of)));
+        main.or_else(|| errored.min_by_key(|(held, at, _)| (*held, *at)).map(|(.., of)| of))
     }
 
     /// Nothing runs, nothing will by itself, and no operator keeps something stopped to start it again. Who deletes the

@@ -26,15 +26,18 @@ pub fn stderr() -> Say {
     Say { out: Out::stderr(), rest: Vec::new(), lost: 0 }
 }
 
-/// Leaves a text in a file in place of what was there. Through no symbolic link, which an app may have put there; and
+/// As much as Kubernetes reads of a termination log (`/dev/termination-log`).
+pub const LEAVE_MAX: usize = 4096;
+
+/// Leaves a text, and no more of it than [`LEAVE_MAX`], in a file in place of what was there. Through no symbolic link, which an app may have put there; and
 /// not waiting for anybody to read it, should it be a FIFO.
 ///
 /// # Errors
 /// From open(2) and write(2); ELOOP for a link, ENXIO for a FIFO.
-pub fn leave(path: &Path, text: &str) -> io::Result<()> {
+pub fn leave(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    options.open(path)?.write_all(text.as_bytes())
+    options.open(path)?.write_all(text.get(..LEAVE_MAX).unwrap_or(text))
 }
 
 impl Say {

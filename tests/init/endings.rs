@@ -279,7 +279,7 @@ fn the_reason_is_told_where_kubernetes_looks() {
     world.plan(&(format!("[pm3]\ntermination_log = {log:?}\n") + &app("job", &["exit:3"], "kind = \"oneshot\"")));
     world.boot(Ns::pid1()).ends(3);
     let told = world.read("termination-log");
-    assert_eq!(told, "pm3: exit 3: nothing is left to run, job was the first to fail\n");
+    assert_eq!(told, "pm3: exit 3: nothing is left to run, job was the first to fail\njob: exit 3\n");
 }
 
 #[test]

@@ -175,6 +175,22 @@ impl Desk {
         (!self.readers.values().any(reads)).then_some(ring)
     }
 
+    /// The last lines of an instance, as many as fit into so many bytes; of the last one, if that does not, its beginning.
+    pub(super) fn last_words(&self, id: InstanceId, most: usize) -> Vec<u8> {
+        let ring = self.instances.get(&id).and_then(|known| self.rings.get(&known.app));
+        // None is shorter than its end.
+        let lines = ring.map(|ring| ring.last(most, |_, of, _| of == id.0)).unwrap_or_default();
+        let mut room = most;
+        let fits = |line: &&Recent| {
+            let left = room.checked_sub(line.bytes.len() + 1);
+            room = left.unwrap_or_default();
+            left.is_some()
+        };
+        let count = lines.iter().rev().take_while(fits).count().max(1);
+        let lines = lines.iter().skip(lines.len().saturating_sub(count));
+        lines.flat_map(|line| line.bytes.iter().chain(b"\n")).take(most).copied().collect()
+    }
+
     /// How many clients read.
     pub(super) fn readers(&self) -> usize {
         self.readers.len()

@@ -48,7 +48,7 @@ use crate::supervisor::event::{Failure, InstanceId, Mono, Outcome, RunId};
 use crate::supervisor::spec::{LogMode, OnFull};
 use crate::sys::fds::Glass;
 use crate::sys::spawn::ids::{self, Ids};
-use crate::sys::{append, clock, errno, own_lines, why};
+use crate::sys::{append, clock, errno, own_lines, say, why};
 use desk::{Asked, Desk};
 use places::Places;
 use press::{Job, Press};
@@ -96,6 +96,13 @@ pub fn main() -> u8 {
     }
 }
 
+/// As of [`Tell::Leave`].
+struct Leaves {
+    path: Box<str>,
+    text: Box<str>,
+    id: InstanceId,
+}
+
 struct Logger {
     line: Line,
     poll: Poll,
@@ -114,6 +121,8 @@ struct Logger {
     asked: bool,
     /// Init is gone. Apps may write on, and must not be killed by that.
     orphaned: bool,
+    /// What to leave where when all has come: something has failed.
+    leaves: Option<Leaves>,
     /// It cannot go on: another one shall, once what was read is written.
     failed: Option<io::Error>,
     chunk: Vec<u8>,
@@ -140,6 +149,7 @@ impl Logger {
             finishing: None,
             asked: false,
             orphaned: false,
+            leaves: None,
             failed: None,
             chunk: vec![0; CHUNK],
             formed: Vec::new(),
@@ -192,6 +202,7 @@ impl Logger {
             if (self.finishing.is_some() || is_alone) && !self.has_work() && self.places.are_done() {
                 self.places.give_up();
                 self.desk.tell_sums();
+                self.leave();
                 if let Some(press) = self.press.take() {
                     press.give_up();
                 }
@@ -319,6 +330,11 @@ impl Logger {
             Tell::Enough { run } => self.look_no_more(|source| source.whose.run == run),
             Tell::Over { run } => self.over(|source| source.whose.run == run),
             Tell::Serve(served) => self.serve(*served),
+            Tell::Leave { path, text, id } => {
+                self.catch_up(&Targets { ids: id.into_iter().collect(), ..Targets::default() });
+                self.leaves = id.map(|id| Leaves { path, text, id });
+                self.leave();
+            }
             // For another role.
             Tell::Watch { .. } => {}
             Tell::Finish => {
@@ -434,6 +450,15 @@ impl Logger {
             }
         }
         lost
+    }
+
+    /// Leaves the reason of a failure where it is looked for, and the last lines of whose it is. Init has left it there already,
+    /// and told what keeps it from that.
+    fn leave(&self) {
+        let Some(Leaves { path, text, id }) = &self.leaves else { return };
+        let mut text = text.as_bytes().to_vec();
+        text.extend(self.desk.last_words(*id, say::LEAVE_MAX.saturating_sub(text.len())));
+        let _ = say::leave(Path::new(&**path), &text);
     }
 
     /// Empties the files of these instances, and forgets what they wrote.

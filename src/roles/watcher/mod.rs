@@ -126,7 +126,8 @@ impl Watcher {
                     | Tell::Open { .. }
                     | Tell::Enough { .. }
                     | Tell::Over { .. }
-                    | Tell::Serve(_),
+                    | Tell::Serve(_)
+                    | Tell::Leave { .. },
                 )) => {}
                 News::Heard(Heard::Replied(_)) => self.asking = false,
                 News::Pause => return Ok(true),
