@@ -1,12 +1,14 @@
 //! pm3's own lines on standard error: `[pm3] web: online, pid 12`. The same for init and for its roles. In a file, as the
-//! supervisor in the background has, each line has its time in front, in UTC. Never waits for whoever reads them
-//! ([`say`]).
+//! supervisor in the background has, each line has its time in front, in UTC; and where `$PM3_LOG_MODE` makes objects of all
+//! that apps write, these are such, too. Never waits for whoever reads them ([`say`]).
 
-use std::io::Write;
+use std::fmt::Arguments;
+use std::io::{self, Write};
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
+use serde::Serialize;
 
 use super::say;
 
@@ -21,23 +23,59 @@ pub fn start() -> bool {
         None => builder.filter_level(LevelFilter::Trace),
     };
     let stderr = say::stderr();
-    let is_file = stderr.is_file();
+    let form = stderr.form();
     builder.target(env_logger::Target::Pipe(Box::new(stderr)));
-    builder.format(move |line, record| {
-        if is_file {
-            let now = DateTime::<Utc>::from(SystemTime::now());
-            write!(line, "{} ", now.to_rfc3339_opts(SecondsFormat::Millis, true))?;
-        }
-        match record.level() {
-            log::Level::Info => writeln!(line, "[pm3] {}", record.args()),
-            level @ (log::Level::Error | log::Level::Warn | log::Level::Debug | log::Level::Trace) => {
-                writeln!(line, "[pm3] {}: {}", level.as_str().to_lowercase(), record.args())
-            }
-        }
-    });
+    builder.format(move |line, record| form.write(line, record.level(), record.args()));
     let _ = builder.try_init();
     if filter.is_none() {
         log::set_max_level(LevelFilter::Info);
     }
     filter.is_some()
+}
+
+/// What such a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Plain,
+    /// With its time.
+    Dated,
+    /// An object a line, with the names of the logger's.
+    Json,
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    time: &'a str,
+    app: &'static str,
+    level: &'a str,
+    message: &'a str,
+}
+
+impl Form {
+    /// Of lines to a file, or to anything else.
+    pub(super) fn of(is_file: bool) -> Form {
+        if std::env::var_os("PM3_LOG_MODE").is_some_and(|mode| mode == "json") {
+            return Form::Json;
+        }
+        if is_file { Form::Dated } else { Form::Plain }
+    }
+
+    /// Writes a line.
+    pub(super) fn write(self, to: &mut dyn Write, level: Level, text: &Arguments<'_>) -> io::Result<()> {
+        let time = || DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Millis, true);
+        let word = level.as_str().to_lowercase();
+        match self {
+            Form::Json => {
+                let object = Object { time: &time(), app: "pm3", level: &word, message: &text.to_string() };
+                serde_json::to_writer(&mut *to, &object)?;
+                return writeln!(to);
+            }
+            Form::Dated => write!(to, "{} ", time())?,
+            Form::Plain => {}
+        }
+        match level {
+            Level::Info => writeln!(to, "[pm3] {text}"),
+            Level::Error | Level::Warn | Level::Debug | Level::Trace => writeln!(to, "[pm3] {word}: {text}"),
+        }
+    }
 }

@@ -7,7 +7,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use log::Level;
+
 use super::out::Out;
+use super::own_lines::Form;
 
 /// A line longer than this is cut: it is a mistake, and its rest may have to be kept.
 const LINE_MAX: usize = 16 << 10;
@@ -19,11 +22,14 @@ pub struct Say {
     /// The end of a line whose beginning was taken; it goes out first.
     rest: Vec<u8>,
     lost: u64,
+    form: Form,
 }
 
 /// Lines to standard error.
 pub fn stderr() -> Say {
-    Say { out: Out::stderr(), rest: Vec::new(), lost: 0 }
+    let out = Out::stderr();
+    let form = Form::of(out.is_file());
+    Say { out, rest: Vec::new(), lost: 0, form }
 }
 
 /// As much as Kubernetes reads of a termination log (`/dev/termination-log`).
@@ -41,9 +47,9 @@ pub fn leave(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 impl Say {
-    /// The lines go to a file, which notes no times as whoever reads a pipe may.
-    pub fn is_file(&self) -> bool {
-        self.out.is_file()
+    /// The form of its lines. A file notes no times, as whoever reads a pipe may.
+    pub(super) fn form(&self) -> Form {
+        self.form
     }
 
     /// Offers a line, and keeps the end of one that was taken in part. False: nothing of it was taken.
@@ -73,10 +79,13 @@ impl Write for Say {
                 (lost, cut) => {
                     // In one write, so that the count is told once, and when a line has room again.
                     let lines = if lost == 1 { "line was" } else { "lines were" };
-                    let told = format!("pm3: {lost} {lines} lost, stderr did not take them\n");
-                    let told = if lost == 0 { "" } else { &told };
+                    let mut told = Vec::new();
+                    if lost > 0 {
+                        let lost = format_args!("{lost} {lines} lost, stderr did not take them");
+                        self.form.write(&mut told, Level::Warn, &lost)?;
+                    }
                     let end: &[u8] = if cut.is_some() { b"\n" } else { b"" };
-                    self.offer(&[told.as_bytes(), cut.unwrap_or(line), end].concat())
+                    self.offer(&[&told, cut.unwrap_or(line), end].concat())
                 }
             };
         self.lost = if taken { 0 } else { self.lost.saturating_add(1) };

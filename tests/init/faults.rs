@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
 
 use pm3::supervisor::event::{End, Sig};
 
 use crate::common::ns::Ns;
-use crate::common::{PM3, lacking, this_binary};
+use crate::common::tty::Terminal;
+use crate::common::{PATIENCE, PM3, lacking, this_binary};
 use crate::world::{Init, World, app, both, entry, has};
 
 /// The app beside, which must not notice anything.
@@ -319,12 +321,19 @@ fn output_to_nowhere_needs_a_nowhere() {
 
 #[test]
 fn a_reader_of_the_log_who_does_not_read_holds_nobody_up() {
+    // Without /proc pm3 has no description of its own of what it was given, and asks for room before each line.
+    for ns in [Ns::pid1(), Ns::pid1().with("hide:/proc")] {
+        nobody_reads_the_log(ns);
+    }
+}
+
+fn nobody_reads_the_log(ns: Ns) {
     let world = World::new();
     let mut gate = world.gate("gate");
     let crash = app("job", &["say:job", "exit:1"], "min_uptime = 0");
     let wait = app("wait", &[&format!("gate:{}", gate.path), "say:told"], "kind = \"oneshot\"");
     world.plan(&(crash + &wait));
-    let mut init = world.boot(Ns::pid1());
+    let mut init = world.boot(ns);
     init.proc.err().shrink();
     for _ in 0..300 {
         init.proc.expect("job");
@@ -336,6 +345,29 @@ fn a_reader_of_the_log_who_does_not_read_holds_nobody_up() {
     // Once it is read, it tells what is missing.
     init.told("lines were lost, stderr did not take them");
     init.stop(0);
+}
+
+#[test]
+fn a_terminal_that_is_stopped_holds_nobody_up() {
+    let world = World::new();
+    world.plan(&app("job", &["exit:1"], "min_uptime = 0\nlog_mode = \"none\""));
+    let (mut terminal, slave) = Terminal::open();
+    let init = world.boot(Ns::pid1().terminal(slave));
+    terminal.screen.until("restarting");
+    // ^S, as somebody does who wants to read in peace.
+    terminal.press("\x13");
+    let begun = Instant::now();
+    let restarts = || init.row(0)["restarts"].as_u64().unwrap();
+    let before = restarts();
+    // More than the terminal holds that nobody looks at.
+    while restarts() < before + 1_000 {
+        assert!(begun.elapsed() < PATIENCE, "{} restarts", restarts() - before);
+    }
+    terminal.press("\x11");
+    terminal.screen.until("[pm3] warn: ");
+    terminal.screen.until("lines were lost, stderr did not take them");
+    init.signal(Sig::TERM);
+    terminal.screen.until("exit 0: SIGTERM");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use pm3::supervisor::event::Sig;
 
 use crate::common::ns::Ns;
+use crate::common::tty::Terminal;
 use crate::world::{World, app, entry, has, has_not};
 
 /// Without a mode for all apps: what is usual.
@@ -39,7 +40,12 @@ fn a_variable_sets_the_form_of_all() {
     let mut init = world.boot(Ns::pid1().env("PM3_LOG_MODE", "json"));
     let line: serde_json::Value = serde_json::from_str(&init.proc.line()).unwrap();
     assert_eq!((&line["app"], &line["message"]), (&"web".into(), &"up".into()));
-    init.stop(0);
+    // And of what pm3 says, so that whoever reads both can read all.
+    let log = init.stop(0);
+    let lines: Vec<serde_json::Value> = log.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let end = lines.iter().find(|line| line["message"] == "exit 0: SIGTERM").unwrap();
+    assert_eq!((&end["app"], &end["level"]), (&"pm3".into(), &"info".into()));
+    assert!(end["time"].as_str().unwrap().ends_with('Z'));
     let mut init = world.boot(Ns::pid1().env("PM3_LOG_MODE", "jsno"));
     let line = init.proc.err_line();
     assert!(line.contains("log_mode from $PM3_LOG_MODE, jsno: expected auto, raw, prefix, json"), "{line}");
@@ -272,4 +278,24 @@ fn whoever_holds_its_output_itself_has_no_logger_in_between() {
     let mut init = world.boot(Ns::pid1());
     init.ends(0);
     assert_eq!(world.read("own.log"), "x\n");
+}
+
+#[test]
+fn prefixes_are_in_color_at_a_terminal_whose_owner_wants_it() {
+    let script = "echo to out; echo to err >&2; sleep 1000";
+    for (ns, out, err) in [
+        (Ns::pid1(), "\x1b[32m0|web | \x1b[0mto out", "\x1b[31m0|web | \x1b[0mto err"),
+        (Ns::pid1().env("NO_COLOR", "1"), "0|web | to out", "0|web | to err"),
+    ] {
+        let world = World::new();
+        world.plan(&entry("web", "/bin/sh", &["-c", script], "log_mode = \"prefix\""));
+        let (mut terminal, slave) = Terminal::open();
+        let init = world.boot(ns.terminal(slave));
+        let mut lines: Vec<String> =
+            std::iter::repeat_with(|| terminal.line()).filter(|line| line.contains("to ")).take(2).collect();
+        lines.sort_by_key(|line| line.ends_with("err"));
+        assert_eq!(lines, [out, err]);
+        init.signal(Sig::TERM);
+        terminal.screen.until("exit 0: SIGTERM");
+    }
 }

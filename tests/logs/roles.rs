@@ -125,6 +125,34 @@ fn what_everybody_gets_does_not_end_it() {
     has_not(&init.stop(0), "logger");
 }
 
+#[test]
+fn a_term_to_everybody_leaves_it_until_the_last_byte_of_the_last_app() {
+    // As Heroku does it, and `kill -TERM -1`.
+    for ns in both() {
+        let world = World::new();
+        let mut gate = world.gate("gate");
+        let wait = format!("gate:{}", gate.path);
+        let words = ["listen", "say:up", "hear:TERM", &wait, "pour:1", "say:last"];
+        world.plan(&(app("slow", &words, "log_mode = \"raw\"") + &app("quick", &["pause"], "log_mode = \"raw\"")));
+        let mut init = world.boot(ns);
+        init.proc.expect("up");
+        let everybody =
+            "for pid in /proc/[0-9]*; do pid=${pid#/proc/}; [ $pid = $$ ] || kill -TERM $pid; done 2>/dev/null; :";
+        let (code, ..) = init.proc.inside(&["/bin/sh", "-c", everybody], &[]);
+        assert_eq!(code, 0);
+        init.proc.expect("heard SIGTERM");
+        init.told("quick: stopped");
+        gate.open();
+        for number in 0..(1 << 20) / 128 {
+            assert_eq!(init.proc.line().as_bytes(), &crate::common::deeds::poured(number)[..127]);
+        }
+        init.proc.expect("last");
+        let log = init.ends(0);
+        ["logger", "lost", "dropped"].into_iter().for_each(|word| has_not(&log, word));
+        assert!(init.proc.rest().is_empty());
+    }
+}
+
 /// The pids of pm3's roles, inside.
 pub(crate) fn roles(proc: &crate::common::ns::Proc) -> Vec<String> {
     let script =

@@ -9,6 +9,7 @@ use crate::common::PM3;
 use crate::common::deeds::Gate;
 use crate::common::lines::Lines;
 use crate::common::ns::Ns;
+use crate::common::tty::Terminal;
 use crate::common::world::World as Machine;
 use crate::until;
 use crate::world::{Init, World, app, both, entry};
@@ -181,6 +182,98 @@ fn logs_follow_through_restarts_and_end_with_the_app() {
     init.told("web: stopped");
     assert_eq!(logs.next().unwrap(), "[PM3] [web](0) was deleted");
     assert_eq!(logs.next(), None);
+    init.stop(0);
+}
+
+#[test]
+fn several_are_followed_until_the_last_of_them_is_deleted() {
+    let world = World::new();
+    let (mut a, mut b) = (world.gate("a"), world.gate("b"));
+    let one = |name: &str, gate: &Gate| {
+        let wait = crate::common::app(&[&format!("gate:{}", gate.path)]).join(" ");
+        let script = format!("echo {name} up; echo {name} err >&2; {wait}; echo two; echo two err >&2; {wait}");
+        let script = format!("{script}; echo {name} again; sleep 1000");
+        entry(name, "/bin/sh", &["-c", &script], "log_mode = \"raw\"")
+    };
+    world.plan(&(one("a", &a) + &one("b", &b) + &app("c", &["say:c up", "pause"], "log_mode = \"raw\"")));
+    let mut init = world.boot(Ns::pid1());
+    init.lines(3);
+    (0..2).for_each(|_| drop(init.told(" err")));
+    // Each as somebody would who looks for something. Of c nothing comes.
+    let mut grep = following_from(&world, &init, &["a", "b", "--grep", "a", "--raw", "--out"], "a up");
+    let mut err = following(&world, &init, &["a", "b", "--err", "--format"]);
+    let mut messages = || {
+        let line = err.next().unwrap();
+        let (fields, message) = line.split_once(" message=").unwrap();
+        let [time, app, _, "type=err"] = fields.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert!(time.starts_with("timestamp=20"), "{line}");
+        format!("{app} {message}")
+    };
+    let mut both = [messages(), messages()];
+    both.sort();
+    assert_eq!(both, ["app=a a err", "app=b b err"]);
+    let head = "[TAILING] Tailing last 15 lines for [b, a] process (change the value with --lines option)";
+    let words = ["b", "a", "--timestamp", "[at]", "--highlight", "two", "--out"];
+    let mut dated = following_from(&world, &init, &words, head);
+    let mut lines = vec![dated.next().unwrap(), dated.next().unwrap()];
+    for (name, gate) in [("a", &mut a), ("b", &mut b)] {
+        gate.open();
+        assert_eq!(messages(), format!("app={name} two err"));
+        lines.push(dated.next().unwrap());
+        gate.open();
+        assert_eq!(grep.next().unwrap(), format!("{name} again"));
+        lines.push(dated.next().unwrap());
+    }
+    lines[..2].sort();
+    let two = "\u{1b}[7mtwo\u{1b}[27m";
+    let expected = ["0|a | at: a up", "1|b | at: b up", &format!("0|a | at: {two}"), "0|a | at: a again"];
+    assert_eq!(lines, [&expected[..], &[&*format!("1|b | at: {two}"), "1|b | at: b again"]].concat());
+    // A restart changes nothing; the end comes with the last of them.
+    init.does(&["restart", "a"]);
+    assert_eq!(grep.next().unwrap(), "a up");
+    init.does(&["delete", "b"]);
+    init.does(&["delete", "a"]);
+    for mut follower in [err, grep, dated] {
+        let rest = std::iter::from_fn(|| follower.next()).filter(|line| line.starts_with("[PM3]"));
+        assert_eq!(rest.collect::<Vec<_>>(), ["[PM3] [b](1) was deleted", "[PM3] [a](0) was deleted"]);
+        assert!(follower.child.wait().unwrap().success());
+    }
+    init.stop(0);
+}
+
+#[test]
+fn a_reload_is_followed_to_the_new_process() {
+    let world = World::new();
+    let init = boot(&world, Ns::pid1(), &[("web", &talker(&world.gate("gate"), &[]))]);
+    let mut logs = following_from(&world, &init, &["web", "--raw"], "up");
+    init.does(&["reload", "web"]);
+    assert_eq!(logs.next().unwrap(), "up");
+    init.stop(0);
+}
+
+#[test]
+fn at_a_terminal_the_names_of_streams_have_their_colors() {
+    let world = World::new();
+    world.plan(&entry("a", "/bin/sh", &["-c", "echo one; echo two >&2; sleep 1000"], "log_mode = \"raw\""));
+    let mut init = world.boot(Ns::pid1());
+    init.proc.expect("one");
+    init.told("two");
+    let shown = |variable: &str| {
+        let (mut terminal, slave) = Terminal::open();
+        let mut command = init.proc.visitor(&[PM3, "logs", "a", "--nostream"]);
+        command.env("PM3_HOME", &world.dir).env("TERM", "xterm").env_remove("NO_COLOR").env(variable, "1");
+        let stdio = || Stdio::from(slave.try_clone().unwrap());
+        let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+        drop((command, slave));
+        let mut lines = terminal.screen.rest();
+        assert!(child.wait().unwrap().success());
+        lines.sort();
+        lines
+    };
+    let lines = shown("SOME_OTHER");
+    let prefixed = |color: u32, text: &str| format!("\x1b[{color}m0|a | \x1b[0m{text}");
+    assert_eq!(lines[..2], [prefixed(31, "two"), prefixed(32, "one")]);
+    assert_eq!(shown("NO_COLOR")[..2], ["0|a | one", "0|a | two"]);
     init.stop(0);
 }
 

@@ -189,7 +189,7 @@ fn a_full_pipe_loses_lines_and_tells() {
     assert_eq!(drain(&mut pipe), line('a', 4000));
     say.write_all(b"c\n").unwrap();
     say.write_all(b"d\n").unwrap();
-    assert_eq!(drain(&mut pipe), "pm3: 3 lines were lost, stderr did not take them\nc\nd\n");
+    assert_eq!(drain(&mut pipe), "[pm3] warn: 3 lines were lost, stderr did not take them\nc\nd\n");
     // The description that the apps share is as it was.
     let flags = OFlag::from_bits_retain(fcntl(std::io::stderr(), FcntlArg::F_GETFL).unwrap());
     assert!(!flags.contains(OFlag::O_NONBLOCK));
@@ -203,7 +203,7 @@ fn a_line_that_was_cut_is_finished_first() {
     let mut text = drain(&mut pipe);
     say.write_all(b"b\n").unwrap();
     text += &drain(&mut pipe);
-    assert_eq!(text, line('a', 6000) + "pm3: 1 line was lost, stderr did not take them\nb\n");
+    assert_eq!(text, line('a', 6000) + "[pm3] warn: 1 line was lost, stderr did not take them\nb\n");
     say.write_all(line('x', 100_000).as_bytes()).unwrap();
     let mut text = drain(&mut pipe);
     while !text.ends_with('\n') {
@@ -227,7 +227,7 @@ fn a_socket_does_not_block() {
     let _ = ours.read_to_string(&mut text);
     let whole = text.lines().filter(|text| format!("{text}\n") == line('a', 8000)).count();
     assert!(0 < whole && whole < sent);
-    let told = format!("pm3: {} lines were lost, stderr did not take them\nend\n", sent - whole);
+    let told = format!("[pm3] warn: {} lines were lost, stderr did not take them\nend\n", sent - whole);
     assert!(text.ends_with(&told), "{told:?} is not the end of {:?}", &text[text.len() - 100..]);
 }
 

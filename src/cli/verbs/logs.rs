@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Local, NaiveDateTime, SecondsFormat};
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat};
 
 use crate::cli::ask::{Context, ERROR, TAG, WARN, exit_of};
 use crate::cli::view::Style;
@@ -353,13 +353,13 @@ fn since(text: &str) -> Result<u64, String> {
     if let Some(ago) = millis(text) {
         return Ok(u64::try_from(now.saturating_sub(ago.span()).as_millis()).unwrap_or_default());
     }
-    let local = |format| {
-        let date = NaiveDateTime::parse_from_str(text, format).ok()?;
-        date.and_local_timezone(Local).earliest().map(|moment| moment.timestamp_millis())
-    };
+    let local_ms = |date: NaiveDateTime| date.and_local_timezone(Local).earliest().map(|it| it.timestamp_millis());
+    let local = |format| local_ms(NaiveDateTime::parse_from_str(text, format).ok()?);
     let zoned = DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_millis());
-    let moment =
-        zoned.or_else(|| ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"].into_iter().find_map(local));
+    let dates = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"];
+    // A bare date is that day's beginning.
+    let day = || local_ms(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(NaiveTime::MIN));
+    let moment = zoned.or_else(|| dates.into_iter().find_map(local)).or_else(day);
     let expected = "expected a time as 10m or 2h, or a date as \"2026-01-31 12:00:00\"";
     moment.and_then(|moment| u64::try_from(moment).ok()).ok_or_else(|| expected.to_owned())
 }
@@ -401,7 +401,8 @@ mod tests {
         assert!(ago.is_ok_and(|ago| (600_000 - 1_000..=600_000).contains(&ago)));
         assert_eq!(since("2026-01-02T03:04:05Z"), Ok(1_767_323_045_000));
         assert!(since("2026-01-02 03:04:05").is_ok() && since("2026-01-02 03:04").is_ok());
-        for text in ["yesterday", "", "2026-13-01 00:00:00", "10 parsecs"] {
+        assert_eq!(since("2026-01-02"), since("2026-01-02 00:00:00"));
+        for text in ["yesterday", "", "2026-13-01 00:00:00", "2026-13-01", "10 parsecs"] {
             assert!(since(text).is_err(), "{text}");
         }
     }
