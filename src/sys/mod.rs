@@ -3,6 +3,7 @@
 
 pub mod again;
 pub mod append;
+pub mod bytes;
 pub mod capture;
 pub mod cgroup;
 pub mod clock;

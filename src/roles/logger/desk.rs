@@ -161,7 +161,7 @@ impl Desk {
                 ring.push(time_ms, id.0, stream, line.bytes);
             }
             for reader in &mut readers {
-                reader.show(&|| line_of(&app, time_ms, id.0, stream, line.bytes));
+                line.each().for_each(|line| reader.show(&|| line_of(&app, time_ms, id.0, stream, line.bytes)));
             }
             flood.as_mut().is_none_or(|flood| flood.lets(line.bytes.len(), now))
         }

@@ -1,9 +1,8 @@
 //! A stream of bytes to lines, and a line to what is written of it. Pure: no file, no clock; what it holds is bounded
 //! whatever comes.
 
-use std::io::BufRead;
-
 use crate::supervisor::spec::Rare;
+use crate::sys::bytes::{find, find_last};
 
 /// Bytes of a line, unless the app has a limit of its own; one that is longer is cut, and goes on as another line. An app
 /// that never ends its lines must not make the logger grow.
@@ -15,15 +14,27 @@ const TEXT_LEAST: usize = 32;
 /// What a line is that has no end of its own.
 pub(super) const CUT: &[u8] = " …".as_bytes();
 
-/// A line, or a part of one.
+/// A line, or a part of one; or several whole ones that have come together, as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
-    /// Without the newline.
+    /// Without the newline at the end; those between several are there.
     pub(super) bytes: &'a [u8],
     /// It was too long, and goes on in the next one.
     pub(super) is_cut: bool,
     /// It is what goes on.
     pub(super) is_rest: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Each of several.
+    pub(super) fn each(self) -> impl Iterator<Item = Line<'a>> {
+        let mut rest = Some(self.bytes);
+        std::iter::from_fn(move || {
+            let (bytes, ends, after) = first_line(rest?);
+            rest = ends.then_some(after);
+            Some(Line { bytes, ..self })
+        })
+    }
 }
 
 /// Is shown lines.
@@ -63,8 +74,23 @@ impl Splitter {
 
     /// Takes bytes in and gives each line that is complete by now.
     pub(super) fn feed(&mut self, chunk: &[u8], each: &mut Seen<'_>) {
+        self.feed_together(chunk, &mut |lines| lines.each().for_each(&mut *each));
+    }
+
+    /// As `feed`, but gives lines that have come together at once.
+    pub(super) fn feed_together(&mut self, chunk: &[u8], each: &mut Seen<'_>) {
         let mut rest = chunk;
         while !rest.is_empty() {
+            // None of them is too long, as all of them together are not.
+            if self.begun.is_empty()
+                && !self.is_rest
+                && let Some(end) = find_last(b'\n', rest.get(..=self.most).unwrap_or(rest))
+                && let Some((lines, after)) = rest.split_at_checked(end)
+            {
+                each(Line { bytes: lines, is_cut: false, is_rest: false });
+                rest = after.get(1..).unwrap_or_default();
+                continue;
+            }
             let (line, ends, after) = first_line(rest);
             let room = self.most.saturating_sub(self.begun.len());
             if line.len() > room {
@@ -106,14 +132,10 @@ impl Splitter {
 
 /// The bytes up to the first newline, whether there is one, and what follows it.
 fn first_line(bytes: &[u8]) -> (&[u8], bool, &[u8]) {
-    let mut after = bytes;
-    // Of a slice it cannot fail; it uses the library's fast search, which has no other name that is public.
-    let length = after.skip_until(b'\n').unwrap_or(0);
-    let taken = bytes.get(..length).unwrap_or(bytes);
-    match taken.strip_suffix(b"\n") {
-        Some(line) => (line, true, after),
-        None => (taken, false, after),
-    }
+    let Some((line, after)) = find(b'\n', bytes).and_then(|end| bytes.split_at_checked(end)) else {
+        return (bytes, false, b"");
+    };
+    (line, true, after.get(1..).unwrap_or_default())
 }
 
 /// How many bytes there are before a character of UTF-8 whose end is missing.
@@ -133,15 +155,16 @@ fn whole_characters(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Appends a line with what stands in front of it, and the mark of one that was cut.
-pub(super) fn plain(out: &mut Vec<u8>, prefix: &[u8], time: &[u8], line: Line<'_>) {
-    out.extend_from_slice(prefix);
-    out.extend_from_slice(time);
-    out.extend_from_slice(line.bytes);
-    if line.is_cut {
-        out.extend_from_slice(CUT);
+/// Appends lines, each with what stands in front of it, and the mark of one that was cut.
+pub(super) fn plain(out: &mut Vec<u8>, front: &[u8], lines: Line<'_>) {
+    for line in lines.each() {
+        out.extend_from_slice(front);
+        out.extend_from_slice(line.bytes);
+        if line.is_cut {
+            out.extend_from_slice(CUT);
+        }
+        out.push(b'\n');
     }
-    out.push(b'\n');
 }
 
 /// Appends a line as `one` does it, and in several pieces where `most` bytes are too few for it, each but the last marked as
@@ -189,52 +212,108 @@ pub(super) fn json_width(is_utf8: bool) -> impl Fn(u8) -> usize {
 /// Bytes of a JSON line beside its head and its message, at most.
 pub(super) const JSON_LEAST: usize = 64;
 
-/// Appends a line as a JSON object: `head` is all that comes before the message. A line that is an object itself is put in
-/// as it is, so that whoever reads it need not parse twice; anything else becomes a text, in which what is no UTF-8 is
+/// Appends lines, each as a JSON object: `front` is all that comes before the message. A line that is an object itself is put
+/// in as it is, so that whoever reads it need not parse twice; anything else becomes a text, in which what is no UTF-8 is
 /// replaced.
-pub(super) fn json(out: &mut Vec<u8>, time: &[u8], head: &[u8], line: Line<'_>) {
-    out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(time);
-    out.extend_from_slice(b"\",");
-    out.extend_from_slice(head);
-    out.extend_from_slice(b",\"message\":");
-    match std::str::from_utf8(line.bytes) {
-        Ok(text) if !(line.is_cut || line.is_rest) && is_object(text) => out.extend_from_slice(text.trim().as_bytes()),
-        Ok(text) => json_text(out, text),
-        Err(_) => json_text(out, &String::from_utf8_lossy(line.bytes)),
+pub(super) fn json(out: &mut Vec<u8>, front: &[u8], lines: Line<'_>) {
+    // Asked once for all of them: no character goes over the end of a line.
+    let are_utf8 = std::str::from_utf8(lines.bytes).is_ok();
+    for line in lines.each() {
+        out.extend_from_slice(front);
+        if !(are_utf8 || std::str::from_utf8(line.bytes).is_ok()) {
+            json_text(out, String::from_utf8_lossy(line.bytes).as_bytes());
+        } else if !(line.is_cut || line.is_rest) && is_object(line.bytes) {
+            out.extend_from_slice(line.bytes.trim_ascii());
+        } else {
+            json_text(out, line.bytes);
+        }
+        out.extend_from_slice(if line.is_cut { b",\"cut\":true}\n" } else { b"}\n" });
     }
-    out.extend_from_slice(if line.is_cut { b",\"cut\":true}\n" } else { b"}\n" });
+}
+
+/// What comes before the message of a JSON line.
+pub(super) fn json_front(time: &str, head: &[u8]) -> Vec<u8> {
+    [b"{\"time\":\"", time.as_bytes(), b"\",", head, b",\"message\":"].concat()
 }
 
 /// What a JSON line says of its stream, from the first name to the last value.
 pub(super) fn json_head(app: &str, id: u32, pid: u32, stream: &str) -> Vec<u8> {
     let mut head = b"\"app\":".to_vec();
-    json_text(&mut head, app);
+    json_text(&mut head, app.as_bytes());
     head.extend_from_slice(format!(",\"id\":{id},\"pid\":{pid},\"stream\":\"{stream}\"").as_bytes());
     head
 }
 
-fn json_text(out: &mut Vec<u8>, text: &str) {
-    // Writing a text into memory cannot fail.
-    let _ = serde_json::to_writer(out, text);
+/// Appends a text that is UTF-8, in quotes: what is special within them is seldom, so what lies between is found and copied
+/// at once.
+fn json_text(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    let mut rest = text;
+    while let Some((before, [special, after @ ..])) = first_special(rest).and_then(|at| rest.split_at_checked(at)) {
+        out.extend_from_slice(before);
+        let short = match special {
+            b'"' | b'\\' => *special,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            _ => b'u',
+        };
+        out.extend_from_slice(&[b'\\', short]);
+        if short == b'u' {
+            out.extend_from_slice(format!("{special:04x}").as_bytes());
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+/// Where the first byte is that does not stand for itself in a text of JSON (RFC 8259 §7): a quote, a backslash, or one
+/// below a blank. Eight are looked at together: of what each expression is, the high bit of a byte says so of that byte, and
+/// the lowest one that is set is right (Warren, Hacker's Delight, 6-1).
+fn first_special(bytes: &[u8]) -> Option<usize> {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = EACH << 7;
+    let has_zero = |word: u64| word.wrapping_sub(EACH) & !word;
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let low = word.wrapping_sub(EACH * 0x20) & !word;
+        let found =
+            (low | has_zero(word ^ (EACH * u64::from(b'"'))) | has_zero(word ^ (EACH * u64::from(b'\\')))) & HIGH;
+        if found != 0 {
+            return Some(8 * at + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let in_tail = tail.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'))?;
+    Some(8 * words.len() + in_tail)
 }
 
 /// Readers of JSON stop at some depth (serde_json's own at 128), and then they would lose the whole line.
-const DEPTH_MAX: i32 = 64;
+const DEPTH_MAX: usize = 64;
 
-fn is_object(text: &str) -> bool {
-    let text = text.trim();
-    if !(text.starts_with('{') && text.ends_with('}')) {
-        return false;
-    }
-    // Brackets within texts count as well: who has that many is shown as a text.
-    let deeper =
-        |depth: i32, byte: u8| depth + i32::from(matches!(byte, b'{' | b'[')) - i32::from(matches!(byte, b'}' | b']'));
-    let depths = text.bytes().scan(0, |depth, byte| {
-        *depth = deeper(*depth, byte);
+/// Whether a line that is UTF-8 is an object of JSON.
+fn is_object(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    line.starts_with(b"{")
+        && line.ends_with(b"}")
+        && depth(line) <= DEPTH_MAX
+        && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
+}
+
+/// How deep it is. Brackets within texts count as well: who has that many is shown as a text.
+fn depth(line: &[u8]) -> usize {
+    let depths = line.iter().scan(0_usize, |depth, byte| {
+        match byte {
+            b'{' | b'[' => *depth += 1,
+            b'}' | b']' => *depth = depth.saturating_sub(1),
+            _ => {}
+        }
         Some(*depth)
     });
-    depths.max().is_some_and(|depth| depth <= DEPTH_MAX) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    depths.max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -245,12 +324,8 @@ mod tests {
 
     fn as_json(line: &[u8], is_cut: bool) -> serde_json::Value {
         let mut out = vec![];
-        json(
-            &mut out,
-            b"2026-01-02T03:04:05.678Z",
-            &json_head("we\"b", 3, 12, "stderr"),
-            Line { bytes: line, is_cut, is_rest: false },
-        );
+        let front = json_front("2026-01-02T03:04:05.678Z", &json_head("we\"b", 3, 12, "stderr"));
+        json(&mut out, &front, Line { bytes: line, is_cut, is_rest: false });
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&out).unwrap()
     }
@@ -267,6 +342,49 @@ mod tests {
         );
         assert_eq!(as_json(b"\xff\xfe\0x", false)["message"], "\u{fffd}\u{fffd}\0x");
         assert_eq!(as_json(b"x", true)["cut"], true);
+    }
+
+    #[test]
+    fn a_text_is_what_serde_makes_of_it() {
+        let specials: String = (0..=0x80).map(char::from).collect();
+        // Each at each place of what is looked at together, and beside others.
+        for text in (0..200).flat_map(|at| [format!("{:at$}{specials}é🦀", ""), specials.chars().skip(at).collect()])
+        {
+            let mut out = vec![];
+            json_text(&mut out, text.as_bytes());
+            assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&text).unwrap());
+        }
+        for (at, byte) in (0..64).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+            let mut text = [b'~'; 64];
+            text[at] = byte;
+            let expected = text.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
+            assert_eq!(first_special(&text), expected, "{byte} at {at}");
+        }
+    }
+
+    #[test]
+    fn lines_that_come_together_are_the_same_as_one_by_one() {
+        let text = b"one\n\ntwo \"2\"\n{\"three\":3}\n\xff four\nno end".repeat(40);
+        for most in [32, 33, 40, 100, LINE_MAX] {
+            for step in [1, 7, 30, 1_000, text.len()] {
+                let (mut singly, mut together, mut pieces) = (vec![], vec![], 0);
+                let (mut one, mut other) = (Splitter::default(), Splitter::default());
+                one.limit(most);
+                other.limit(most);
+                for piece in text.chunks(step) {
+                    one.feed(piece, &mut |line| json(&mut singly, b"{\"message\":", line));
+                    other.feed_together(piece, &mut |lines| {
+                        assert!(lines.bytes.len() <= most);
+                        pieces += 1;
+                        json(&mut together, b"{\"message\":", lines);
+                    });
+                }
+                assert_eq!(singly.escape_ascii().to_string(), together.escape_ascii().to_string(), "{most} {step}");
+                assert_eq!(one.begun(), other.begun());
+                let count = singly.split(|byte| *byte == b'\n').count();
+                assert!(step < text.len() || pieces <= 2 * text.len() / most + 1, "{pieces} pieces, {count} lines");
+            }
+        }
     }
 
     #[test]

@@ -85,6 +85,30 @@ enum Form {
     Json(Vec<u8>),
 }
 
+/// What stands in front of each line, in JSON all that comes before the message.
+#[derive(Debug, Default)]
+struct Front {
+    bytes: Vec<u8>,
+    /// When that was, in milliseconds of Unix time.
+    unix_ms: Option<u64>,
+}
+
+impl Front {
+    /// Made anew only as time goes on: in a millisecond a stream may be read a hundred times.
+    fn at(&mut self, time: &Stamp, form: &Form, date: Option<&str>) -> &[u8] {
+        if self.unix_ms != Some(time.unix_ms) {
+            let date = date.map(|format| time.dated(format)).unwrap_or_default();
+            self.bytes = match form {
+                Form::Raw => date.into_bytes(),
+                Form::Prefix(prefix) => [prefix, date.as_bytes()].concat(),
+                Form::Json(head) => lines::json_front(&time.iso(), head),
+            };
+            self.unix_ms = Some(time.unix_ms);
+        }
+        &self.bytes
+    }
+}
+
 /// Is shown lines, and says which are to be written.
 pub(super) type Judge<'a> = dyn FnMut(Line<'_>) -> bool + 'a;
 
@@ -101,6 +125,7 @@ pub(super) struct Source {
     date: Option<Box<str>>,
     pub(super) bounds: Bounds,
     form: Form,
+    front: Front,
     /// Bytes that are read at once.
     piece: usize,
     /// The sink that it goes to, and the one that it goes to as well.
@@ -155,6 +180,7 @@ impl Source {
             date,
             bounds: Bounds::default(),
             form: Form::Raw,
+            front: Front::default(),
             piece: CHUNK,
             sink,
             beside: None,
@@ -260,6 +286,7 @@ impl Source {
             }
             LogMode::Auto | LogMode::Raw | LogMode::Inherit | LogMode::None => Form::Raw,
         };
+        self.front = Front::default();
         let date = self.date.as_deref().map_or(0, |format| Stamp::now().dated(format).len());
         let head = match &self.form {
             Form::Raw => 0,
@@ -281,6 +308,9 @@ impl Source {
     /// writes to the same place, so what is to be passed on as it is need not wait for the end of its line.
     pub(super) fn form(&mut self, chunk: &[u8], alone: bool, time: &Stamp, out: &mut Vec<u8>, judge: &mut Judge<'_>) {
         let is_as_it_is = self.is_as_it_is();
+        // One by one only where each is judged by itself.
+        let singly = self.torn || self.bounds.are_of_lines();
+        let feed = if singly { Splitter::feed } else { Splitter::feed_together };
         // Of a line whose beginning nobody has seen, nobody sees the end.
         let torn = &mut self.torn;
         let judge = &mut |line: Line<'_>| {
@@ -291,28 +321,28 @@ impl Source {
         if is_as_it_is && alone {
             out.extend_from_slice(self.splitter.begun().get(self.passed..).unwrap_or_default());
             out.extend_from_slice(chunk);
-            self.splitter.feed(chunk, &mut |line| _ = judge(line));
+            feed(&mut self.splitter, chunk, &mut |line| _ = judge(line));
             self.passed = self.splitter.begun().len();
             return;
         }
-        let Source { splitter, passed, form, date, bounds, .. } = self;
-        let date = date.as_deref().map(|format| time.dated(format)).unwrap_or_default();
-        splitter.feed(chunk, &mut |line| {
+        let Source { splitter, passed, form, front, date, bounds, .. } = self;
+        let front = front.at(time, form, date.as_deref());
+        feed(splitter, chunk, &mut |line| {
             if judge(line) {
-                write(out, form, &date, time, line, std::mem::take(passed), *bounds);
+                write(out, form, front, line, std::mem::take(passed), *bounds);
             }
         });
     }
 
     /// As `form`, of the line that nobody will end.
     pub(super) fn form_end(&mut self, time: &Stamp, out: &mut Vec<u8>, judge: &mut Judge<'_>) {
-        let Source { splitter, passed, form, date, bounds, torn, .. } = self;
-        let date = date.as_deref().map(|format| time.dated(format)).unwrap_or_default();
+        let Source { splitter, passed, form, front, date, bounds, torn, .. } = self;
+        let front = front.at(time, form, date.as_deref());
         // What was passed on as it is stays so: without an end.
         let is_written = *passed > 0 && *passed == splitter.begun().len();
         splitter.end(&mut |line| {
             if (*torn || judge(line)) && !is_written {
-                write(out, form, &date, time, line, std::mem::take(passed), *bounds);
+                write(out, form, front, line, std::mem::take(passed), *bounds);
             }
         });
         *passed = 0;
@@ -320,27 +350,23 @@ impl Source {
 }
 
 /// `passed`: so much of the line has been written already, as it is.
-fn write(out: &mut Vec<u8>, form: &Form, date: &str, time: &Stamp, line: Line<'_>, passed: usize, bounds: Bounds) {
-    let date = date.as_bytes();
-    let plain = |out: &mut Vec<u8>, prefix: &[u8]| match bounds.line_max {
-        None => lines::plain(out, prefix, date, line),
-        Some(most) => lines::bounded(out, line, most, &|_| 1, &|out, line| lines::plain(out, prefix, date, line)),
-    };
-    match form {
-        Form::Raw if passed > 0 || date.is_empty() && !bounds.are_of_lines() => {
+fn write(out: &mut Vec<u8>, form: &Form, front: &[u8], line: Line<'_>, passed: usize, bounds: Bounds) {
+    match (form, bounds.line_max) {
+        (Form::Raw, _) if passed > 0 || front.is_empty() && !bounds.are_of_lines() => {
             out.extend_from_slice(line.bytes.get(passed..).unwrap_or_default());
             // What is too long for a line goes on as it was.
             if !line.is_cut {
                 out.push(b'\n');
             }
         }
-        Form::Raw => plain(out, b""),
-        Form::Prefix(prefix) => plain(out, prefix),
-        Form::Json(head) => {
-            let json = |out: &mut Vec<u8>, line: Line<'_>| lines::json(out, time.iso().as_bytes(), head, line);
-            let Some(most) = bounds.line_max else { return json(out, line) };
+        (Form::Raw | Form::Prefix(_), None) => lines::plain(out, front, line),
+        (Form::Raw | Form::Prefix(_), Some(most)) => {
+            lines::bounded(out, line, most, &|_| 1, &|out, line| lines::plain(out, front, line));
+        }
+        (Form::Json(_), None) => lines::json(out, front, line),
+        (Form::Json(_), Some(most)) => {
             let width = lines::json_width(std::str::from_utf8(line.bytes).is_ok());
-            lines::bounded(out, line, most, &width, &json);
+            lines::bounded(out, line, most, &width, &|out, line| lines::json(out, front, line));
         }
     }
 }
@@ -367,8 +393,8 @@ mod tests {
             let (mut chunk, mut lines) = (vec![0; CHUNK], 0);
             while let Piece::Some(count) = source.read(&mut chunk, None) {
                 let mut out = Vec::new();
-                let mut judge = |_: Line<'_>| {
-                    lines += 1;
+                let mut judge = |line: Line<'_>| {
+                    lines += line.each().count();
                     true
                 };
                 source.form(chunk.get(..count).unwrap(), false, &Stamp::now(), &mut out, &mut judge);
