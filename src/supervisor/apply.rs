@@ -10,7 +10,7 @@ use super::graph;
 use super::hold::Wanted;
 use super::instance::{Goal, Turn};
 use super::near::nearest;
-use super::pending::{Aim, Pending};
+use super::pending::Pending;
 use super::request::Order;
 use super::spec::AppSpec;
 
@@ -29,8 +29,7 @@ impl Supervisor {
             return;
         }
         let last_run = self.last_run;
-        let mut held: Vec<Box<str>> = Vec::new();
-        let names: Vec<Box<str>> = entries.iter().map(|entry| entry.name.clone()).collect();
+        let mut names: Vec<Box<str>> = entries.iter().map(|entry| entry.name.clone()).collect();
         for entry in entries {
             let known = self.apps.iter_mut().find(|app| app.spec.name == entry.name);
             let brought = entry.launch.shell.clone();
@@ -46,7 +45,7 @@ impl Supervisor {
             }
             if let (Verb::Reload, Some(care), false) = (order.verb, order.how.care, is_new) {
                 let next = (entry != app.spec).then_some((entry, own));
-                held.push(app.spec.name.clone());
+                names.retain(|name| *name != app.spec.name);
                 app.hold(Wanted { care, parallel: order.how.parallel, next }, |_| true, last_run, pending, now);
                 continue;
             }
@@ -60,13 +59,7 @@ impl Supervisor {
         }
         self.fit(now, out);
         self.ask_missing_schedules(out);
-        let waits = |app: &&App| names.contains(&app.spec.name) && !held.contains(&app.spec.name);
-        for app in self.apps.iter().filter(waits) {
-            for one in app.instances.iter().filter(|one| one.goal == Goal::Run) {
-                let after = if one.roll.is_some() { last_run } else { one.newest_before(last_run) };
-                pending.wait(one.id, one.who(&app.spec), Aim::Up { after });
-            }
-        }
+        self.wait_for_all(&names, last_run, pending);
     }
 
     /// Why these apps cannot be there together with those that are, a line for each reason.

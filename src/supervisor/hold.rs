@@ -126,7 +126,7 @@ impl App {
         turn: &mut Turn<'_>,
     ) -> bool {
         match (order.verb, order.how.care) {
-            (Verb::Promote, _) => self.promote(order, last_run, pending, turn),
+            (Verb::Promote, _) => self.promote(order, pending, turn),
             (Verb::Abort, _) => self.abort(pending, turn),
             (Verb::Reload, Some(care)) => {
                 let next = shell.filter(|shell| **shell != self.spec.launch.shell).map(|shell| {
@@ -308,8 +308,8 @@ impl App {
         }
     }
 
-    /// An operator wants the held runs to take over, and the other instances to follow.
-    pub(super) fn promote(&mut self, order: Order, last_run: RunId, pending: &mut Pending, turn: &mut Turn<'_>) {
+    /// An operator wants the held runs to take over, and the other instances to follow. The caller waits for all of them.
+    pub(super) fn promote(&mut self, order: Order, pending: &mut Pending, turn: &mut Turn<'_>) {
         let name = &self.spec.name;
         let Some(hold) = self.hold.as_deref().filter(|hold| matches!(hold.care, Care::Canary(_))) else {
             let why = self.is_held().unwrap_or_else(|| self.nothing_held());
@@ -323,16 +323,13 @@ impl App {
         self.admit_held(turn);
         let App { spec, instances, .. } = self;
         for one in instances.iter_mut().filter(|one| one.goal == Goal::Run && one.is_up_or_coming()) {
-            let run = one.run().unwrap_or_default();
-            let after = if runs.contains(&run) {
-                RunId(run.0.saturating_sub(1))
-            } else {
-                let reason = one.roll.take().map_or(Reason::Operator, |roll| roll.reason);
-                one.mark(reason, policy::asked_manner(spec, order.verb), spec, turn.now);
-                one.roll.iter_mut().for_each(|roll| roll.parallel = order.how.parallel);
-                last_run
-            };
-            pending.wait(one.id, one.who(spec), Aim::Up { after });
+            // It has what it was to get.
+            if one.run().is_some_and(|run| runs.contains(&run)) {
+                continue;
+            }
+            let reason = one.roll.take().map_or(Reason::Operator, |roll| roll.reason);
+            one.mark(reason, policy::asked_manner(spec, order.verb), spec, turn.now);
+            one.roll.iter_mut().for_each(|roll| roll.parallel = order.how.parallel);
         }
     }
 
@@ -400,6 +397,11 @@ impl Instance {
             self.insist(reason);
         }
         is_new
+    }
+
+    /// A new run of it is to be held, and has not begun.
+    pub(super) fn waits_to_be_held(&self) -> bool {
+        self.roll.as_deref().is_some_and(|roll| roll.share.is_some())
     }
 
     /// Why the old run, beside which one is held, is to be replaced without delay.

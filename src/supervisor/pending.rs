@@ -341,7 +341,12 @@ impl Supervisor {
                 (Some(second), _) if second.life.run > after => Way::Held(app.told_of_hold(one).into()),
                 (None, Some(run)) if run > after && one.is_online() => Way::Done,
                 (None, _) if one.is_over() => Way::Failed(told(one, "did not come up")),
-                (None, _) if matches!(one.state, State::Waiting { .. }) => self.behind(app),
+                // Its turn does not begin either, without what it waits for.
+                (None, _)
+                    if matches!(one.state, State::Waiting { .. }) || one.is_in_place() && one.waits_to_be_held() =>
+                {
+                    self.behind(app)
+                }
                 (None, _)
                     if app.hold.is_some() && (one.successor().is_some() || !one.is_online() || one.is_rolling()) =>
                 {

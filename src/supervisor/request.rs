@@ -81,9 +81,14 @@ impl Supervisor {
         out: &mut Vec<Effect>,
     ) {
         let (Order { verb, .. }, last_run) = (order, self.last_run);
+        let mut promoted: Vec<Box<str>> = Vec::new();
         self.each_app(now, out, |app, turn| {
             let is_meant = |one: &Instance| ids.binary_search(&one.id).is_ok();
+            let is_canary = app.hold.is_some();
             if !app.instances.iter().any(is_meant) || app.holds(order, shell, is_meant, last_run, pending, turn) {
+                if verb == Verb::Promote && is_canary && app.hold.is_none() {
+                    promoted.push(app.spec.name.clone());
+                }
                 return;
             }
             for one in app.instances.iter().filter(|one| is_meant(one)) {
@@ -112,6 +117,25 @@ impl Supervisor {
                 app.shrink(turn);
             }
         });
+        if !promoted.is_empty() {
+            // What comes into force may want more of them, or fewer.
+            self.fit(now, out);
+            self.ask_missing_schedules(out);
+            self.wait_for_all(&promoted, last_run, pending);
+        }
+    }
+
+    /// Waits until all instances of these apps that are to run are as their entries have it.
+    pub(super) fn wait_for_all(&self, names: &[Box<str>], last_run: RunId, pending: &mut Pending) {
+        for app in self.apps.iter().filter(|app| names.contains(&app.spec.name)) {
+            for one in app.instances.iter().filter(|one| one.goal == Goal::Run) {
+                // Nobody waits for a decision who has not asked for what is decided about.
+                let is_undecided = one.waits_to_be_held() || one.held().is_some();
+                let comes_anew = one.roll.is_some() && !is_undecided;
+                let after = if comes_anew { last_run } else { one.newest_before(last_run) };
+                pending.wait(one.id, one.who(&app.spec), Aim::Up { after });
+            }
+        }
     }
 
     fn scale(&mut self, target: Box<str>, to: Count, pending: &mut Pending, now: Mono, out: &mut Vec<Effect>) {

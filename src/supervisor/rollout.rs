@@ -83,9 +83,10 @@ impl App {
         }
     }
 
-    /// Some instance has its turn or waits for it.
+    /// Some instance has its turn or waits for it, and not for a decision.
     pub(super) fn rolls(&self) -> bool {
-        self.instances.iter().any(|one| one.rolling || one.roll.is_some() && one.is_up_or_coming())
+        let waits = |one: &Instance| one.roll.is_some() && one.is_up_or_coming() && one.held().is_none();
+        self.instances.iter().any(|one| one.rolling || waits(one))
     }
 }
 

@@ -61,6 +61,10 @@ impl Care {
         (condition, failed)
     }
 
+    fn is_blank(&self) -> bool {
+        self.findings.is_empty() && self.deadline().is_none() && !self.out && !self.spared && self.pause == 0
+    }
+
     pub(crate) fn deadline(&self) -> Option<Mono> {
         self.due.into_iter().chain(self.silent_at).min()
     }
@@ -90,10 +94,13 @@ impl Run {
 }
 
 impl Place {
+    fn is_asked_after(&self) -> bool {
+        self.spec.health.is_some() || self.spec.watchdog().is_some()
+    }
+
     /// Somebody wants to know how it is: it serves, or its first good probe is what lets it.
     fn is_looked_after(&self, run: &Run) -> bool {
-        let asked = self.spec.health.is_some() || self.spec.watchdog().is_some();
-        asked && (run.is_online() || *self.spec.ready() == Ready::Healthy && run.is_preparing())
+        self.is_asked_after() && (run.is_online() || *self.spec.ready() == Ready::Healthy && run.is_preparing())
     }
 
     fn lives(&self) -> impl Iterator<Item = &Run> {
@@ -129,6 +136,10 @@ impl Place {
 
     /// Begins to look after those of its runs that are there to be looked after, and forgets about the others.
     fn look_after(&mut self, now: Mono) {
+        // Most worlds have nobody to look after, and this comes several times a step.
+        if !self.is_asked_after() && self.run.iter().chain(&self.second).all(|run| run.care.is_blank()) {
+            return;
+        }
         let looked: Vec<RunId> = self.lives().filter(|run| self.is_looked_after(run)).map(|run| run.id).collect();
         let (health, watchdog) = (self.spec.health.clone(), self.spec.watchdog());
         for run in self.run.iter_mut().chain(&mut self.second) {

@@ -13,6 +13,9 @@ use crate::plan::MEMORY_LIMIT;
 /// As long as this pm3 may be busy, and not see what happens.
 pub(crate) const OVERSLEPT_MS: u64 = 400;
 
+/// Dice aside for those who name another main process; with these the pinned worlds are what they were.
+const MOVES: u64 = 36;
+
 /// How often things go wrong, in percent. Many rates are 0 in a given seed, so that faults meet in all combinations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Regime {
@@ -38,6 +41,8 @@ pub(crate) struct Regime {
     pub(crate) ill: u8,
     /// Of those who say that they are alive: they stop doing so.
     pub(crate) silent: u8,
+    /// Of those who execute: they name another main process.
+    pub(crate) moves: u8,
     /// pm3 is busy for a while after a step, so that events pile up and deadlines pass.
     pub(crate) busy: u8,
 }
@@ -64,10 +69,12 @@ impl Regime {
             servers: 0,
             ill: 0,
             silent: 0,
+            moves: 0,
         };
         let mut aside = dice.aside(0);
         regime.servers = aside.pick(&[0, 50, 90, 100]);
         (regime.ill, regime.silent) = (aside.pick(&[0, 5, 50, 100]), aside.pick(&[0, 20, 60]));
+        regime.moves = dice.aside(MOVES).pick(&[0, 0, 0, 0, 0, 0, 0, 30]);
         // Without a regime in which nothing ever starts, a missing back-off goes unseen.
         match dice.below(24) {
             0 => regime.spawn_refused = 100,
@@ -76,6 +83,12 @@ impl Regime {
             _ => {}
         }
         regime
+    }
+
+    /// Some goes wrong with programs, and nothing else.
+    pub(crate) fn lively(&self) -> Regime {
+        let Regime { grows, ill, busy, mute, moves, .. } = *self;
+        Regime { grows, ill, busy, mute, moves, crashes: self.crashes / 4, ..self.calm() }
     }
 
     /// Nothing goes wrong any more. Programs stay what they are.
@@ -95,6 +108,7 @@ pub(crate) enum Happening {
     IsDrained(RunId),
     IsProbed(RunId, Finding),
     SaysItIsAlive(RunId),
+    Moves(RunId),
     ExecFails(RunId, Failure),
     Dies(RunId, End, Oom),
     KidsDie(RunId),
@@ -221,6 +235,10 @@ impl Kernel {
             if *app.ready() != Ready::Healthy {
                 self.at(executes.after(millis(pause)), Happening::SaysReady(run));
             }
+        }
+        let mut aside = dice.aside(run.0 ^ MOVES);
+        if aside.chance(regime.moves) {
+            self.at(executes.after(millis(aside.pick(&[0, 1, 300]))), Happening::Moves(run));
         }
         if let Some((every, _, _)) = self.processes.get(&run).and_then(|process| process.beats) {
             self.at(executes.after(every), Happening::SaysItIsAlive(run));
@@ -430,6 +448,11 @@ impl Kernel {
                     self.at(after, Happening::SaysItIsAlive(run));
                 }
                 Some(Event::Heartbeat { run, well: !is_last })
+            }
+            Happening::Moves(run) => {
+                self.processes.get(&run).filter(|process| process.main && process.executed)?;
+                self.next_pid += 1;
+                Some(Event::Moved { run, pid: self.next_pid })
             }
             Happening::ExecFails(run, failure) => {
                 self.processes.get(&run).filter(|process| process.main)?;

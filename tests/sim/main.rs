@@ -4,7 +4,8 @@
 //!
 //! `PM3_SIM_SEED=17 cargo test --test sim replay -- --nocapture` tells the story of one seed;
 //! `PM3_SIM_SEEDS=1000000 cargo test --test sim fixed` tries more of them, `PM3_SIM_FRESH` others each time.
-//! `PM3_SIM_SPARES` is the number of worlds with spares, which have seeds of their own.
+//! `PM3_SIM_SPARES` is the number of worlds with spares, `PM3_SIM_HOLDS` of those in which new runs are held; they have
+//! seeds of their own (`PM3_SIM_HOLDS_SEED=17 cargo test --test sim holds -- --nocapture`).
 
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
 
@@ -15,6 +16,7 @@ mod dice;
 mod entries;
 mod health;
 mod hear;
+mod holds;
 mod kernel;
 mod model;
 mod oracle;
@@ -249,6 +251,7 @@ const EVENTFUL: &[&str] = &[
     "healthy again",
     "no heartbeat for",
     "it asked for a restart",
+    "Moved {",
     "packed and unpacked",
     "faults stop",
     "the goal is reached",

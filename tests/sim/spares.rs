@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::app::App;
-use pm3::supervisor::event::{ClientId, Effect, End, Event, InstanceId, Mono, RunId, Sig, Wish};
+use pm3::supervisor::event::{ClientId, Effect, End, Event, InstanceId, Mono, RunId, Share, Sig, Wish};
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::Phase;
+use pm3::supervisor::reload::Second;
 use pm3::supervisor::spec::{AppSpec, Restart};
 use pm3::supervisor::station::Station;
 
 use crate::dice::Dice;
+use crate::holds::Holds;
 use crate::model::is_final;
 use crate::oracle::{Verdict, ensure};
 use crate::world::{Trace, World};
@@ -51,11 +53,26 @@ pub(crate) struct Watch {
     asks: BTreeSet<ClientId>,
     pub(crate) exited: bool,
     mutant: Option<Mutant>,
+    /// Somebody holds new runs there, too, which this judges.
+    pub(crate) holds: Option<Holds>,
 }
 
 impl Watch {
+    pub(crate) fn of_holds(holds: Holds) -> Watch {
+        Watch { holds: Some(holds), ..Watch::default() }
+    }
+
+    /// What a mutant hears instead.
+    pub(crate) fn mishear(&self, event: Event) -> Event {
+        match &self.holds {
+            Some(holds) => holds.mishear(event),
+            None => event,
+        }
+    }
+
     /// Makes the mutant's mistake.
-    pub(crate) fn distort(&self, effects: &mut Vec<Effect>) {
+    pub(crate) fn distort(&self, effects: &mut Vec<Effect>, pm3: &Supervisor) {
+        self.holds.iter().for_each(|holds| holds.distort(effects, pm3));
         let is_dismissal = |one: &Effect| matches!(one, Effect::Dismiss { .. });
         match self.mutant {
             None => {}
@@ -88,7 +105,8 @@ impl Watch {
         }
         let deadline = pm3.deadline();
         ensure!(deadline.is_none_or(|at| at > now), "the deadline {deadline:?} is not in the future");
-        pm3.apps().iter().try_for_each(|app| self.check(app, pm3.is_ending()))
+        pm3.apps().iter().try_for_each(|app| self.check(app, pm3.is_ending()))?;
+        self.holds.iter_mut().try_for_each(|holds| holds.judge(event, effects, pm3))
     }
 
     fn hear(&mut self, event: &Event) {
@@ -192,7 +210,15 @@ impl Watch {
         for (app, one) in pm3.instances() {
             let (who, status) = (one.who(app), one.status());
             let arrived = ["online", "standby", "stopped", "errored", "finished", "waiting"].contains(&status);
-            ensure!(arrived && one.second.is_none(), "{who} is still {status}");
+            let app_waits = pm3.instances().any(|(other, one)| other.name == app.name && one.status() == "waiting");
+            let stays = |second: &Second| match second.held() {
+                Some(Share::Equal | Share::Percent(_)) => true,
+                // Who belongs to it waits for an app that does not come.
+                Some(Share::Whole) => app_waits,
+                None => false,
+            };
+            let is_alone = one.second.as_deref().is_none_or(stays);
+            ensure!(arrived && is_alone, "{who} is still {status}, with {:?}", one.second);
             ensure!(!one.spare || one.goal != Goal::Idle || one.is_over(), "{who} is {status}, and is not to run");
             waits |= status == "waiting";
         }
@@ -225,22 +251,29 @@ fn verdict(seed: u64, mutant: Option<Mutant>, trace: Option<Trace>) -> Result<u3
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(play)).unwrap_or_else(|_| Err("panicked".into()))
 }
 
-#[test]
-fn spares_in_all_worlds() {
-    if let Some(seed) = crate::env("PM3_SIM_SPARES_SEED") {
+/// Plays worlds of a kind, always the same ones: as many as `PM3_SIM_<KIND>` says; or tells the story of the one that
+/// `PM3_SIM_<KIND>_SEED` names.
+pub(crate) fn check(kind: &str, seeds: u64, verdict: impl Fn(u64, Option<Trace>) -> Result<u32, String>) {
+    if let Some(seed) = crate::env(&format!("PM3_SIM_{kind}_SEED")) {
         let trace = Trace::default();
-        let verdict = verdict(seed, None, Some(trace.clone()));
+        let verdict = verdict(seed, Some(trace.clone()));
         println!("{}\nseed {seed}: {verdict:?}", trace.take().join("\n"));
         return;
     }
-    let seeds = 0..crate::env("PM3_SIM_SPARES").unwrap_or(SEEDS);
-    let wrong: Vec<String> =
-        seeds.filter_map(|seed| Some(format!("seed {seed}: {}", verdict(seed, None, None).err()?))).take(20).collect();
+    let seeds = 0..crate::env(&format!("PM3_SIM_{kind}")).unwrap_or(seeds);
+    let wrong = seeds.filter_map(|seed| Some(format!("seed {seed}: {}", verdict(seed, None).err()?)));
+    let wrong: Vec<String> = wrong.take(20).collect();
     assert!(
         wrong.is_empty(),
-        "{}\nagain: PM3_SIM_SPARES_SEED=<seed> cargo test --test sim spares -- --nocapture",
-        wrong.join("\n")
+        "{}\nagain: PM3_SIM_{kind}_SEED=<seed> cargo test --test sim {} -- --nocapture",
+        wrong.join("\n"),
+        kind.to_lowercase(),
     );
+}
+
+#[test]
+fn spares_in_all_worlds() {
+    check("SPARES", SEEDS, |seed, trace| verdict(seed, None, trace));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use pm3::supervisor::spec::Spec;
 
 use crate::asks::follows;
 use crate::dice::Dice;
+use crate::holds::Holds;
 use crate::kernel::{Happening, Kernel, OVERSLEPT_MS, Regime, millis};
 use crate::oracle::Oracle;
 use crate::plan;
@@ -88,13 +89,21 @@ impl World {
     /// The same with spares, watched by this.
     pub(crate) fn with_spares(mut dice: Dice, watch: Watch, trace: Option<Trace>) -> World {
         let mut spec = plan::random(&mut dice);
-        plan::spare(&mut dice, &mut spec.apps);
+        if watch.holds.is_none() || dice.chance(40) {
+            plan::spare(&mut dice, &mut spec.apps);
+        }
         let mut world = World::new(dice, None, trace);
-        // Who never listens is of no use here.
-        world.regime.servers = world.dice.pick(&[50, 90, 100]);
+        world.watch = Some(watch);
+        // Who never listens is of no use to a spare.
+        let servers: &[u8] = if world.holds() { &[0, 50, 100] } else { &[50, 90, 100] };
+        world.regime.servers = world.dice.pick(servers);
+        // Where all goes wrong there is nothing to hold.
+        if world.holds() && world.dice.chance(60) {
+            world.regime = world.regime.lively();
+        }
         world.subject = Subject::new(&spec, world.dice.next(), None);
         world.tell(|| format!("{spec:#?}"));
-        (world.spec, world.watch) = (spec, Some(watch));
+        world.spec = spec;
         world
     }
 
@@ -232,7 +241,8 @@ impl World {
         let at = self.now.0 as f64 / 1e9;
         self.tell(|| format!("{at:11.6} {event:?}"));
         let mut effects = Vec::new();
-        self.subject.step(self.now, event.clone(), &mut effects)?;
+        let heard = self.watch.as_ref().map_or_else(|| event.clone(), |watch| watch.mishear(event.clone()));
+        self.subject.step(self.now, heard, &mut effects)?;
         for effect in &effects {
             self.tell(|| match effect {
                 Effect::Note(note) => format!("               . {note}"),
@@ -242,7 +252,7 @@ impl World {
         match &mut self.watch {
             None => self.oracle.judge(self.now, &event, &effects, &self.subject.pm3, self.subject.deadline())?,
             Some(watch) => {
-                watch.distort(&mut effects);
+                watch.distort(&mut effects, &self.subject.pm3);
                 watch.judge(self.now, &event, &effects, &self.subject.pm3)?;
             }
         }
@@ -312,6 +322,7 @@ impl World {
         self.acts_left -= 1;
         let signal = |sig, by_kernel| Happening::Tell(Event::Signal { sig, by_kernel });
         match self.dice.below(46) {
+            30.. if self.holds() => self.request(),
             0..15 => self.request(),
             15..20 => self.kernel.at(self.now, signal(Sig::HUP, false)),
             20 => self.kernel.at(self.now, signal(Sig::USR1, false)),
@@ -383,6 +394,11 @@ impl World {
         Rollout { parallel: dice.chance(25).then(|| dice.pick(&[1, 2, 3])), care: None }
     }
 
+    /// New runs are held here.
+    fn holds(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.holds.is_some())
+    }
+
     fn wish(&mut self) -> Wish {
         match self.dice.below(20) {
             0..12 => {
@@ -390,7 +406,12 @@ impl World {
                 let others = [Verb::Start, Verb::Delete, Verb::Reset, Verb::Watch];
                 let verb = if self.dice.chance(60) { self.dice.pick(&usual) } else { self.dice.pick(&others) };
                 let shell = self.dice.chance(10).then(|| plan::shell(&mut self.dice));
-                Wish::Operate { verb, targets: self.targets(), shell, how: self.rollout() }
+                let targets = self.targets();
+                let (mut verb, mut how) = (verb, self.rollout());
+                if self.holds() {
+                    Holds::draw(self.dice.aside(8), &mut verb, &mut how);
+                }
+                Wish::Operate { verb, targets, shell, how }
             }
             12..16 => {
                 let known = self.known();
@@ -398,12 +419,11 @@ impl World {
                 if self.watch.is_some() {
                     plan::spare(&mut self.dice, &mut apps);
                 }
-                Wish::Apply {
-                    verb: self.dice.pick(&[Verb::Start, Verb::Restart, Verb::Reload]),
-                    apps,
-                    renew: self.dice.chance(20),
-                    how: self.rollout(),
-                }
+                let verb = self.dice.pick(&[Verb::Start, Verb::Restart, Verb::Reload]);
+                let renew = self.dice.chance(20);
+                let mut how = self.rollout();
+                how.care = Holds::care(self.dice.aside(9)).filter(|_| self.holds() && verb == Verb::Reload);
+                Wish::Apply { verb, apps, renew, how }
             }
             16..18 => {
                 let to = self.dice.pick(&[

@@ -10,9 +10,9 @@ use pm3::supervisor::station::Station;
 
 use crate::{app, exited, lines, step_and};
 
-const GROWN: u64 = 1_000;
-const PROVEN: u64 = GROWN + 1_000;
-const LATER: u64 = 10_000;
+pub(crate) const GROWN: u64 = 1_000;
+pub(crate) const PROVEN: u64 = GROWN + 1_000;
+pub(crate) const LATER: u64 = 10_000;
 
 fn step_with(sup: &mut Supervisor, ms: u64, event: Event, obstacle: Option<Obstacle>) -> Vec<Effect> {
     // The state goes on after packing, at any moment.
@@ -24,64 +24,64 @@ fn step_with(sup: &mut Supervisor, ms: u64, event: Event, obstacle: Option<Obsta
     })
 }
 
-fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
+pub(crate) fn step(sup: &mut Supervisor, ms: u64, event: Event) -> Vec<Effect> {
     step_with(sup, ms, event, None)
 }
 
-fn booted(app: AppSpec) -> Supervisor {
+pub(crate) fn booted(app: AppSpec) -> Supervisor {
     let mut sup = Supervisor::new(Spec { apps: vec![app], ..Spec::default() }, 1);
     step(&mut sup, 0, Event::Boot);
     sup
 }
 
-fn web(instances: u32) -> AppSpec {
+pub(crate) fn web(instances: u32) -> AppSpec {
     let mut web = AppSpec { instances, ..app("web") };
     web.launch.script = "/bin/web".into();
     web
 }
 
 /// The same with other arguments.
-fn changed(instances: u32) -> AppSpec {
+pub(crate) fn changed(instances: u32) -> AppSpec {
     let mut web = web(instances);
     web.launch.args = ["--new".into()].into();
     web
 }
 
-fn wish(wish: Wish) -> Event {
+pub(crate) fn wish(wish: Wish) -> Event {
     Event::Request { client: ClientId(7), wish, follows: false }
 }
 
-fn ask(verb: Verb, care: Option<Care>) -> Event {
+pub(crate) fn ask(verb: Verb, care: Option<Care>) -> Event {
     let how = Rollout { care, parallel: None };
     wish(Wish::Operate { verb, targets: vec!["web".into()], shell: None, how })
 }
 
-fn bring(app: AppSpec, care: Option<Care>) -> Event {
+pub(crate) fn bring(app: AppSpec, care: Option<Care>) -> Event {
     wish(Wish::Apply { verb: Verb::Reload, apps: vec![app], renew: false, how: Rollout { care, parallel: None } })
 }
 
-const ROLLBACK: Option<Care> = Some(Care::Rollback);
-const CANARY: Option<Care> = Some(Care::Canary(Amount::Percent(5)));
+pub(crate) const ROLLBACK: Option<Care> = Some(Care::Rollback);
+pub(crate) const CANARY: Option<Care> = Some(Care::Canary(Amount::Percent(5)));
 
-fn replies(out: &[Effect]) -> Vec<&Outcome> {
+pub(crate) fn replies(out: &[Effect]) -> Vec<&Outcome> {
     out.iter().filter_map(|one| if let Effect::Reply { outcome, .. } = one { Some(outcome) } else { None }).collect()
 }
 
 /// What was refused or failed, of the one reply.
-fn failed(out: &[Effect]) -> Vec<String> {
+pub(crate) fn failed(out: &[Effect]) -> Vec<String> {
     let found = replies(out);
     assert_eq!(found.len(), 1, "{out:?}");
     found[0].failed.iter().map(ToString::to_string).collect()
 }
 
-fn stopped(out: &[Effect]) -> Vec<u64> {
+pub(crate) fn stopped(out: &[Effect]) -> Vec<u64> {
     let run = |one: &Effect| {
         if let Effect::Signal { run, scope: Scope::Process, .. } = one { Some(run.0) } else { None }
     };
     out.iter().filter_map(run).collect()
 }
 
-fn spawned(out: &[Effect]) -> Vec<u64> {
+pub(crate) fn spawned(out: &[Effect]) -> Vec<u64> {
     out.iter().filter_map(|one| if let Effect::Spawn { run, .. } = one { Some(run.0) } else { None }).collect()
 }
 
@@ -95,7 +95,7 @@ fn pids(sup: &Supervisor) -> Vec<u32> {
 }
 
 /// The arguments with which this run was started.
-fn args(sup: &Supervisor, run: u64) -> String {
+pub(crate) fn args(sup: &Supervisor, run: u64) -> String {
     sup.of_run(RunId(run)).unwrap().0.launch.args.join(" ")
 }
 
@@ -245,7 +245,7 @@ fn who_is_not_ready_yet_is_waited_for_and_nobody_waits_for_one_that_never_is() {
 }
 
 /// So many instances, of which the first has its new run held with 5 %.
-fn sampling(instances: u32, next: Option<AppSpec>) -> Supervisor {
+pub(crate) fn sampling(instances: u32, next: Option<AppSpec>) -> Supervisor {
     let mut sup = booted(web(instances));
     let event = next.map_or_else(|| ask(Verb::Reload, CANARY), |next| bring(next, CANARY));
     let new = u64::from(instances) + 1;

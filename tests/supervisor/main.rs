@@ -16,6 +16,7 @@ mod rollouts;
 mod standby;
 mod states;
 mod stories;
+mod undecided;
 mod watch;
 
 use pm3::supervisor::Supervisor;
