@@ -18,9 +18,12 @@ const DROPPED: &[(&[&str], &str)] = &[
             "module:publish",
             "module:generate",
         ],
-        "pm3 has no modules; `pm3 --help` lists what it does by itself",
+        "pm3 has no modules; `pm3 --help` lists what it does by itself, and log_rotate is pm2-logrotate's part",
     ),
-    (&["logrotate"], "let logrotate or the like move log files away, then call `pm3 reload-logs`"),
+    (
+        &["logrotate"],
+        "set log_rotate = true, or let logrotate or the like move log files away and call `pm3 reload-logs`",
+    ),
     (
         &["set", "get", "multiset", "conf", "config", "unset"],
         "settings stand in the file that pm3 reads, see `pm3 check --keys`",

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use log::{Level, LevelFilter};
-use serde::Serialize;
 
 use super::say;
 
@@ -43,14 +42,6 @@ pub(super) enum Form {
     Json,
 }
 
-#[derive(Serialize)]
-struct Object<'a> {
-    time: &'a str,
-    app: &'static str,
-    level: &'a str,
-    message: &'a str,
-}
-
 impl Form {
     /// Of lines to a file, or to anything else.
     pub(super) fn of(is_file: bool) -> Form {
@@ -66,9 +57,8 @@ impl Form {
         let word = level.as_str().to_lowercase();
         match self {
             Form::Json => {
-                let object = Object { time: &time(), app: "pm3", level: &word, message: &text.to_string() };
-                serde_json::to_writer(&mut *to, &object)?;
-                return writeln!(to);
+                let (time, text) = (time(), serde_json::to_string(&text.to_string())?);
+                return writeln!(to, r#"{{"time":"{time}","app":"pm3","level":"{word}","message":{text}}}"#);
             }
             Form::Dated => write!(to, "{} ", time())?,
             Form::Plain => {}

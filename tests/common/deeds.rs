@@ -17,7 +17,7 @@
 //! | `group:SIG` | sends a signal to its process group, itself included |
 //! | `bind` | listens at a free TCP port for as long as it lives |
 //! | `switches` | prints `switches N`: how often PID 1 has gone to rest so far |
-//! | `restrict:PID:KIND:N` | sets a soft limit of another process, `nofile` or `nproc`, and prints `was N` |
+//! | `restrict:PID:KIND:N` | sets a soft limit of another process, `nofile`, `nproc` or `fsize`, and prints `was N` |
 //! | `fill` | makes children until no more can be made, then prints `full` |
 //! | `end` | ends and reaps all its children |
 //! | `flee` | goes on in a new child and ends, 2,000 times, then rests: whoever looks for it finds its last pid |
@@ -150,7 +150,11 @@ fn nameless(words: &[String]) {
 fn restrict(argument: &str) {
     let parts: Vec<&str> = argument.split(':').collect();
     let [pid, kind, soft] = parts[..] else { broken("restrict:PID:KIND:N") };
-    let kind = if kind == "nproc" { libc::RLIMIT_NPROC } else { libc::RLIMIT_NOFILE };
+    let kind = match kind {
+        "nproc" => libc::RLIMIT_NPROC,
+        "fsize" => libc::RLIMIT_FSIZE,
+        _ => libc::RLIMIT_NOFILE,
+    };
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes the old limit only.
     let got = unsafe { libc::prlimit(number(pid), kind, std::ptr::null(), &raw mut old) };

@@ -195,8 +195,12 @@ fn a_file_that_cannot_be_written_is_told_and_tried_again() {
 
 /// Makes the logger's table of descriptors so small, or large.
 fn restrict_logger(init: &crate::world::Init, limit: u32) {
+    limit_logger(init, &format!("nofile:{limit}"));
+}
+
+fn limit_logger(init: &crate::world::Init, limit: &str) {
     let [logger] = &crate::roles::roles(&init.proc)[..] else { panic!("one logger") };
-    let words = crate::common::app(&[&format!("restrict:{logger}:nofile:{limit}")]);
+    let words = crate::common::app(&[&format!("restrict:{logger}:{limit}")]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (code, out, err) = init.proc.inside(&words, &[(crate::common::ROLE, "1")]);
     assert!(code == 0 && out.concat().starts_with("was "), "{out:?} {err:?}");
@@ -223,6 +227,38 @@ fn a_file_for_which_there_is_no_descriptor_is_waited_for_and_nothing_is_lost() {
     let log = init.stop(0);
     // What was dropped before that is told.
     has_not(&log, "2 lines of output");
+}
+
+#[test]
+fn a_file_that_may_not_grow_ends_with_a_whole_line_and_kills_nobody() {
+    const LIMIT: usize = 100_000;
+    let world = World::new();
+    let mut gate = world.gate("gate");
+    let file = world.path("a.log");
+    let wait = format!("gate:{}", gate.path);
+    let words = ["say:first", &wait, "pour:1", "say:last", &wait, "say:after", "pause"];
+    world.plan(&app("a", &words, &format!("log_mode = \"raw\"\nout_file = {file:?}")));
+    let mut init = world.boot(Ns::pid1());
+    until("it is there", || fs::exists(&file).unwrap() && world.read("a.log") == "first\n");
+    // What RLIMIT_FSIZE forbids comes with a SIGXFSZ, whose default is the end.
+    limit_logger(&init, &format!("fsize:{LIMIT}"));
+    gate.open();
+    init.told("a.log: file too large; output for it is dropped until that works");
+    until("all has been said", || init.pm3(&["logs", "--nostream", "--raw", "--lines", "1"]).1 == ["last"]);
+    assert_eq!(fs::metadata(&file).unwrap().len(), LIMIT as u64);
+    limit_logger(&init, &format!("fsize:{}", u32::MAX));
+    gate.open();
+    let told = init.told("were dropped");
+    until("what comes next is there", || world.read("a.log").ends_with("\nafter\n"));
+    let text = fs::read(&file).unwrap();
+    let text = text.strip_prefix(b"first\n").unwrap().strip_suffix(b"after\n").unwrap();
+    // The line that had begun has been written to its end.
+    let kept = (LIMIT - "first\n".len()).div_ceil(128);
+    assert_eq!(text.len(), kept * 128);
+    assert!(text.chunks(128).enumerate().all(|(at, line)| line == crate::common::deeds::poured(at).as_slice()));
+    let (lines, bytes) = ((1 << 20) / 128 - kept + 1, (1 << 20) - text.len() + "last\n".len());
+    assert!(told.ends_with(&format!("a.log: {lines} lines of output ({bytes} bytes) were dropped")), "{told}");
+    has_not(&init.stop(0), "logger");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat};
+use chrono::{DateTime, Local, NaiveDateTime, SecondsFormat};
 
 use crate::cli::ask::{Context, ERROR, TAG, WARN, exit_of};
 use crate::cli::view::Style;
@@ -353,13 +353,15 @@ fn since(text: &str) -> Result<u64, String> {
     if let Some(ago) = millis(text) {
         return Ok(u64::try_from(now.saturating_sub(ago.span()).as_millis()).unwrap_or_default());
     }
-    let local_ms = |date: NaiveDateTime| date.and_local_timezone(Local).earliest().map(|it| it.timestamp_millis());
-    let local = |format| local_ms(NaiveDateTime::parse_from_str(text, format).ok()?);
+    let local = |text: &str, format| {
+        let date = NaiveDateTime::parse_from_str(text, format).ok()?;
+        date.and_local_timezone(Local).earliest().map(|moment| moment.timestamp_millis())
+    };
     let zoned = DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_millis());
     let dates = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"];
     // A bare date is that day's beginning.
-    let day = || local_ms(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(NaiveTime::MIN));
-    let moment = zoned.or_else(|| dates.into_iter().find_map(local)).or_else(day);
+    let whole = [text, &format!("{text} 00:00")];
+    let moment = zoned.or_else(|| whole.iter().find_map(|text| dates.iter().find_map(|format| local(text, format))));
     let expected = "expected a time as 10m or 2h, or a date as \"2026-01-31 12:00:00\"";
     moment.and_then(|moment| u64::try_from(moment).ok()).ok_or_else(|| expected.to_owned())
 }
