@@ -7,17 +7,21 @@ use std::time::Duration;
 use expect_test::expect_file;
 use pm3::supervisor::Supervisor;
 use pm3::supervisor::event::{
-    ClientId, Count, Effect, End, Event, Failure, Half, Millis, Mono, Obstacle, Oom, Rollout, RunId, Scope, Sig, Stage,
-    Verb, Wish,
+    Amount, Care, ClientId, Count, Effect, End, Event, Failure, Half, InstanceId, Millis, Mono, Obstacle, Oom, Rollout,
+    RunId, Scope, Sig, Stage, Verb, Wish,
 };
 use pm3::supervisor::instance::{Goal, Instance, Next, State};
 use pm3::supervisor::life::{Life, Phase};
 use pm3::supervisor::reload::{Manner, Part, Survey};
-use pm3::supervisor::spec::{AppSpec, ExitPolicy, Launch, Rare, Ready, RestartPolicy, Settings, Spec, StopPolicy};
+use pm3::supervisor::spec::{
+    AppSpec, ExitPolicy, Launch, Rare, Ready, RestartPolicy, Settings, Spec, Standby, StopPolicy,
+};
 
 /// `web`, whose states the table is about, and `db`, which it requires.
 struct Play {
     sup: Supervisor,
+    /// The instance that is meant: the first, or the spare.
+    id: InstanceId,
     spec: Spec,
     now: Mono,
 }
@@ -25,7 +29,7 @@ struct Play {
 const DB: RunId = RunId(1);
 
 impl Play {
-    fn new(autostart: bool, waits_for_word: bool) -> Play {
+    fn new(autostart: bool, waits_for_word: bool, spare: bool) -> Play {
         let rare =
             Box::new(Rare { ready: if waits_for_word { Ready::Message } else { Ready::Executing }, ..Rare::default() });
         let web = AppSpec {
@@ -43,13 +47,15 @@ impl Play {
             .into(),
             stop: StopPolicy { timeout: Millis(2_000), ..StopPolicy::default() },
             cron: Some("0 4 * * *".into()),
+            standby: spare.then(|| Box::new(Standby { count: 1, ..Standby::default() })),
             ..AppSpec::default()
         };
         let db = AppSpec { name: "db".into(), ..AppSpec::default() };
         let settings = Settings { exit: ExitPolicy::Never, ..Settings::default() };
         let spec = Spec { apps: vec![web, db], settings };
-        let mut play = Play { sup: Supervisor::new(spec.clone(), 1), spec, now: Mono(0) };
+        let mut play = Play { sup: Supervisor::new(spec.clone(), 1), id: InstanceId(0), spec, now: Mono(0) };
         play.step(Event::Boot);
+        play.id = play.sup.instances().find(|(app, one)| *app.name == *"web" && one.spare == spare).unwrap().1.id;
         play
     }
 
@@ -66,12 +72,17 @@ impl Play {
     }
 
     fn web(&self) -> &Instance {
-        self.sup.instances().find(|(app, _)| *app.name == *"web").unwrap().1
+        self.sup.instance(self.id).unwrap().1
+    }
+
+    /// The run of the instance that a spare stands by for.
+    fn first(&self) -> Option<RunId> {
+        self.sup.instances().find(|(app, one)| *app.name == *"web" && one.id != self.id).and_then(|(_, one)| one.run())
     }
 
     /// The events that lead from a fresh start to the state of this name.
     fn reach(name: &str) -> Play {
-        let mut play = Play::new(name != "never started", name.ends_with("preparing"));
+        let mut play = Play::new(name != "never started", name.ends_with("preparing"), name.starts_with("spare"));
         let waits = ["never started", "waiting", "held"].contains(&name);
         if name == "held" {
             play.step(refused(DB, false));
@@ -80,6 +91,10 @@ impl Play {
             if !waits {
                 play.step(Event::Executed { run: DB });
             }
+        }
+        if let Some(run) = play.first() {
+            play.step(Event::Spawned { run, pid: 15 });
+            play.step(Event::Executed { run });
         }
         if let Some(run) = play.web().run().filter(|_| name != "start ordered") {
             play.step(Event::Spawned { run, pid: 20 });
@@ -115,6 +130,12 @@ impl Play {
         let follows = [Event::Spawned { run: next, pid: 30 }, Event::Executed { run: next }];
         let path: Vec<Event> = match name {
             "never started" | "waiting" | "held" | "start ordered" | "launching" | "preparing" | "online" => vec![],
+            "spare, on its way" => vec![],
+            "spare, stands by" => vec![Event::StandsBy { run }],
+            "canary, held" => {
+                let asked = [Event::Listening { run }, canary(), free];
+                asked.into_iter().chain(follows).chain([Event::Listening { run: next }]).collect()
+            }
             "errored" => vec![refused(run, false)],
             "stopping" => vec![ask(Verb::Stop)],
             "stopping to restart" => vec![ask(Verb::Restart)],
@@ -167,6 +188,10 @@ impl Play {
             "exit 1 with leftovers" => of_run(|run| exited(run, End::Code(1), true)),
             "TERM from outside" => of_run(|run| exited(run, End::Signal(Sig::TERM), false)),
             "leftovers gone" => of_run(|run| Event::Cleared { run }),
+            "stands by" => of_run(|run| Event::StandsBy { run }),
+            "cannot stand by" => of_run(|run| Event::Unfit { run, why: "its port is its own".into() }),
+            "another main process" => of_run(|run| Event::Moved { run, pid: 25 }),
+            "other instance: exit 1" => self.first().map(|run| exited(run, End::Code(1), false)),
             "survey: free" => of_run(|run| Event::Surveyed { run, obstacle: None }),
             "survey: port" => of_run(|run| Event::Surveyed { run, obstacle: Some(Obstacle::Port(3000)) }),
             "over the memory limit" => of_run(|run| Event::Usage { run, bytes: 30 << 20 }),
@@ -174,6 +199,9 @@ impl Play {
             "request: stop" => Some(ask(Verb::Stop)),
             "request: restart" => Some(ask(Verb::Restart)),
             "request: reload" => Some(ask(Verb::Reload)),
+            "request: canary" => Some(canary()),
+            "request: promote" => Some(decide(PROMOTE, Verb::Promote)),
+            "request: abort" => Some(decide(ABORT, Verb::Abort)),
             "request: delete" => Some(ask(Verb::Delete)),
             "request: reset" => Some(ask(Verb::Reset)),
             "request: a signal" => Some(wish(SIGNAL, Wish::Signal { sig: Sig::USR2, targets: vec!["web".into()] })),
@@ -218,6 +246,9 @@ const STATES: &[&str] = &[
     "preparing",
     "online",
     "listening",
+    "spare, on its way",
+    "spare, stands by",
+    "canary, held",
     "draining to restart",
     "preparing to listen",
     "stopping",
@@ -249,6 +280,9 @@ const EVENTS: &[&str] = &[
     "says it is ready",
     "listening",
     "drained",
+    "stands by",
+    "cannot stand by",
+    "another main process",
     "start refused for now",
     "start failed",
     "exit 0",
@@ -266,6 +300,8 @@ const EVENTS: &[&str] = &[
     "other run: exit 1",
     "other run: exit 1 with leftovers",
     "other run: leftovers gone",
+    "other run: over the memory limit",
+    "other instance: exit 1",
     "survey: free",
     "survey: port",
     "over the memory limit",
@@ -273,6 +309,9 @@ const EVENTS: &[&str] = &[
     "request: stop",
     "request: restart",
     "request: reload",
+    "request: canary",
+    "request: promote",
+    "request: abort",
     "request: delete",
     "request: reset",
     "request: a signal",
@@ -291,27 +330,31 @@ const EVENTS: &[&str] = &[
 ];
 
 /// Can these two meet? What was executed is not executed again, and who has not ended leaves nothing.
-fn may_happen(play: &Play, event: &str) -> bool {
+fn may_happen(play: &Play, name: &str) -> bool {
     let (web, waits_for_word) = (play.web(), play.spec.apps[0].ready_within().is_some());
-    let (event, life) = match event.strip_prefix("other run: ") {
+    let (event, life) = match name.strip_prefix("other run: ") {
         Some(event) => (event, web.second.as_ref().map(|second| &second.life)),
-        None => (event, web.life()),
+        None => (name, web.life()),
     };
     let phase = life.map(|life| life.phase);
     let launching = phase == Some(Phase::Launching);
     let clearing = matches!(phase, Some(Phase::Clearing { .. }));
     let forked = life.is_some_and(|life| life.main() != 0);
+    let stands = matches!(phase, Some(Phase::Standby { .. }));
     match event {
         "survey: free" | "survey: port" => web.roll.as_ref().is_some_and(|roll| roll.survey == Survey::Asked),
         "spawned" | "start refused for now" => launching && !forked,
         "executed" => launching && forked,
         "says it is ready" => waits_for_word && matches!(phase, Some(Phase::Preparing { .. })),
-        "listening" => forked && !launching && life.is_some_and(|life| !life.listens),
+        "stands by" | "cannot stand by" => web.spare && (stands || matches!(phase, Some(Phase::Preparing { .. }))),
+        "another main process" => forked && life.is_some_and(Life::is_unsignalled) && phase == Some(Phase::Online),
+        "listening" => forked && !launching && !web.spare && life.is_some_and(|life| !life.listens),
         "drained" => matches!(phase, Some(Phase::Draining { .. })),
         "start failed" => launching,
         "leftovers gone" => clearing,
         "exit 0" | "exit 3, a stop code" | "exit 1" | "exit 1 with leftovers" | "TERM from outside" => forked,
-        "over the memory limit" => forked && !launching,
+        "over the memory limit" => forked && !launching && !web.spare && (event == name || web.held().is_some()),
+        "request: canary" | "request: promote" | "request: abort" => web.is_online(),
         _ => true,
     }
 }
@@ -320,12 +363,26 @@ fn ask(verb: Verb) -> Event {
     wish(verb as u64, Wish::Operate { verb, targets: vec!["web".into()], shell: None, how: Rollout::default() })
 }
 
+fn canary() -> Event {
+    let how = Rollout { care: Some(Care::Canary(Amount::Percent(5))), parallel: None };
+    wish(CANARY, Wish::Operate { verb: Verb::Reload, targets: vec!["web".into()], shell: None, how })
+}
+
+fn decide(asker: u64, verb: Verb) -> Event {
+    wish(asker, Wish::Operate { verb, targets: vec!["web".into()], shell: None, how: Rollout::default() })
+}
+
 /// Who asks is known by what for: a verb's number, or one of these.
-const ASKERS: [&str; 10] =
-    ["start", "stop", "restart", "reload", "delete", "reset", "watch", "signal", "scale", "apply"];
+const ASKERS: [&str; 13] = [
+    "start", "stop", "restart", "reload", "delete", "reset", "watch", "signal", "scale", "apply", "canary", "promote",
+    "abort",
+];
 const SIGNAL: u64 = 7;
 const SCALE: u64 = 8;
 const APPLY: u64 = 9;
+const CANARY: u64 = 10;
+const PROMOTE: u64 = 11;
+const ABORT: u64 = 12;
 
 fn wish(asker: u64, wish: Wish) -> Event {
     Event::Request { client: ClientId(asker), wish, follows: false }
@@ -390,6 +447,7 @@ fn show(one: &Instance, now: Mono) -> String {
     let second = one.second.as_deref().map(|second| {
         let trial = if let Part::Trial { until, .. } = second.part { until } else { None };
         let trial = trial.map(|at| format!(", on trial, ready {}", within(Some(at)))).unwrap_or_default();
+        let trial = if second.held().is_some() { ", held".to_owned() } else { trial };
         format!(" + {}{trial}", show_life(&second.life, now))
     });
     let roll = one.roll.as_deref().map(|roll| match (roll.manner, &roll.survey) {
@@ -400,6 +458,7 @@ fn show(one: &Instance, now: Mono) -> String {
         (Manner::NewFirst, Survey::Asked) => format!(" [reload: {}, has asked]", roll.reason),
         (Manner::NewFirst, Survey::Due | Survey::Known(_)) => format!(" [reload: {}]", roll.reason),
     });
+    let goal = if one.spare { format!(" [spare]{goal}") } else { goal.to_owned() };
     format!("{state}{goal}{}{}", second.unwrap_or_default(), roll.unwrap_or_default())
 }
 
@@ -448,7 +507,7 @@ fn every_state_and_every_event() {
                 play.now = play.web().deadline(&play.spec.apps[0]).unwrap();
             }
             let effects: Vec<String> = play.step(event).iter().map(show_effect).collect();
-            let web = play.sup.instances().find(|(app, _)| *app.name == *"web");
+            let web = play.sup.instance(play.id);
             let after = web.map_or("forgotten".into(), |(_, web)| show(web, play.now));
             let effects = if effects.is_empty() { String::new() } else { format!(" | {}", effects.join(", ")) };
             writeln!(table, "    {name:<21} -> {after}{effects}").unwrap();
