@@ -67,6 +67,9 @@ pub struct Hold {
     members: Vec<InstanceId>,
     /// The new runs that have been started.
     runs: Vec<RunId>,
+    /// Then the next one will have proven itself of those whose old run ended before they had.
+    #[serde(default)]
+    pub(super) until: Option<Mono>,
 }
 
 /// What an operator wants to be held.
@@ -186,7 +189,7 @@ impl App {
             }
         }
         let (next, instances) = next.map_or((None, self.spec.instances), |(next, own)| (Some(Box::new(next)), own));
-        self.hold = Some(Box::new(Hold { care, next, instances, members, runs: Vec::new() }));
+        self.hold = Some(Box::new(Hold { care, next, instances, members, runs: Vec::new(), until: None }));
     }
 
     /// A run of this instance has been ordered that may be one to be held.
@@ -206,6 +209,7 @@ impl App {
         let Some(hold) = hold.as_deref_mut() else { return false };
         let is_rollback = hold.care == Care::Rollback;
         let (mut failed, mut unsettled) = (None, 0usize);
+        hold.until = None;
         hold.members.retain(|id| {
             let Some(one) = instances.iter_mut().find(|one| one.id == *id && one.goal == Goal::Run) else {
                 return false;
@@ -215,9 +219,13 @@ impl App {
                 failed = Some(format!("a spare has taken the place of {}", one.who(spec)));
                 return false;
             }
-            match one.membership(&hold.runs) {
+            match one.membership(&hold.runs, spec) {
+                Membership::Proving(until) if until > turn.now => {
+                    hold.until = Some(hold.until.map_or(until, |other| other.min(until)));
+                    unsettled += 1;
+                }
                 // One whose clients the new run has by now may be as it is until all is decided.
-                Membership::Settled => {
+                Membership::Settled | Membership::Proving(_) => {
                     if let Some(why) = one.ailment_of_old().filter(|_| !is_rollback) {
                         failed = Some(format!("the old process of {} is to be replaced: {why}", one.who(spec)));
                     }
@@ -315,7 +323,11 @@ impl App {
             let why = self.is_held().unwrap_or_else(|| self.nothing_held());
             return pending.fail(why);
         };
-        let is_settled = |one: &Instance| matches!(one.membership(&hold.runs), Membership::Settled);
+        let is_settled = |one: &Instance| match one.membership(&hold.runs, &self.spec) {
+            Membership::Settled => true,
+            Membership::Proving(until) => until <= turn.now,
+            Membership::Underway | Membership::Left | Membership::Failed(_) => false,
+        };
         if !self.instances.iter().filter(|one| hold.members.contains(&one.id)).all(is_settled) {
             return pending.fail(format!("{name}: its new processes are not ready yet; try again when they are"));
         }
@@ -378,6 +390,8 @@ enum Membership {
     /// Its new run is held, or has taken over already.
     Settled,
     Underway,
+    /// Its new run has taken over before it had proven itself, which it will have then.
+    Proving(Mono),
     /// It is over, and its new run was never begun.
     Left,
     /// There is no new run, and none comes; for this reason.
@@ -410,7 +424,7 @@ impl Instance {
         reason.filter(|reason| self.held().is_some() && reason.is_ailment())
     }
 
-    fn membership(&self, runs: &[RunId]) -> Membership {
+    fn membership(&self, runs: &[RunId], app: &AppSpec) -> Membership {
         let has_taken_over = self.run().is_some_and(|run| runs.contains(&run)) && self.is_up_or_coming();
         match self.second.as_deref().map(|second| &second.part) {
             Some(Part::Held(_)) => return Membership::Settled,
@@ -419,7 +433,12 @@ impl Instance {
             Some(Part::Trial { share: None, .. } | Part::Leaving) | None => {}
         }
         if has_taken_over {
-            return if self.is_online() { Membership::Settled } else { Membership::Underway };
+            let on_trial = self.life().filter(|life| !life.listens && app.ready_within().is_none());
+            return match on_trial {
+                _ if !self.is_online() => Membership::Underway,
+                Some(life) => Membership::Proving(life.since.after(policy::trial(app).span())),
+                None => Membership::Settled,
+            };
         }
         match self.roll.as_deref() {
             Some(roll) if roll.share.is_some() => {

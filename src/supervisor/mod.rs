@@ -119,9 +119,10 @@ impl Supervisor {
         let instances = self.instances().filter_map(|(app, one)| one.deadline(app));
         let schedules = self.apps.iter().filter_map(|app| app.cron_at);
         let checkups = self.checkups.iter().filter_map(Checkup::deadline);
+        let holds = self.apps.iter().filter_map(|app| app.hold.as_deref()?.until).filter(|_| !self.is_ending());
         let waits = self.pending.iter().flat_map(|request| &request.waits).filter_map(pending::Wait::deadline);
         let own = [self.sample_at, self.ending.as_ref().and_then(Ending::deadline)];
-        instances.chain(schedules).chain(checkups).chain(waits).chain(own.into_iter().flatten()).min()
+        instances.chain(schedules).chain(checkups).chain(holds).chain(waits).chain(own.into_iter().flatten()).min()
     }
 
     /// All apps, in the order of the file, then as clients brought them.

@@ -62,6 +62,25 @@ fn who_asks_for_care_hears_that_what_the_app_needs_is_away() {
 }
 
 #[test]
+fn one_that_has_taken_over_early_has_to_prove_itself_all_the_same() {
+    for crashes in [false, true] {
+        let mut sup = booted(web(2));
+        step(&mut sup, GROWN, ask(Verb::Reload, ROLLBACK));
+        assert_eq!(spawned(&step(&mut sup, PROVEN, Event::Tick)), [4]);
+        // Its old run ends when it has hardly begun.
+        let out = step(&mut sup, PROVEN + 500, exited(2, End::Code(1)));
+        assert_eq!((stopped(&out), sup.apps()[0].hold.is_some()), (vec![], true));
+        if crashes {
+            let out = step(&mut sup, PROVEN + 600, exited(4, End::Code(7)));
+            assert_eq!((stopped(&out), spawned(&out), sup.apps()[0].hold.is_none()), (vec![3], vec![5], true));
+        } else {
+            assert_eq!(sup.deadline(), Some(Mono((PROVEN + 1_000) * 1_000_000)));
+            assert_eq!(stopped(&step(&mut sup, PROVEN + 1_000, Event::Tick)), [1]);
+        }
+    }
+}
+
+#[test]
 fn what_comes_after_the_decision_keeps_nobody_else_waiting() {
     let mut sup = chain();
     step(&mut sup, GROWN, ask(Verb::Reload, CANARY));
