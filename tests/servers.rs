@@ -173,6 +173,8 @@ fn check_at(command: impl Fn(&Place) -> String) {
         served.answer(4);
         served.does(&["reload", "web"]);
         served.answer(4);
+        served.does(&["restart", "web"]);
+        served.answer(4);
         served.does(&["scale", "web", "2"]);
         served.answer(2);
         served.init.stop(0);

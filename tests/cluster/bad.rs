@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use crate::clients::{HOME, Kept, Load, all_who_answer, ask, free_port};
 use crate::common::ns::Ns;
 use crate::common::{PM3, lacking};
-use crate::world::{World, app, both, entry, has};
+use crate::world::{Init, World, app, both, entry, has};
 
 #[test]
 fn a_port_of_somebody_else_is_not_to_be_had() {
@@ -145,6 +145,32 @@ fn a_program_may_have_several_ports() {
         init.lines(4);
         assert_eq!(all_who_answer((HOME, first), 2), ["0", "1"]);
         assert_eq!(all_who_answer((HOME, second), 2), ["0", "1"]);
+        init.stop(0);
+    }
+}
+
+#[test]
+fn a_program_that_binds_a_port_twice_has_one_socket_twice() {
+    for ns in both() {
+        let (world, port) = (World::new(), free_port());
+        let tried = format!("try:127.0.0.1:{port}");
+        world.plan(&app("web", &[&tried, &tried, &format!("serve:127.0.0.1:{port}")], "instances = 2"));
+        let mut init = world.boot(ns);
+        let said = |init: &mut Init| {
+            let lines = init.lines(6);
+            let ok = lines.iter().filter(|line| **line == format!("127.0.0.1:{port} ok")).count();
+            assert_eq!(ok, 4, "{lines:?}");
+        };
+        said(&mut init);
+        assert_eq!(all_who_answer((HOME, port), 2), ["0", "1"]);
+        // Nobody waits at one of those that it does not look at.
+        let load = Load::on(port, 2);
+        for verb in ["reload", "restart"] {
+            init.does(&[verb, "web"]);
+            said(&mut init);
+        }
+        let (answered, failed) = load.end();
+        assert_eq!((answered > 0, failed), (true, vec![]));
         init.stop(0);
     }
 }

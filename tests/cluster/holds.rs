@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::clients::{HOME, Load, ask, free_port};
+use pm3::supervisor::event::Sig;
+
+use crate::clients::{HOME, Kept, Load, ask, free_port};
 use crate::common::deeds::Gate;
 use crate::common::ns::Ns;
 use crate::world::{Init, World, app, both, has};
@@ -140,6 +142,36 @@ fn a_canary_of_another_program_is_promoted_with_its_settings_or_leaves_no_trace(
         }
         let (answered, failed) = load.end();
         assert_eq!(failed, Vec::<String>::new(), "of {answered}");
+        init.stop(0);
+    }
+}
+
+#[test]
+fn who_waits_at_a_canary_that_dies_is_told_at_once_and_others_are_served_by_the_old_process() {
+    let migrates = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req").is_ok_and(|text| text.trim() != "0");
+    for ns in both() {
+        let (world, mut init, port) = served(ns, 1);
+        let gate = world.gate("gate");
+        let old = pids(port);
+        init.does(&["reload", "web", "--canary", "100%"]);
+        let new = pids(port);
+        assert!(new.len() == 1 && new != old);
+        let mut busy = Kept::to(port);
+        busy.send(&format!("gate {}", gate.path));
+        let mut waiting: Vec<Kept> = (0..5).map(|_| Kept::to(port)).collect();
+        waiting.iter_mut().for_each(|client| client.send("who"));
+        init.signal_inside(new[0].parse().unwrap(), Sig::KILL);
+        assert_eq!(busy.line(), None);
+        // The kernel gives them to others only where it is told to (ip-sysctl: tcp_migrate_req).
+        for client in &mut waiting {
+            let answer = client.line();
+            assert!(answer.is_none() || migrates && answer.is_some_and(|who| who.starts_with(&old[0])));
+        }
+        init.told("nothing new is left, the old ones go on: reload failed: SIGKILL");
+        assert_eq!(pids(port), old);
+        if !migrates {
+            has(&init.does(&["show", "web"]), "5 connections");
+        }
         init.stop(0);
     }
 }
