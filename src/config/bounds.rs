@@ -4,7 +4,7 @@ use super::Facts;
 use super::units;
 use super::value::{Refused, Scalar, Word};
 use crate::supervisor::event::{Millis, Size};
-use crate::supervisor::spec::{LogRate, OnFull};
+use crate::supervisor::spec::LogRate;
 
 /// In a shorter time a few lines would be a flood, and in a longer one an app could be silent for most of it.
 const SPANS: std::ops::RangeInclusive<Millis> = Millis(1_000)..=Millis(3_600_000);
@@ -44,6 +44,13 @@ impl Scalar for LineMax {
         let bytes = units::bytes(text).filter(|bytes| (LINE_MAX_LEAST..=LINE_MAX_MOST).contains(bytes));
         bytes.and_then(|bytes| u32::try_from(bytes).ok()).map(LineMax).ok_or(Refused::Expected)
     }
+}
+
+/// `log_on_full`: what becomes of output for a place that takes nothing.
+#[derive(Clone, Copy)]
+pub(super) enum OnFull {
+    Drop,
+    Block,
 }
 
 impl Word for OnFull {

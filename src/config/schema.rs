@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use super::app::Draft;
-use super::bounds::LineMax;
+use super::bounds::{LineMax, OnFull};
 use super::health;
 use super::kinds::{
     Account, Age, Crashes, Cron, DateFormat, ExecMode, FilePath, Instances, LogLevel, LogMemory, Memory, Name, Percent,
@@ -17,7 +17,7 @@ use super::value::{Refused, Val, Value, Wrongs};
 use crate::supervisor::event::{Millis, Sig};
 use crate::supervisor::near::nearest;
 use crate::supervisor::spec::{
-    Amount, ExitPolicy, Health, Input, Kind, LogMode, LogRate, LogRotate, OnFull, Rare, Ready, Restart, Right, Settings,
+    Amount, ExitPolicy, Health, Input, Kind, LogMode, LogRate, LogRotate, Rare, Ready, Restart, Right, Settings,
 };
 
 /// A key of a table that becomes a `T`.
@@ -216,7 +216,7 @@ pub(super) static APP: &[Key<Draft>] = &[
         "so many lines in a time, as \"1000/s\" or \"10000/30s\", of all instances together: more are dropped, counted and told; `pm3 logs` has them"),
     key!("log_line_max", [], Rule("32K of text; raw lines of any length"), LineMax, |app, v| app.rare.log_line_max = Some(v.0),
         "no line is written that is longer, with all that stands before it: a longer one is cut, with a mark, and goes on as another; 10000 for Heroku, \"16K\" for Docker and Kubernetes"),
-    key!("log_on_full", [], Is("\"drop\""), OnFull, |app, v| app.rare.log_on_full = v,
+    key!("log_on_full", [], Is("\"drop\""), OnFull, |app, v| app.rare.log_blocks = matches!(v, OnFull::Block),
         "when a place takes no output any more, as stdout of a container whose log driver is stuck: drop it after a second, count it and tell; or block, and the app waits"),
     key!("out_file", ["output", "out", "out_log"], Unset, FilePath, |app, v| app.out_file = Some(v.0),
         "a file for stdout, appended to, relative to cwd; with several instances -ID comes before its ending"),

@@ -218,7 +218,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         log_rotate,
         log_rate,
         log_line_max,
-        log_on_full,
+        log_blocks,
         ready,
         watchdog,
         listen_timeout,
@@ -243,7 +243,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.some("log_rotate", log_rotate.as_deref().map(rotation));
     to.some("log_rate", log_rate.map(|rate| text(&rate.to_string())));
     to.some("log_line_max", log_line_max.map(number));
-    to.unless("log_on_full", log_on_full.is_usual(), || word(*log_on_full));
+    to.unless("log_on_full", !log_blocks, || text("block"));
     let is_message = *ready == Ready::Message;
     to.unless("wait_ready", !is_message, || Tree::Flag(true));
     to.unless("ready", is_message || *ready == Ready::default(), || text(&ready.word()));

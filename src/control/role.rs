@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Reply;
 use super::logs::{Query, Stream};
 use crate::supervisor::event::{InstanceId, Millis, RunId};
-use crate::supervisor::spec::{LogMode, LogRate, LogRotate, OnFull};
+use crate::supervisor::spec::{LogMode, LogRate, LogRotate};
 
 /// Bytes of lines that wait for a role to read them. Room for some hundred of the longest; one that is further behind is
 /// stuck, and is replaced.
@@ -71,9 +71,8 @@ pub struct Known {
     pub rate: Option<LogRate>,
     /// Bytes of a line as it is written, at most; None: as of [`Rare::LOG_TEXT`](crate::supervisor::spec::Rare::LOG_TEXT).
     pub line_max: Option<u32>,
-    /// What becomes of it where nothing is taken.
-    #[serde(skip_serializing_if = "OnFull::is_usual")]
-    pub on_full: OnFull,
+    /// It waits where nothing is taken, and nothing is dropped there.
+    pub blocks: bool,
     /// Where its stdout goes; None: to init's own.
     pub out: Option<LogFile>,
     /// The same of its stderr.

@@ -353,7 +353,7 @@ pub(super) fn known(app: &AppSpec, instance: &Instance, settings: &Settings) -> 
         rotate: rare.and_then(|rare| rare.log_rotate.clone()),
         rate: rare.and_then(|rare| rare.log_rate),
         line_max: rare.and_then(|rare| rare.log_line_max),
-        on_full: rare.map(|rare| rare.log_on_full).unwrap_or_default(),
+        blocks: rare.is_some_and(|rare| rare.log_blocks),
         out: out.as_ref().map(|path| log_file(path, output.out.is_some())),
         err: err.as_ref().map(|path| log_file(path, output.err.is_some())),
         both: both.as_ref().map(|path| log_file(path, true)),

@@ -61,9 +61,22 @@ impl LogMode {
 /// So many lines an app may write in such a time, all its instances together, as systemd has it for a unit
 /// (LogRateLimitBurst= and LogRateLimitIntervalSec=, systemd.exec(5)): what is beyond is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u32, Millis)", into = "(u32, Millis)")]
 pub struct LogRate {
     pub lines: u32,
     pub span: Millis,
+}
+
+impl From<(u32, Millis)> for LogRate {
+    fn from((lines, span): (u32, Millis)) -> LogRate {
+        LogRate { lines, span }
+    }
+}
+
+impl From<LogRate> for (u32, Millis) {
+    fn from(rate: LogRate) -> (u32, Millis) {
+        (rate.lines, rate.span)
+    }
 }
 
 impl fmt::Display for LogRate {
@@ -77,22 +90,5 @@ impl fmt::Display for LogRate {
             whole if whole % 1_000 == 0 => write!(f, "{lines}/{}s", whole / 1_000),
             parts => write!(f, "{lines}/{parts}ms"),
         }
-    }
-}
-
-/// What becomes of output for a place that takes nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFull {
-    /// After a moment it is dropped, so that the app goes on.
-    #[default]
-    Drop,
-    /// The app waits, however long, as with a bare pipe.
-    Block,
-}
-
-impl OnFull {
-    pub fn is_usual(&self) -> bool {
-        *self == OnFull::default()
     }
 }

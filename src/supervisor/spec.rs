@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::output::{LogMode, LogRate, OnFull, Output};
+pub use super::output::{LogMode, LogRate, Output};
 pub use super::pace::{Amount, RollPolicy};
 use super::seldom::{Seldom, Usual};
 use super::signal::Sig;
@@ -462,7 +462,8 @@ pub struct Rare {
     pub log_rate: Option<LogRate>,
     /// Bytes of a line as it is written, with all that stands before it and its end; None: [`Rare::LOG_TEXT`] of text.
     pub log_line_max: Option<u32>,
-    pub log_on_full: OnFull,
+    /// It waits, however long, for a place that takes nothing, as with a bare pipe; else its output is dropped there.
+    pub log_blocks: bool,
     pub limits: Box<[Limit]>,
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.

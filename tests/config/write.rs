@@ -6,8 +6,8 @@ use expect_test::expect;
 use pm3::config;
 use pm3::supervisor::event::{Millis, Sig};
 use pm3::supervisor::spec::{
-    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, LogRate, LogRotate, OnFull, Output, Probe, Rare,
-    Ready, Resource, Restart, RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
+    Amount, AppSpec, Health, Input, Kind, Launch, Limit, LogMode, LogRate, LogRotate, Output, Probe, Rare, Ready,
+    Resource, Restart, RestartPolicy, RollPolicy, ShellVariable, Standby, StopPolicy, Watch,
 };
 use pm3::supervisor::texts::Texts;
 
@@ -176,7 +176,7 @@ impl Maker {
         let modes = [LogMode::Inherit, LogMode::None, LogMode::Raw, LogMode::Prefix, LogMode::Json];
         // Only what the logger reads can have a text in it, be rotated and be bounded.
         let is_collected = |rare: &Rare| {
-            let bounded = rare.log_rate.is_some() || rare.log_line_max.is_some() || !rare.log_on_full.is_usual();
+            let bounded = rare.log_rate.is_some() || rare.log_line_max.is_some() || rare.log_blocks;
             matches!(rare.ready, Ready::Line(_)) || rare.log_rotate.is_some() || bounded
         };
         let unread = usize::from(rare.as_ref().is_some_and(is_collected)) * 2;
@@ -258,7 +258,7 @@ impl Maker {
                 span: Millis(maker.one(&[1_000, 1_500, 30_000, 60_000, 3_600_000])),
             }),
             log_line_max: self.maybe(|maker| maker.one(&[256, 16 << 10])),
-            log_on_full: self.one(&[OnFull::Drop, OnFull::Block]),
+            log_blocks: self.chance(),
             filter_env: if self.chance() { ["".into()].into() } else { self.texts(0) },
         }
     }

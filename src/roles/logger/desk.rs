@@ -44,6 +44,14 @@ pub(super) struct Asked {
     pub(super) crowded: bool,
 }
 
+/// What is known of an app, all its instances together.
+#[derive(Debug, Default)]
+struct App {
+    ring: Ring,
+    /// It may not write as much as it wants.
+    flood: Option<Flood>,
+}
+
 /// All that is known of apps and readers.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -51,10 +59,8 @@ pub(super) struct Desk {
     instances: BTreeMap<InstanceId, Known>,
     /// Instances that are gone; what is in their pipes comes first.
     going: BTreeSet<InstanceId>,
-    /// By the app's name.
-    rings: BTreeMap<Box<str>, Ring>,
-    /// By the app's name, of those that may not write as much as they want.
-    floods: BTreeMap<Box<str>, Flood>,
+    /// By name.
+    apps: BTreeMap<Box<str>, App>,
     /// By token.
     readers: BTreeMap<usize, Reader>,
     next_reader: usize,
@@ -63,17 +69,18 @@ pub(super) struct Desk {
 impl Desk {
     /// All tokens from `first` on are the readers'.
     pub(super) fn new(first: usize) -> Desk {
-        let (instances, going, floods) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Desk { instances, going, rings: BTreeMap::new(), floods, readers: BTreeMap::new(), next_reader: first }
+        let (instances, going) = (BTreeMap::new(), BTreeSet::new());
+        Desk { instances, going, apps: BTreeMap::new(), readers: BTreeMap::new(), next_reader: first }
     }
 
     /// An instance is there, or has changed.
     pub(super) fn know(&mut self, known: Known) {
-        let ring = self.rings.entry(known.app.clone()).or_default();
+        let App { ring, flood } = self.apps.entry(known.app.clone()).or_default();
         ring.limit(usize::try_from(known.memory).unwrap_or(usize::MAX));
-        if self.floods.get(&known.app).map(|flood| flood.rate) != known.rate {
-            self.forget_flood(&known.app);
-            self.floods.extend(known.rate.map(|rate| (known.app.clone(), Flood::new(rate))));
+        if flood.as_ref().map(|flood| flood.rate) != known.rate
+            && let Some(mut before) = std::mem::replace(flood, known.rate.map(Flood::new))
+        {
+            before.tell_sum(&known.app);
         }
         self.instances.insert(known.id, known);
     }
@@ -99,8 +106,8 @@ impl Desk {
             self.going.remove(&id);
             let Some(known) = self.instances.remove(&id) else { continue };
             if self.instances.values().all(|other| other.app != known.app) {
-                self.rings.remove(&known.app);
-                self.forget_flood(&known.app);
+                let flood = self.apps.remove(&known.app).and_then(|app| app.flood);
+                flood.into_iter().for_each(|mut flood| flood.tell_sum(&known.app));
             }
             for reader in self.readers.values_mut().filter(|reader| reader.of.has(&known.app, id)) {
                 reader.tell(&Event::Deleted { app: known.app.clone(), id: id.0 });
@@ -116,26 +123,24 @@ impl Desk {
     /// Forgets what these apps, or these instances, wrote.
     pub(super) fn clear(&mut self, of: &Targets) {
         for known in self.instances.values().filter(|known| of.has(&known.app, known.id)) {
-            if let Some(ring) = self.rings.get_mut(&known.app) {
-                ring.clear();
+            if let Some(app) = self.apps.get_mut(&known.app) {
+                app.ring.clear();
             }
-        }
-    }
-
-    fn forget_flood(&mut self, app: &str) {
-        if let Some(mut flood) = self.floods.remove(app) {
-            flood.tell_sum(app);
         }
     }
 
     /// When there is something to tell of floods.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.floods.values().filter_map(Flood::deadline).min()
+        self.apps.values().filter_map(|app| app.flood.as_ref()?.deadline()).min()
+    }
+
+    fn floods(&mut self) -> impl Iterator<Item = (&str, &mut Flood)> {
+        self.apps.iter_mut().filter_map(|(name, app)| Some((&**name, app.flood.as_mut()?)))
     }
 
     /// Tells of floods what is due.
     pub(super) fn tell_of_floods(&mut self, now: Mono) {
-        self.floods.iter_mut().for_each(|(app, flood)| flood.go_on(app, now));
+        self.floods().for_each(|(app, flood)| flood.go_on(app, now));
     }
 
     /// Remembers lines of one stream that have come at this moment, shows them to whoever reads it, and says whether they are
@@ -148,13 +153,12 @@ impl Desk {
         time_ms: u64,
         now: Mono,
     ) -> impl FnMut(Line<'_>) -> bool + use<'a> {
-        let mut ring = self.rings.get_mut(app);
+        let (mut ring, mut flood) = self.apps.get_mut(app).map(|app| (&mut app.ring, app.flood.as_mut())).unzip();
         let mut readers: Vec<&mut Reader> = self
             .readers
             .values_mut()
             .filter(|reader| reader.query.follow && reader.wants(app, id.0, stream, time_ms))
             .collect();
-        let mut flood = self.floods.get_mut(app);
         let app: Box<str> = app.into();
         move |line: Line<'_>| {
             if let Some(ring) = &mut ring {
@@ -163,7 +167,7 @@ impl Desk {
             for reader in &mut readers {
                 line.each().for_each(|line| reader.show(&|| line_of(&app, time_ms, id.0, stream, line.bytes)));
             }
-            flood.as_mut().is_none_or(|flood| flood.lets(line.bytes.len(), now))
+            flood.as_mut().and_then(Option::as_mut).is_none_or(|flood| flood.lets(line.bytes.len(), now))
         }
     }
 
@@ -171,13 +175,13 @@ impl Desk {
     pub(super) fn sees(&self, whose: &Whose, time_ms: u64) -> Option<usize> {
         let Whose { app, id, stream, .. } = whose;
         let reads = |reader: &Reader| reader.query.follow && reader.wants(app, id.0, *stream, time_ms);
-        let ring = self.rings.get(app).map_or(0, Ring::most);
+        let ring = self.apps.get(app).map_or(0, |app| app.ring.most());
         (!self.readers.values().any(reads)).then_some(ring)
     }
 
     /// The last lines of an instance, as many as fit into so many bytes; of the last one, if that does not, its beginning.
     pub(super) fn last_words(&self, id: InstanceId, most: usize) -> Vec<u8> {
-        let ring = self.instances.get(&id).and_then(|known| self.rings.get(&known.app));
+        let ring = self.instances.get(&id).and_then(|known| self.apps.get(&known.app)).map(|app| &app.ring);
         // None is shorter than its end.
         let lines = ring.map(|ring| ring.last(most, |_, of, _| of == id.0)).unwrap_or_default();
         let mut room = most;
@@ -243,7 +247,7 @@ impl Desk {
     fn tell_past(&self, reader: &mut Reader) {
         let most = reader.query.lines.map_or(usize::MAX, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
         let mut past: Vec<(&str, Recent)> = Vec::new();
-        for (app, ring) in &self.rings {
+        for (app, App { ring, .. }) in &self.apps {
             let lines = ring.last(most, |time, id, stream| reader.wants(app, id, stream, time));
             past.extend(lines.into_iter().map(|line| (&**app, line)));
         }
@@ -312,7 +316,7 @@ impl Desk {
 
     /// Tells what has been dropped and is not told yet: nothing more will be.
     pub(super) fn tell_sums(&mut self) {
-        self.floods.iter_mut().for_each(|(app, flood)| flood.tell_sum(app));
+        self.floods().for_each(|(app, flood)| flood.tell_sum(app));
     }
 }
 

@@ -45,7 +45,7 @@ use crate::control::logs::{Event, Stream};
 use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
 use crate::roles::{Line, News};
 use crate::supervisor::event::{Failure, InstanceId, Mono, Outcome, RunId};
-use crate::supervisor::spec::{LogMode, OnFull};
+use crate::supervisor::spec::LogMode;
 use crate::sys::fds::Glass;
 use crate::sys::spawn::ids::{self, Ids};
 use crate::sys::{append, clock, errno, own_lines, say, why};
@@ -438,10 +438,11 @@ impl Logger {
     fn lost(&self, of: &Targets) -> Vec<Event> {
         let mut lost: Vec<Event> = Vec::new();
         for known in self.desk.meant(of) {
-            let waits = known.on_full == OnFull::Block;
             for stream in [Stream::Out, Stream::Err] {
                 let places = [Some(known.file(stream)), known.beside(stream).map(Some)];
-                for why in places.into_iter().flatten().filter_map(|file| self.places.trouble(file, stream, waits)) {
+                for why in
+                    places.into_iter().flatten().filter_map(|file| self.places.trouble(file, stream, known.blocks))
+                {
                     let event = Event::Lost { app: known.app.clone(), id: known.id.0, why: why.into() };
                     if !lost.contains(&event) {
                         lost.push(event);

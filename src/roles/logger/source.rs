@@ -11,7 +11,7 @@ use super::stamp::Stamp;
 use crate::control::logs::Stream;
 use crate::control::role::Known;
 use crate::supervisor::event::{InstanceId, RunId};
-use crate::supervisor::spec::{LogMode, OnFull};
+use crate::supervisor::spec::LogMode;
 use crate::sys::fds::Glass;
 
 /// Bytes read from a stream before it is the next one's turn: what a pipe holds.
@@ -66,7 +66,7 @@ impl Bounds {
         Bounds {
             line_max: known.line_max.and_then(|most| most.try_into().ok()),
             is_rated: known.rate.is_some(),
-            waits: known.on_full == OnFull::Block,
+            waits: known.blocks,
         }
     }
 
