@@ -1,15 +1,17 @@
 //! Clients of the tests' server (`serve`): one question, or many at once while pm3 is at work.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use nix::libc::linger;
+use nix::libc::{self, linger};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::common::PATIENCE;
+use crate::common::{PATIENCE, lacking};
 
 pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -23,6 +25,35 @@ pub(crate) fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Does something where the kernel hands on who waits at a socket that is closed ("1"), or does not (ip-sysctl:
+/// tcp_migrate_req). What is started there is in that network, too.
+pub(crate) fn in_a_network_of_its_own(hands_on: &'static str, act: impl FnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("root", 1);
+    }
+    // It is the thread's alone.
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        // SAFETY: an ifreq is plain data, and zeros are an empty one.
+        let mut wanted: libc::ifreq = unsafe { std::mem::zeroed() };
+        (wanted.ifr_name[0], wanted.ifr_name[1]) = (b'l' as libc::c_char, b'o' as libc::c_char);
+        wanted.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+        let any = UdpSocket::bind("0.0.0.0:0").unwrap();
+        // SAFETY: SIOCSIFFLAGS reads an ifreq, which this is.
+        let up = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const wanted) };
+        assert_eq!(up, 0, "{}", std::io::Error::last_os_error());
+        let file = "/proc/sys/net/ipv4/tcp_migrate_req";
+        let usual = std::fs::read_to_string(file).unwrap_or_else(|_| "0".to_owned());
+        // Before Linux 5.14 it never does; and some containers may not choose.
+        if usual.trim() == hands_on || std::fs::write(file, hands_on).is_ok() {
+            act();
+        } else {
+            lacking("net.ipv4.tcp_migrate_req", 1);
+        }
+    });
+    thread.join().unwrap();
 }
 
 /// Asks the server once: who answers, as `PID INSTANCE`.
