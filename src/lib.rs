@@ -62,7 +62,8 @@
 //!   a port, it is a restart and says so.
 //! - Pipes that outlive runs. Each run has its own, and init holds the reading ends: so the end of a pipe is the end of
 //!   all who could write into it, and a process that a run left behind cannot write into its successor's output.
-//! - splice. Lines are to be remembered, so they are read; and through pipes of 64 KiB, reading and writing is faster.
+//! - splice into files. It refuses those that are appended to (O_APPEND), and only they stay right when somebody else
+//!   empties them; bytes are copied into a file in any case. Between pipes it is used, for what nobody has to see.
 //! - pidfds of init's children. It reaps them in one place, so a pid it has not reaped cannot be someone else's, and a
 //!   descriptor an instance is a thousand descriptors. Only a main process that an app has named (`engine::moved`) has
 //!   one, as it may be another's child.

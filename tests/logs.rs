@@ -13,6 +13,8 @@ mod failures;
 mod floods;
 #[path = "logs/forms.rs"]
 mod forms;
+#[path = "logs/lossless.rs"]
+mod lossless;
 #[path = "logs/passage.rs"]
 mod passage;
 #[path = "logs/roles.rs"]

@@ -404,12 +404,13 @@ fn output(draft: &mut Draft, scope: &Scope<'_>, clashes: &mut Clashes) {
         }
     }
     if !output.mode.is_collected() {
-        let Rare { log_rotate, log_rate, log_line_max, log_blocks, .. } = &mut draft.rare;
+        let Rare { log_rotate, log_rate, log_line_max, log_blocks, lossless, .. } = &mut draft.rare;
         let through_logger = [
             ("log_rotate", log_rotate.take().is_some()),
             ("log_rate", log_rate.take().is_some()),
             ("log_line_max", log_line_max.take().is_some()),
             ("log_on_full", std::mem::take(log_blocks)),
+            ("lossless", std::mem::take(lossless)),
         ];
         // What is said of all apps does not make this one's file wrong.
         for (key, _) in through_logger.into_iter().filter(|(_, given)| *given && draft.log_mode.is_some()) {

@@ -219,6 +219,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
         log_rate,
         log_line_max,
         log_blocks,
+        lossless,
         ready,
         watchdog,
         listen_timeout,
@@ -244,6 +245,7 @@ fn rarely(rare: Option<&Rare>, to: &mut Writer) {
     to.some("log_rate", log_rate.map(|rate| text(&rate.to_string())));
     to.some("log_line_max", log_line_max.map(number));
     to.unless("log_on_full", !log_blocks, || text("block"));
+    to.unless("lossless", !*lossless, || Tree::Flag(true));
     let is_message = *ready == Ready::Message;
     to.unless("wait_ready", !is_message, || Tree::Flag(true));
     to.unless("ready", is_message || *ready == Ready::default(), || text(&ready.word()));

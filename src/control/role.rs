@@ -22,6 +22,11 @@ pub const UNREAD_MAX: usize = 1 << 20;
 pub enum Tell {
     /// To every role: do what is left to do and end. Nothing comes after it.
     Finish,
+    /// To the logger, before the first run whose output must not be lost: where it notes what it is about to write, for
+    /// the one that comes after it. With three descriptors: a file in memory, and both ends of a pipe.
+    Journal,
+    /// To the logger, after that: all that holds has been told.
+    Briefed,
     /// To the logger: the form of output that has none of its own.
     Usual { mode: LogMode },
     /// To the logger: an instance whose output is collected, before its first run, and again when it has changed.
@@ -73,6 +78,9 @@ pub struct Known {
     pub line_max: Option<u32>,
     /// It waits where nothing is taken, and nothing is dropped there.
     pub blocks: bool,
+    /// What a logger that is killed has not written is left to the next one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lossless: bool,
     /// Where its stdout goes; None: to init's own.
     pub out: Option<LogFile>,
     /// The same of its stderr.

@@ -354,6 +354,7 @@ pub(super) fn known(app: &AppSpec, instance: &Instance, settings: &Settings) -> 
         rate: rare.and_then(|rare| rare.log_rate),
         line_max: rare.and_then(|rare| rare.log_line_max),
         blocks: rare.is_some_and(|rare| rare.log_blocks),
+        lossless: rare.is_some_and(|rare| rare.lossless),
         out: out.as_ref().map(|path| log_file(path, output.out.is_some())),
         err: err.as_ref().map(|path| log_file(path, output.err.is_some())),
         both: both.as_ref().map(|path| log_file(path, true)),

@@ -58,6 +58,8 @@ pub(super) struct Pipes {
     /// Changes whenever an instance comes or goes: how many there are, and the sum of their ids, which are never reused.
     crowd: (usize, u64),
     usual: LogMode,
+    /// What loggers leave to each other, once there is an app whose output must not be lost.
+    journal: Option<Arc<[OwnedFd; 3]>>,
 }
 
 /// Descriptors that are left for everything else: clients, starts under way, files that are read. Of a small table, a
@@ -201,6 +203,7 @@ impl Engine {
     /// What a logger that has just been started has to know.
     pub(super) fn brief_logger(&mut self) {
         self.drop_drained_pipes();
+        self.tell_of_journal();
         self.pipes.usual = self.usual_mode();
         self.tell(Role::Logger, &Tell::Usual { mode: self.pipes.usual }, None);
         self.pipes.known.clear();
@@ -214,6 +217,37 @@ impl Engine {
         }
         for at in 0..self.pipes.held.len() {
             self.tell_of_pipes(at);
+        }
+        if self.pipes.journal.is_some() {
+            self.tell(Role::Logger, &Tell::Briefed, None);
+        }
+    }
+
+    /// Gives the logger its journal, if there is one.
+    fn tell_of_journal(&mut self) {
+        if let Some(journal) = &self.pipes.journal {
+            let journal = Arc::clone(journal);
+            self.tell(Role::Logger, &Tell::Journal, Some(journal));
+        }
+    }
+
+    /// Makes the journal that loggers leave to each other, for the first app that needs it.
+    fn begin_journal(&mut self) {
+        let made = || {
+            let (reader, writer) = fds::pipe()?;
+            Ok([fds::in_memory(c"pm3-journal")?, reader, writer])
+        };
+        match made() {
+            Ok(journal) => self.pipes.journal = Some(Arc::new(journal)),
+            Err(error) => {
+                let why: io::Error = error;
+                warn!("a logger that is killed will lose what it has just read: {}", errno::why(errno::of(&why)));
+                return;
+            }
+        }
+        self.tell_of_journal();
+        if !self.roles.is_briefing() {
+            self.tell(Role::Logger, &Tell::Briefed, None);
         }
     }
 
@@ -255,6 +289,9 @@ impl Engine {
     }
 
     fn tell_of(&mut self, known: Known) {
+        if known.lossless && self.pipes.journal.is_none() {
+            self.begin_journal();
+        }
         if let Err(at) = self.pipes.known.binary_search(&known.id) {
             self.pipes.known.insert(at, known.id);
         }

@@ -129,6 +129,11 @@ impl Roles {
         self.seats.iter().any(|seat| seat.role == role && matches!(seat.state, State::Up { .. }))
     }
 
+    /// Whether one that has just been started is being told all that holds.
+    pub(super) fn is_briefing(&self) -> bool {
+        self.briefing
+    }
+
     /// Whether any has a process.
     pub(super) fn any_up(&self) -> bool {
         self.seats.iter().any(|seat| matches!(seat.state, State::Up { .. }))

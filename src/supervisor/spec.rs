@@ -464,6 +464,8 @@ pub struct Rare {
     pub log_line_max: Option<u32>,
     /// It waits, however long, for a place that takes nothing, as with a bare pipe; else its output is dropped there.
     pub log_blocks: bool,
+    /// Nothing of its output is lost where the logger is killed.
+    pub lossless: bool,
     pub limits: Box<[Limit]>,
     /// What it does not get of the environment that pm3, or its shell, would give it: variables whose names begin with
     /// one of these; an empty one is the beginning of all.

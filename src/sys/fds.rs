@@ -8,6 +8,7 @@ use std::{fs, io};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::memfd::MFdFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 
@@ -94,15 +95,33 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Pages that a pipe has room for, unless its user has too many of them (pipe(7)).
 pub const PIPE_PAGES: usize = 16;
 
+/// Bytes of a page.
+fn page() -> usize {
+    // SAFETY: sysconf takes a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4 << 10)
+}
+
 /// Gives a pipe room for so many pages, which the kernel rounds up to a power of two (F_SETPIPE_SZ, fcntl(2)).
 ///
 /// # Errors
 /// EPERM: that is more than the user may have without CAP_SYS_RESOURCE. EBUSY: it is less than there is in the pipe.
 pub fn resize(pipe: impl AsFd, pages: usize) -> io::Result<()> {
-    // SAFETY: sysconf takes a number.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4 << 10);
-    let bytes = libc::c_int::try_from(page.saturating_mul(pages)).unwrap_or(libc::c_int::MAX);
+    let bytes = libc::c_int::try_from(page().saturating_mul(pages)).unwrap_or(libc::c_int::MAX);
     Ok(nix::fcntl::fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes)).map(drop)?)
+}
+
+/// For how many pages a pipe has room (F_GETPIPE_SZ, fcntl(2)).
+pub fn pages(pipe: impl AsFd) -> usize {
+    let bytes = nix::fcntl::fcntl(pipe, FcntlArg::F_GETPIPE_SZ).unwrap_or_default();
+    usize::try_from(bytes).unwrap_or_default() / page()
+}
+
+/// A file that is in memory alone, and goes with the last who has it open; closed at an exec.
+///
+/// # Errors
+/// From memfd_create(2).
+pub fn in_memory(name: &CStr) -> io::Result<OwnedFd> {
+    Ok(nix::sys::memfd::memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
 }
 
 /// Pages that all pipes of a user may have together: what is beyond gets two for each pipe, and nothing that is asked for
@@ -156,6 +175,14 @@ pub fn is_drained(reader: impl AsFd) -> bool {
         && polled.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP) && !seen.contains(PollFlags::POLLIN))
 }
 
+/// Whether nobody can write into a pipe any more.
+pub fn has_ended(reader: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(reader.as_fd(), PollFlags::empty())];
+    let found = nix::poll::poll(&mut polled, PollTimeout::ZERO);
+    let [polled] = polled;
+    found.is_ok() && polled.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP))
+}
+
 /// How many bytes are in a pipe that nobody has read yet (FIONREAD, pipe(7)).
 pub fn unread(reader: impl AsFd) -> usize {
     let mut count: libc::c_int = 0;
@@ -163,9 +190,6 @@ pub fn unread(reader: impl AsFd) -> usize {
     let known = unsafe { libc::ioctl(reader.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) } == 0;
     usize::try_from(count).ok().filter(|_| known).unwrap_or_default()
 }
-
-/// Bytes that are shown at once.
-const GLASS: libc::c_int = 32 << 10;
 
 /// Shows what is in a pipe without taking it out: by another pipe that gets the same (tee(2)).
 #[derive(Debug)]
@@ -178,9 +202,17 @@ impl Glass {
     /// # Errors
     /// As of [`pipe`], which it takes two of the descriptors of.
     pub fn new() -> io::Result<Glass> {
+        Glass::before(PIPE_PAGES)
+    }
+
+    /// One for pipes of so many pages.
+    ///
+    /// # Errors
+    /// As of [`new`](Glass::new).
+    pub fn before(pages: usize) -> io::Result<Glass> {
         let (reader, writer) = pipe()?;
-        // Half as large as others: so a pipe that is full is never seen as a whole, in whatever pieces it was filled.
-        nix::fcntl::fcntl(&writer, FcntlArg::F_SETPIPE_SZ(GLASS))?;
+        // Half as large as those: so a pipe that is full is never seen as a whole, in whatever pieces it was filled.
+        resize(&writer, (pages / 2).max(1))?;
         Ok(Glass { reader, writer })
     }
 

@@ -144,7 +144,7 @@ pub fn stdin() -> io::Result<UnixStream> {
 }
 
 /// Most descriptors that go with one piece of a stream.
-pub const FDS_MAX: usize = 2;
+pub const FDS_MAX: usize = 3;
 
 /// Sends what the kernel takes of `bytes` without waiting. The descriptors go with the first byte, and are ours as before.
 ///

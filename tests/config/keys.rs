@@ -85,6 +85,7 @@ pub(super) const KEYS: &[(&str, &str, &str)] = &[
     ("log_rate", "'1000/s'", "'1000/d'"),
     ("log_line_max", "'16K'", "100"),
     ("log_on_full", "'block'", "'wait'"),
+    ("lossless", "true", "'yes'"),
     ("out_file", "'x'", "['x']"),
     ("error_file", "'x'", "true"),
     ("log_file", "'x'", "{}"),
@@ -240,6 +241,7 @@ fn every_key_refuses_what_it_does_not_mean() {
         f:3:1: a: log_rate = '1000/d': expected lines in a time from 1s to 1h, as "1000/s", "5000/m" or "10000/30s"
         f:3:1: a: log_line_max = 100: expected a size from 256 to 1M: bytes, or text as "16K"
         f:3:1: a: log_on_full = 'wait': expected drop or block
+        f:3:1: a: lossless = 'yes': expected true or false
         f:3:1: a: out_file = ['x']: expected a path
         f:3:1: a: error_file = true: expected a path
         f:3:1: a: log_file: expected a path

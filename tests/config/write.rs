@@ -177,7 +177,7 @@ impl Maker {
         // Only what the logger reads can have a text in it, be rotated and be bounded.
         let is_collected = |rare: &Rare| {
             let bounded = rare.log_rate.is_some() || rare.log_line_max.is_some() || rare.log_blocks;
-            matches!(rare.ready, Ready::Line(_)) || rare.log_rotate.is_some() || bounded
+            matches!(rare.ready, Ready::Line(_)) || rare.log_rotate.is_some() || bounded || rare.lossless
         };
         let unread = usize::from(rare.as_ref().is_some_and(is_collected)) * 2;
         let line = ["-c".into(), self.text()].into();
@@ -259,6 +259,7 @@ impl Maker {
             }),
             log_line_max: self.maybe(|maker| maker.one(&[256, 16 << 10])),
             log_blocks: self.chance(),
+            lossless: self.chance(),
             filter_env: if self.chance() { ["".into()].into() } else { self.texts(0) },
         }
     }

@@ -95,9 +95,11 @@ fn a_date_stands_before_each_line() {
     );
     let mut init = world.boot(Ns::pid1());
     init.ends(0);
-    let lines = init.proc.rest();
+    let mut lines = init.proc.rest();
+    // Of two pipes that have something nobody knows which had it first.
+    lines.sort();
     let year = |text: &str| text.len() == 4 && text.starts_with("20");
-    let [a, b] = &lines[..] else { panic!("{lines:?}") };
+    let [b, a] = &lines[..] else { panic!("{lines:?}") };
     assert!(a.ends_with(": x") && year(&a[..4]) && a.as_bytes()[10] == b'T', "{a}");
     assert!(b.starts_with("1|b | at 20") && b.ends_with(": y"), "{b}");
 }
@@ -134,7 +136,9 @@ fn instances_have_files_of_their_own_unless_they_are_merged() {
     assert!(world.read("apart-1.log").ends_with("1|apart | x\n"));
     let mut merged: Vec<String> = world.read("one.log").lines().map(str::to_owned).collect();
     merged.sort();
-    assert_eq!(merged, ["2|one   | y", "3|one   | y"]);
+    // How wide names are depends on who is still there.
+    let merged: Vec<String> = merged.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(merged, ["2|one | y", "3|one | y"]);
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn what_stands_before_a_line_is_all_that_is_added_to_it() {
             [(None, before.to_owned()), (Some("[at]"), format!("{before}at: "))][chance.below(2)].clone();
         let most = Some(256 + chance.below(200)).filter(|_| chance.below(2) == 0);
         let is_rated = chance.below(3) == 0;
-        let bounds = Bounds { line_max: most, is_rated, waits: false };
+        let bounds = Bounds { line_max: most, is_rated, ..Bounds::default() };
         if before.is_empty() && !bounds.are_of_lines() {
             continue;
         }

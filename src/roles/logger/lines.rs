@@ -72,6 +72,20 @@ impl Splitter {
         self.begun = Vec::new();
     }
 
+    /// All that has begun but its first bytes comes again.
+    pub(super) fn take_back(&mut self, first: usize) {
+        self.begun.truncate(first);
+        if first == 0 {
+            self.begun = Vec::new();
+        }
+    }
+
+    /// The line that has begun is cut here.
+    pub(super) fn cut_off(&mut self, each: &mut Seen<'_>) {
+        let begun = std::mem::take(&mut self.begun);
+        each(Line { bytes: &begun, is_cut: true, is_rest: std::mem::replace(&mut self.is_rest, true) });
+    }
+
     /// Takes bytes in and gives each line that is complete by now.
     pub(super) fn feed(&mut self, chunk: &[u8], each: &mut Seen<'_>) {
         self.feed_together(chunk, &mut |lines| lines.each().for_each(&mut *each));

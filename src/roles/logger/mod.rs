@@ -5,17 +5,20 @@
 //! It may be killed at any time. Another one is told the same, and what was in the pipes is still there: at most what
 //! this one had read and not written is lost. It holds no right to change anything.
 //!
-//! `lines` and `source` turn bytes into what is written, `pass` spares them that where it can, `sink` writes it, and `places` are all of those; `rotate` knows when
-//! a file is full and what its old ones are called, `turn` puts it away and `press` compresses it; `ring` remembers recent lines, `reader` is
-//! somebody who reads `pm3 logs`, and `desk` holds both. Here is the loop around them. A stream is read
-//! only when its place has room, in turn with the others, a piece each; so no app is ahead of the others for long, and
-//! what is held is bounded.
+//! `lines` and `source` turn bytes into what is written; `pass` spares them that where it can, and `keep` sees with a
+//! `journal` that nothing is lost where an app wants that. `sink` writes it, and `places` are all of those; `rotate` knows
+//! when a file is full and what its old ones are called, `turn` puts it away and `press` compresses it; `ring` remembers
+//! recent lines, `reader` is somebody who reads `pm3 logs`, `desk` holds both, and `serve` does what is asked. Here is the
+//! loop around them. A stream is read only when its place has room, in turn with the others, a piece each; so no app is
+//! ahead of the others for long, and what is held is bounded.
 
 mod desk;
 mod flood;
 #[cfg(test)]
 mod fuzz;
 mod gzip;
+mod journal;
+mod keep;
 mod lines;
 mod loss;
 mod pass;
@@ -25,6 +28,7 @@ mod reader;
 mod ring;
 mod rotate;
 mod search;
+mod serve;
 mod sink;
 mod source;
 mod stamp;
@@ -33,7 +37,6 @@ mod turn;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::time::Duration;
 
 use log::{error, warn};
@@ -41,18 +44,19 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::control::Request;
-use crate::control::logs::{Event, Stream};
-use crate::control::role::{Ask, Heard, Known, LogFile, Served, Targets, Tell};
+use crate::control::logs::Stream;
+use crate::control::role::{Heard, Known, LogFile, Targets, Tell};
 use crate::roles::{Line, News};
-use crate::supervisor::event::{Failure, InstanceId, Mono, Outcome, RunId};
+use crate::supervisor::event::{Failure, InstanceId, Mono, RunId};
 use crate::supervisor::spec::LogMode;
 use crate::sys::fds::Glass;
 use crate::sys::spawn::ids::{self, Ids};
-use crate::sys::{append, clock, errno, own_lines, say, why};
-use desk::{Asked, Desk};
+use crate::sys::{clock, own_lines, why};
+use desk::Desk;
+use keep::Keeper;
 use places::Places;
 use press::{Job, Press};
-use source::{Bounds, CHUNK, PIECE_LEAST, Piece, Source, Style, Whose};
+use source::{Bounds, CHUNK, Piece, Source, Style, Whose};
 use stamp::Stamp;
 
 const LINE: Token = Token(0);
@@ -129,6 +133,8 @@ struct Logger {
     formed: Vec<u8>,
     /// For those who have a text that makes them ready; there is none before the first of them.
     glass: Option<Glass>,
+    /// For those of whose output nothing may be lost.
+    keeper: Option<Keeper>,
 }
 
 impl Logger {
@@ -154,6 +160,7 @@ impl Logger {
             chunk: vec![0; CHUNK],
             formed: Vec::new(),
             glass: None,
+            keeper: None,
         })
     }
 
@@ -252,7 +259,8 @@ impl Logger {
 
     /// Some stream may have something, and its place room for it.
     fn has_work(&self) -> bool {
-        self.sources.values().any(|source| source.may_be_read() && self.has_room(source))
+        let waits = self.keeper.as_ref().is_some_and(|keeper| keeper.waits);
+        !waits && self.sources.values().any(|source| source.may_be_read() && self.has_room(source))
     }
 
     fn has_room(&self, source: &Source) -> bool {
@@ -297,6 +305,7 @@ impl Logger {
                 News::Pause => return Ok(()),
                 News::End => {
                     self.orphaned = true;
+                    self.go_on_from_journal(clock::now());
                     self.look_no_more(|_| true);
                     return self.poll.registry().deregister(&mut SourceFd(&self.line.as_raw_fd()));
                 }
@@ -320,6 +329,13 @@ impl Logger {
 
     fn told(&mut self, tell: Tell) -> io::Result<()> {
         match tell {
+            Tell::Journal => {
+                let [notes, taken, into] = [(); 3].map(|()| self.line.next_fd());
+                let missing = || io::Error::other("the journal came without its descriptors");
+                let (notes, taken) = (notes.ok_or_else(missing)?, taken.ok_or_else(missing)?);
+                self.keeper = Some(Keeper::new(notes, taken, into.ok_or_else(missing)?)?);
+            }
+            Tell::Briefed => self.go_on_from_journal(clock::now()),
             Tell::Usual { mode } => {
                 self.style.usual = mode;
                 self.shape();
@@ -372,6 +388,7 @@ impl Logger {
             );
             ready.into_iter().for_each(|text| source.look_for(text));
             source.bounds = Bounds::of(&known);
+            self.make_room_to_keep(&source);
             source.sinks().filter(|_| source.bounds.waits).for_each(|sink| self.places.is_waited_for(sink));
             self.sources.insert(self.next_source, source);
             self.next_source += 1;
@@ -397,94 +414,11 @@ impl Logger {
         }
     }
 
-    fn serve(&mut self, served: Served) {
-        let Some(connection) = self.line.next_fd() else {
-            warn!("logger: a client came without its connection");
-            return;
-        };
-        let Served { ask, of } = served;
-        self.catch_up(&of);
-        match ask {
-            Ask::Read(query) => {
-                let (lost, crowded) = (self.lost(&of), self.places.are_crowded(self.descriptors()));
-                self.places.make_room(self.descriptors() + 1);
-                self.desk.serve(connection, Asked { query, of, lost, crowded }, self.poll.registry());
-            }
-            Ask::Flush => Desk::answer(connection, self.flush(&of)),
-            Ask::Reopen => {
-                let failed: Vec<Box<str>> =
-                    self.places.reopen_files(self.descriptors() + 1).into_iter().map(Into::into).collect();
-                let done = if failed.is_empty() { vec!["all".into()] } else { Vec::new() };
-                Desk::answer(connection, Outcome { done, failed, ..Outcome::default() });
-            }
-        }
-    }
-
-    /// Moves what these have written by now: it came before what is asked, and a file that is emptied or moved away next is
-    /// where it belongs. No more than the pipes hold, as those who write may never stop.
-    fn catch_up(&mut self, of: &Targets) {
-        for source in self.sources.values_mut().filter(|source| of.has(&source.whose.app, source.whose.id)) {
-            source.ready = true;
-        }
-        for _ in 0..CHUNK / PIECE_LEAST {
-            if !self.has_work() {
-                return;
-            }
-            self.move_output(clock::now());
-        }
-    }
-
-    /// What of their output does not arrive, and why.
-    fn lost(&self, of: &Targets) -> Vec<Event> {
-        let mut lost: Vec<Event> = Vec::new();
-        for known in self.desk.meant(of) {
-            for stream in [Stream::Out, Stream::Err] {
-                let places = [Some(known.file(stream)), known.beside(stream).map(Some)];
-                for why in
-                    places.into_iter().flatten().filter_map(|file| self.places.trouble(file, stream, known.blocks))
-                {
-                    let event = Event::Lost { app: known.app.clone(), id: known.id.0, why: why.into() };
-                    if !lost.contains(&event) {
-                        lost.push(event);
-                    }
-                }
-            }
-        }
-        lost
-    }
-
-    /// Leaves the reason of a failure where it is looked for, and the last lines of whose it is. Init has left it there already,
-    /// and told what keeps it from that.
-    fn leave(&self) {
-        let Some(Leaves { path, text, id }) = &self.leaves else { return };
-        let mut text = text.as_bytes().to_vec();
-        text.extend(self.desk.last_words(*id, say::LEAVE_MAX.saturating_sub(text.len())));
-        let _ = say::leave(Path::new(&**path), &text);
-    }
-
-    /// Empties the files of these instances, and forgets what they wrote.
-    fn flush(&mut self, of: &Targets) -> Outcome {
-        let mut outcome = Outcome::default();
-        for known in self.desk.meant(of) {
-            for file in known.files() {
-                let ids = resolved(file).map_err(|failure| failure.to_string());
-                let emptied = ids.and_then(|ids| {
-                    append::empty(Path::new(&*file.path), &ids).map_err(|error| why(errno::of(&error)).into_string())
-                });
-                if let Err(why) = emptied {
-                    outcome.failed.push(format!("{}: {}: {why}", known.app, file.path).into());
-                }
-            }
-            if !outcome.done.contains(&known.app) {
-                outcome.done.push(known.app.clone());
-            }
-        }
-        self.desk.clear(of);
-        outcome
-    }
-
     /// Moves a piece of each stream that has something.
     fn move_output(&mut self, now: Mono) {
+        if !self.has_work() {
+            return;
+        }
         let ready = self.sources.iter().filter(|(_, source)| source.may_be_read());
         let all: Vec<_> = ready.map(|(token, source)| (*token, (source.whose.id, source.whose.stream))).collect();
         for token in &in_turn(&all, self.turn) {
@@ -500,8 +434,12 @@ impl Logger {
         if !self.places.have_room(source.sinks(), source.bounds.waits) {
             return false;
         }
+        self.settle(token);
         if self.pass_on(token, now) {
             return true;
+        }
+        if let Some(moved) = self.keep_piece(token, now) {
+            return moved;
         }
         let Some(source) = self.sources.get_mut(&token) else { return false };
         self.formed.clear();
@@ -540,14 +478,19 @@ impl Logger {
         let others = self.descriptors();
         let Some(source) = self.sources.get_mut(&token) else { return };
         let (time, mut formed) = (Stamp::now(), Vec::new());
-        source.form_end(&time, &mut formed, &mut |_| true);
+        let Whose { id, app, stream, .. } = &source.whose;
+        let mut judge = self.desk.take(app, *id, *stream, time.unix_ms, now);
+        source.form_end(&time, &mut formed, &mut judge);
+        drop(judge);
         for sink in source.sinks() {
             self.places.take(sink, token, &formed, now, others);
         }
     }
 
     fn close(&mut self, token: usize) {
+        self.settle(token);
         let Some(source) = self.sources.remove(&token) else { return };
+        self.leave_journal(&source);
         let _ = self.poll.registry().deregister(&mut SourceFd(&source.as_raw_fd()));
         source.sinks().for_each(|sink| self.places.leave(sink, source.bounds.waits));
     }

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::journal::{Mark, Note};
 use super::press::Job;
 use super::sink::Sink;
 use super::turn;
@@ -158,6 +159,25 @@ impl Places {
         now: Mono,
     ) -> Option<usize> {
         self.sinks.get_mut(&number)?.pass_on(whose, pipe, most, now)
+    }
+
+    /// What was passed on was seen: whether it was the end of a line.
+    pub(super) fn has_passed_on(&mut self, number: usize, line_ends: bool) {
+        if let Some(sink) = self.sinks.get_mut(&number).filter(|_| line_ends) {
+            sink.line_has_ended();
+        }
+    }
+
+    /// Where this one notes how far it has come with what it takes next. None: it does not any more, if it was there.
+    pub(super) fn note(&mut self, number: usize, place: usize, note: Option<Note>) {
+        if let Some(sink) = self.sinks.get_mut(&number) {
+            sink.note(place, note);
+        }
+    }
+
+    /// How much is left to be written of a piece with this mark.
+    pub(super) fn left(&mut self, number: usize, mark: &Mark) -> u64 {
+        self.sinks.get_mut(&number).map_or(mark.left, |sink| sink.left(mark))
     }
 
     /// This one takes something again, or it is time to try.

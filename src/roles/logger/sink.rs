@@ -11,14 +11,17 @@
 //! A file may be one of several that come after each other: before a line that belongs into the next one, `turn` puts it
 //! away.
 
+mod pass;
+
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::warn;
 
+use super::journal::Note;
 use super::loss::Loss;
 use super::resolved;
 use super::rotate;
@@ -102,6 +105,8 @@ pub(super) struct Sink {
     /// When it is tried again to write what is kept of a line.
     again_at: Option<Mono>,
     loss: Loss,
+    /// Where it is noted how far it has come with what it took over last.
+    note: Option<Note>,
     /// How it is rotated, if it is.
     turns: Option<Box<Turns>>,
     /// Whose line it is that has been written without its end.
@@ -144,6 +149,7 @@ impl Sink {
             hurries: false,
             again_at: None,
             loss: Loss::default(),
+            note: None,
             turns: None,
             open_line: None,
             mid_line: false,
@@ -286,34 +292,7 @@ impl Sink {
             self.write_kept(now);
         }
         self.look(false, now);
-    }
-
-    /// Moves bytes of the stream `whose` from its pipe, unread. How many that were: where there is no room, none, and the
-    /// rest stays where it is. None: it cannot do that, and they have to be read.
-    pub(super) fn pass_on(&mut self, whose: usize, pipe: impl AsFd, most: usize, now: Mono) -> Option<usize> {
-        let Way::Out(out) = &self.way else { return None };
-        let is_others = self.open_line.is_some_and(|other| other != whose);
-        if self.only_writes || self.stuck || is_others || !self.kept.is_empty() {
-            return None;
-        }
-        match out.take_from(pipe, most) {
-            Ok(count) => {
-                // Until somebody has seen that the line has an end.
-                (self.open_line, self.mid_line, self.full_since) = (Some(whose), true, None);
-                self.loss.works(&self.name, now);
-                Some(count)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.is_full = true;
-                self.look(false, now);
-                Some(0)
-            }
-            Err(error) => {
-                debug!("logger: what is for {} is read and written: {}", self.name, why(errno::of(&error)));
-                self.only_writes = true;
-                None
-            }
-        }
+        self.note_left();
     }
 
     /// Writes what was kept, as much as is taken now, and tells what there is to tell.
@@ -326,6 +305,7 @@ impl Sink {
         if !self.kept.is_empty() {
             let went_on = self.write_kept(now);
             self.look(went_on, now);
+            self.note_left();
         }
         self.loss.go_on(&self.name, now);
     }
@@ -434,6 +414,9 @@ impl Sink {
                 continue;
             }
             turns = 0;
+            if let (Some(note), Way::File(file)) = (&self.note, &self.way) {
+                note.before(rest.len(), file);
+            }
             match self.write_some(rest.get(..share).unwrap_or(rest)) {
                 Ok(0) => return (count, false),
                 Ok(some) => {
@@ -461,6 +444,8 @@ impl Sink {
             return bytes.len();
         };
         let share = turns.share(file, self.mid_line, bytes, now);
+        // From then on its name tells nothing of what was written last.
+        self.note.iter().filter(|_| share == 0).for_each(|note| note.is_left(bytes.len()));
         if share > 0 || !turns.put_away(Path::new(&*self.name), file, ids, now) {
             return if share > 0 { share } else { bytes.len() };
         }

@@ -2,9 +2,12 @@
 //! to, and says what is to be written; where that goes is not its affair.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use log::warn;
+
+use super::journal::Rest;
 use super::lines::{self, Line, Splitter};
 use super::search::{Look, Search};
 use super::stamp::Stamp;
@@ -12,7 +15,8 @@ use crate::control::logs::Stream;
 use crate::control::role::Known;
 use crate::supervisor::event::{InstanceId, RunId};
 use crate::supervisor::spec::LogMode;
-use crate::sys::fds::Glass;
+use crate::sys::fds::{self, Glass};
+use crate::sys::{errno, why};
 
 /// Bytes read from a stream before it is the next one's turn: what a pipe holds.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -59,6 +63,8 @@ pub(super) struct Bounds {
     pub(super) is_rated: bool,
     /// It waits where nothing is taken.
     pub(super) waits: bool,
+    /// What is read of it is in its pipe until it is written.
+    pub(super) lossless: bool,
 }
 
 impl Bounds {
@@ -67,6 +73,7 @@ impl Bounds {
             line_max: known.line_max.and_then(|most| most.try_into().ok()),
             is_rated: known.rate.is_some(),
             waits: known.blocks,
+            lossless: known.lossless,
         }
     }
 
@@ -135,6 +142,10 @@ pub(super) struct Source {
     pub(super) ready: bool,
     /// The run has ended: when the pipe is empty, a line that has begun has ended too.
     pub(super) over: bool,
+    /// So many bytes in the pipe are written, or will be without it: they are to be taken out of it.
+    pub(super) owed: Option<usize>,
+    /// Its place in the journal.
+    pub(super) place: Option<usize>,
     /// The text that makes its run ready, while somebody waits for that.
     search: Option<Search>,
     /// The beginning of what comes next was passed on unread.
@@ -186,6 +197,8 @@ impl Source {
             beside: None,
             ready: true,
             over: false,
+            owed: None,
+            place: None,
             search: None,
             torn: false,
             full: 0,
@@ -209,9 +222,9 @@ impl Source {
         self.search.as_ref().is_some_and(Search::has_found)
     }
 
-    /// There may be something to read, and nothing to be told before.
+    /// There may be something to read, and nothing to be told before; or what was written is to be taken out of the pipe.
     pub(super) fn may_be_read(&self) -> bool {
-        self.ready && !self.has_found()
+        self.ready && !self.has_found() || self.owed.is_some()
     }
 
     /// It goes to this sink as well.
@@ -244,15 +257,10 @@ impl Source {
     /// Reads what is there, as far as `chunk` has room, and no more than may become of it at once. With a `glass`, what may be
     /// the text that makes its run ready is left where it is.
     pub(super) fn read(&mut self, chunk: &mut [u8], glass: Option<&Glass>) -> Piece {
-        let mut most = chunk.len().min(self.piece);
-        if let (Some(search), Some(glass)) = (&mut self.search, glass) {
-            match search.look(&self.pipe, glass, chunk.get_mut(..most).unwrap_or_default()) {
-                Look::Take(count) => most = count,
-                Look::Found => return Piece::Found,
-                Look::Wait => return Piece::Empty,
-                Look::Blind => self.look_no_more(),
-            }
-        }
+        let most = match self.most(chunk, glass) {
+            Ok(most) => most,
+            Err(piece) => return piece,
+        };
         let chunk = chunk.get_mut(..most).unwrap_or_default();
         loop {
             match self.pipe.read(chunk) {
@@ -263,6 +271,87 @@ impl Source {
                 Err(_) => return Piece::End,
             }
         }
+    }
+
+    /// How much can be read at once, if anything.
+    fn most(&mut self, chunk: &mut [u8], glass: Option<&Glass>) -> Result<usize, Piece> {
+        let most = chunk.len().min(self.piece);
+        let (Some(search), Some(glass)) = (&mut self.search, glass) else { return Ok(most) };
+        match search.look(&self.pipe, glass, chunk.get_mut(..most).unwrap_or_default()) {
+            Look::Take(count) => Ok(count),
+            Look::Found => Err(Piece::Found),
+            Look::Wait => Err(Piece::Empty),
+            Look::Blind => {
+                self.look_no_more();
+                Ok(most)
+            }
+        }
+    }
+
+    /// As `read`, of what stays in the pipe: seen through `own`.
+    pub(super) fn look(&mut self, chunk: &mut [u8], glass: Option<&Glass>, own: &Glass) -> Piece {
+        let most = match self.most(chunk, glass) {
+            Ok(most) => most,
+            Err(piece) => return piece,
+        };
+        let there = fds::unread(&self.pipe);
+        let mut found = own.look(&self.pipe, chunk.get_mut(..most).unwrap_or_default());
+        // The first line as a whole, if that is possible.
+        let is_begun = |found: &io::Result<usize>| {
+            found.as_ref().is_ok_and(|count| *count < there && !chunk.iter().take(*count).any(|byte| *byte == b'\n'))
+        };
+        if self.search.is_none() && is_begun(&found) {
+            found = own.look(&self.pipe, chunk);
+        }
+        match found {
+            Ok(0) => Piece::End,
+            Ok(count) => Piece::Some(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Piece::Empty,
+            Err(error) => {
+                warn!("logger: {} has no lossless output: {}", self.name(), why(errno::of(&error)));
+                self.bounds.lossless = false;
+                Piece::Found
+            }
+        }
+    }
+
+    /// As `form`, of bytes that are in the pipe still. How many of them are to be taken out of it when that is written.
+    pub(super) fn form_kept(
+        &mut self,
+        seen: &[u8],
+        alone: bool,
+        rest: Rest,
+        time: &Stamp,
+        out: &mut Vec<u8>,
+        judge: &mut Judge<'_>,
+    ) -> usize {
+        let (before, mut some) = (self.splitter.begun().len(), false);
+        self.form(seen, alone, time, out, &mut |line| {
+            some = true;
+            judge(line)
+        });
+        if self.is_as_it_is() && alone {
+            return seen.len();
+        }
+        let before = if some { 0 } else { before };
+        let begun = self.splitter.begun().len() - before;
+        match rest {
+            Rest::Stays => {
+                self.splitter.take_back(before);
+                return seen.len() - begun;
+            }
+            Rest::IsOver => self.form_end(time, out, judge),
+            Rest::IsCut => {
+                let Source { splitter, passed, form, front, date, bounds, .. } = self;
+                let front = front.at(time, form, date.as_deref());
+                splitter.cut_off(&mut |line| {
+                    if judge(line) {
+                        write(out, form, front, line, std::mem::take(passed), *bounds);
+                    }
+                });
+            }
+        }
+        seen.len()
     }
 
     /// Its name in a prefix.
@@ -376,7 +465,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::sys::fds;
 
     #[test]
     fn what_becomes_of_empty_lines_is_bounded() {

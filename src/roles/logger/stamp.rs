@@ -21,6 +21,11 @@ impl Stamp {
         Stamp { unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
     }
 
+    /// A moment in milliseconds of Unix time.
+    pub(super) fn of(unix_ms: u64) -> Stamp {
+        Stamp { unix_ms }
+    }
+
     /// As JSON lines have it: UTC with milliseconds, `2026-01-02T03:04:05.678Z` (RFC 3339).
     pub(super) fn iso(&self) -> String {
         let millis = i64::try_from(self.unix_ms).unwrap_or_default();

@@ -120,7 +120,9 @@ impl Watcher {
                 News::Heard(Heard::Told(Tell::Finish)) | News::End => return Ok(false),
                 // For other roles.
                 News::Heard(Heard::Told(
-                    Tell::Usual { .. }
+                    Tell::Journal
+                    | Tell::Briefed
+                    | Tell::Usual { .. }
                     | Tell::Know(_)
                     | Tell::Forget { .. }
                     | Tell::Open { .. }
