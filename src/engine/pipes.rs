@@ -165,6 +165,8 @@ impl Engine {
         self.want(Role::Logger);
         let ends = Arc::new([ends.stdout, ends.stderr]);
         self.pipes.held.push(Held { run, instance, pid, ends, over: false, last: None, sought: false });
+        // Its first line may come before anything else is told, and is to have the form of an app that is not alone.
+        self.tell_who_is_there();
         // It may have another place or form than at its last start.
         self.tell_of_instance(instance);
         self.tell_of_pipes(self.pipes.held.len().saturating_sub(1));
