@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use super::{clock, kill, place, reap};
 use crate::supervisor::event::Mono;
 
-pub use cpu::cpu_ms;
+pub use cpu::{are_at_work, cpu_ms};
 pub use environ::MARK_MAX;
 pub(super) use environ::as_owner;
 pub use memory::{private, proportional};

@@ -266,7 +266,8 @@ fn a_probe_has_the_ids_of_its_app_and_no_more() {
         "{}[apps.health]\nexec = [\"/bin/sh\", \"-c\", \"{script}\"]\ninterval = 100\nretries = 1\n",
         app("web", &["pause"], &keys)
     ));
-    let init = world.boot(Ns::pid1().with("rooted"));
+    let mut init = world.boot(Ns::pid1().with("rooted"));
+    init.told("web: online");
     assert_eq!(verdict(&init), (0, "web: healthy".into()));
     init.stop(0);
 }

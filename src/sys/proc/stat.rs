@@ -25,6 +25,12 @@ pub(super) fn ticks(text: &[u8]) -> Option<u64> {
     (0..4).try_fold(0u64, |sum, _| Some(sum.saturating_add(times.next()??)))
 }
 
+/// It runs, or is about to, or waits for a disk: it does not sleep until something comes, and is not stopped. It has not
+/// ended either.
+pub(super) fn is_at_work(text: &[u8]) -> bool {
+    matches!(fields(text).and_then(|mut fields| fields.next()), Some("R" | "D"))
+}
+
 /// Reads the text.
 pub(super) fn parse(text: &[u8]) -> Option<Stat> {
     /// From the kernel's sched.h.
@@ -65,6 +71,22 @@ mod tests {
         assert_eq!(ticks(text.as_bytes()), Some(127));
         assert_eq!(ticks(b"17 (sh) S 1 17 17 0 -1 4194560 1208 5 6 7 100 20 3"), None);
         assert_eq!(ticks(b"17 (sh) S 1 17 17 0 -1 4194560 1208 5 6 7 100 x 3 4"), None);
+    }
+
+    #[test]
+    fn who_does_not_sleep_is_at_work() {
+        for (state, expected) in [
+            ("R", true),
+            ("D", true),
+            ("S", false),
+            ("T", false),
+            ("t", false),
+            ("Z", false),
+            ("X", false),
+            ("", false),
+        ] {
+            assert_eq!(is_at_work(format!("17 (a) R b) {state}").as_bytes()), expected, "{state}");
+        }
     }
 
     #[test]
