@@ -228,7 +228,7 @@ fn a_reload_with_care_of_one_that_does_not_listen_yet_ends_nobody_first() {
         let mut init = world.boot(ns);
         let old = both_online(&mut init);
         let (code, said) = reload_while_at_gate(&init, "--rollback", gate, 2);
-        assert!(code == 1 && said.contains("web-0: reload failed: exit 7; pid"), "{said}");
+        assert!(code == 1 && said.contains(": reload failed: exit 7; pid"), "{said}");
         init.lines(2);
         assert_eq!([0, 1].map(|id| init.pid(id)), old);
         assert_eq!(pids(port).len(), 2);
