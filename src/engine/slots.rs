@@ -5,23 +5,22 @@
 //! group of the kernel's, and a program tells the kernel to which of them new connections go. What is right follows from
 //! the supervisor's state alone (`Station`), and is made so after every step.
 
+mod group;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
-use std::time::Duration;
 
-use log::{debug, warn};
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::Registry;
 
+use super::Engine;
 use super::listen::{self, Locals};
-use super::{Engine, SLOTS};
 use crate::supervisor::event::{Half, InstanceId, Mono, RunId};
 use crate::supervisor::instance::Instance;
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::station::Station;
 use crate::sys::clock;
-use crate::sys::slot::{self, Shares, Slot};
+use crate::sys::slot::{self, Slot};
+use group::{Group, Place, SPURNED, number};
 
 /// All slots.
 #[derive(Debug, Default)]
@@ -32,42 +31,6 @@ pub(super) struct Slots {
     last: usize,
     /// How many connections of an instance were reset, as no run was to come for them; most have none.
     resets: Vec<(InstanceId, u64)>,
-}
-
-/// The slots of one address of one app.
-#[derive(Debug)]
-struct Group {
-    address: SocketAddr,
-    app: Box<str>,
-    /// So many may wait at each.
-    backlog: u32,
-    /// The app's entry names it.
-    is_named: bool,
-    /// It did, and does not any more: who has it may keep it, and nobody else is to come.
-    is_dropped: bool,
-    /// In the kernel's order: as they began to listen, the last in the place of one that went.
-    places: Vec<Place>,
-    /// The numbers of those that get new connections, as the kernel was told.
-    steered: Shares,
-    /// Connections that waited at slots when those were closed, until that is counted.
-    lost: Vec<(InstanceId, u64)>,
-}
-
-/// A slot, and whose it is.
-#[derive(Debug)]
-struct Place {
-    number: usize,
-    slot: Slot,
-    instance: InstanceId,
-    half: Half,
-    /// The run that has it. It may hold it still when it has ended: some process of its tree.
-    lent: Option<RunId>,
-    /// That run listens.
-    listens: bool,
-    /// It belongs to nobody, and nothing is to wait there.
-    parked: bool,
-    /// Since when its run listens elsewhere and not here.
-    spurned: Option<Mono>,
 }
 
 /// Whose slot is meant.
@@ -85,15 +48,6 @@ impl<'a> Owner<'a> {
         Owner { app: &app.name, instance, half, backlog: listen::backlog(app) }
     }
 }
-
-/// A program that listens somewhere and not where the one before it did has so long to do so. Then its settings are
-/// others, and what waits there would wait for ever.
-const SPURNED: Duration = Duration::from_secs(10);
-
-/// Of a slot, only that somebody has shut it down is of interest, and that is told whatever is asked for. Nothing else is:
-/// nobody can write to a listening socket. EPOLLPRI would not do: the kernel wakes whoever waits for that at each connection,
-/// to find that there is none (`sock_def_readable`).
-const SILENT: Interest = Interest::WRITABLE;
 
 /// How a run of an app is reached, and no other of its runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,9 +92,7 @@ impl Slots {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             None => {
-                let (app, places, steered, lost) = (owner.app.into(), Vec::new(), Shares::default(), Vec::new());
-                let (backlog, is_named, is_dropped) = (owner.backlog, false, false);
-                self.groups.push(Group { address, app, backlog, is_named, is_dropped, places, steered, lost });
+                self.groups.push(Group::new(address, owner));
                 self.groups.len() - 1
             }
         };
@@ -236,7 +188,7 @@ impl Slots {
             if address.ip().is_unspecified() {
                 address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
             }
-            let source = u32::try_from(at).ok().and_then(slot::source);
+            let source = slot::source(number(at));
             return Way::To(address, source.filter(|_| address.is_ipv4() && group.places.len() > 1));
         }
         way
@@ -256,24 +208,7 @@ impl Slots {
     /// Something has become of a slot. Somebody who was lent it has shut it down, which stops it for all (shutdown(2)):
     /// it listens again at once, as the newest of its group. Or it is parked, and somebody has come late.
     pub(super) fn stirred(&mut self, number: usize, late: bool, registry: &Registry) {
-        for group in &mut self.groups {
-            let Some(at) = group.places.iter().position(|place| place.number == number) else { continue };
-            if late && group.places.get(at).is_some_and(|place| place.parked) {
-                group.remove(at, true, registry);
-                group.steered = Shares::default();
-                continue;
-            }
-            // What was told of it may be over: then it has kept its number.
-            if group.places.get(at).is_some_and(|place| place.slot.is_open()) {
-                continue;
-            }
-            let place = group.places.swap_remove(at);
-            match place.slot.listen(group.backlog) {
-                Ok(()) => group.places.push(place),
-                Err(error) => warn!("{}: {} was shut down and cannot listen again: {error}", group.app, group.address),
-            }
-            group.steered = Shares::default();
-        }
+        self.groups.iter_mut().for_each(|group| group.stirred(number, late, registry));
     }
 
     /// When a slot is given up that its run does not want.
@@ -328,173 +263,6 @@ impl Slots {
     }
 }
 
-impl Group {
-    /// An app that has this address would take connections which are this group's, or lose its own to it.
-    fn is_in_the_way(&self, address: &SocketAddr, app: &str) -> bool {
-        let (ours, theirs) = (self.address.ip(), address.ip());
-        // At `::`, IPv4 is heard too.
-        let is_any = |ip: IpAddr, other: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4());
-        *self.app != *app
-            && self.address.port() == address.port()
-            && (ours == theirs || is_any(ours, theirs) || is_any(theirs, ours))
-    }
-
-    /// The place of this half, opened if need be.
-    fn place(&mut self, instance: InstanceId, half: Half, last: &mut usize, registry: &Registry) -> io::Result<usize> {
-        let known = self.places.iter().position(|place| (place.instance, place.half) == (instance, half));
-        if let Some(known) = known {
-            self.take_back(known, registry);
-            return Ok(known);
-        }
-        let slot = Slot::open(&self.address, self.backlog)?;
-        *last = last.saturating_add(1);
-        registry.register(&mut SourceFd(&slot.as_raw_fd()), Token(SLOTS + *last), SILENT)?;
-        if self.places.is_empty() {
-            // From now on a program tells to whom new connections go, so that nobody gets any by joining.
-            let _ = slot.steer(&Shares::equal(&[0]));
-        }
-        self.places.push(Place {
-            number: *last,
-            slot,
-            instance,
-            half,
-            lent: None,
-            listens: false,
-            parked: false,
-            spurned: None,
-        });
-        // The kernel hears of it by the next program.
-        self.steered = Shares::default();
-        Ok(self.places.len() - 1)
-    }
-
-    fn settle(
-        &mut self,
-        station: &impl Fn(InstanceId, Half) -> Station,
-        now: Mono,
-        last: &mut usize,
-        registry: &Registry,
-    ) {
-        if !self.is_dropped {
-            self.open_others(station, last, registry);
-        }
-        let is_dropped = self.is_dropped;
-        let is_gone = |place: &Place| {
-            let is_spurned = place.spurned.is_some_and(|since| since.after(SPURNED) <= now);
-            is_spurned || is_dropped && place.lent.is_none() || station(place.instance, place.half) == Station::Gone
-        };
-        if self.places.iter().all(is_gone) {
-            while let Some(place) = self.places.pop() {
-                self.close(place, registry);
-            }
-            return;
-        }
-        self.steer(self.wanted(station));
-        // From the last on: that one leaves no gap.
-        for at in (0..self.places.len()).rev() {
-            if self.places.get(at).is_some_and(is_gone) {
-                self.remove(at, false, registry);
-                self.steer(self.wanted(station));
-            }
-        }
-    }
-
-    /// The numbers of those that are to get new connections: who serves, and who is held beside them; else who has still to
-    /// prove that it can, else who is to come, else all.
-    fn wanted(&self, station: &impl Fn(InstanceId, Half) -> Station) -> Shares {
-        let of = |place: &Place| station(place.instance, place.half);
-        let few = self.those(|place| place.listens && of(place).percent().is_some());
-        let percent = self.places.iter().filter_map(|place| of(place).percent()).max().unwrap_or_default();
-        let serving = |station| self.those(|place| place.listens && of(place) == station);
-        let most = Some(serving(Station::Serving)).filter(|most| !most.is_empty());
-        let most = most.unwrap_or_else(|| serving(Station::Proving));
-        if !most.is_empty() || !few.is_empty() {
-            return Shares { most, few, percent };
-        }
-        let next = self.those(|place| matches!(of(place), Station::Coming | Station::Serving | Station::Proving));
-        Shares::equal(&if next.is_empty() { self.those(|_| true) } else { next })
-    }
-
-    fn steer(&mut self, wanted: Shares) {
-        // One that was shut down is heard of soon, and then this comes again. Until then the numbers are others.
-        if wanted == self.steered || self.places.iter().any(|place| !place.slot.is_open()) {
-            return;
-        }
-        debug!("{}: {} goes to {wanted:?} of {}", self.app, self.address, self.places.len());
-        // By one more that is the last for a moment and that no program names: all others are in somebody's hands.
-        let told = Slot::open(&self.address, self.backlog).and_then(|slot| {
-            let told = slot.steer(&wanted);
-            slot.close();
-            told
-        });
-        if let Err(error) = told {
-            warn!("{}: new connections to {} go to all of its slots: {error}", self.app, self.address);
-        }
-        self.steered = wanted;
-    }
-
-    /// Takes a slot out of the group. The last one takes its number at that moment, so neither may get new connections
-    /// then: if nobody else could, it is parked instead, until it is needed again or is the last itself. What comes late
-    /// to one that is parked would wait for ever, so then it goes all the same (`hurry`).
-    fn remove(&mut self, at: usize, hurry: bool, registry: &Registry) {
-        let last = self.places.len().saturating_sub(1);
-        if at != last {
-            let numbers = [at, last].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
-            if let Some(others) = self.steered.without(&numbers) {
-                self.steer(others);
-            } else if !hurry {
-                return self.park(at, registry);
-            }
-        }
-        let place = self.places.swap_remove(at);
-        self.close(place, registry);
-    }
-
-    /// It is somebody's again.
-    fn take_back(&mut self, at: usize, registry: &Registry) {
-        let Some(place) = self.places.get_mut(at).filter(|place| place.parked) else { return };
-        place.parked = false;
-        let token = Token(SLOTS + place.number);
-        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, SILENT);
-    }
-
-    fn park(&mut self, at: usize, registry: &Registry) {
-        let Some(place) = self.places.get_mut(at).filter(|place| !place.parked) else { return };
-        place.parked = true;
-        let token = Token(SLOTS + place.number);
-        let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, Interest::READABLE);
-    }
-
-    fn close(&mut self, place: Place, registry: &Registry) {
-        let _ = registry.deregister(&mut SourceFd(&place.slot.as_raw_fd()));
-        let waiting = place.slot.queue().map_or(0, |queue| queue.waiting);
-        if waiting > 0 {
-            let connections = if waiting == 1 { "connection" } else { "connections" };
-            warn!("{}: {waiting} {connections} that waited at {} are reset", self.app, self.address);
-            self.lost.push((place.instance, waiting.into()));
-        }
-        place.slot.close();
-    }
-
-    /// Who changes halves is expected at the same address, at a slot of the other half: what comes meanwhile can wait there.
-    fn open_others(&mut self, station: &impl Fn(InstanceId, Half) -> Station, last: &mut usize, registry: &Registry) {
-        for at in 0..self.places.len() {
-            let Some((instance, half)) = self.places.get(at).map(|place| (place.instance, place.half)) else { return };
-            let (leaves, other) = (station(instance, half), half.other());
-            if matches!(leaves, Station::Aside | Station::Gone)
-                && station(instance, other) == Station::Coming
-                && let Err(error) = self.place(instance, other, last, registry)
-            {
-                warn!("{}: no slot for the next run at {}: {error}", self.app, self.address);
-            }
-        }
-    }
-
-    fn those(&self, are: impl Fn(&Place) -> bool) -> Vec<u32> {
-        (0..).zip(&self.places).filter(|(_, place)| are(place)).map(|(at, _)| at).collect()
-    }
-}
-
 impl Engine {
     /// Opens, closes and steers as the supervisor's state wants it.
     pub(super) fn mind_slots(&mut self) {
@@ -535,7 +303,11 @@ impl Engine {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-    use std::net::TcpStream;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use nix::sys::socket::{Shutdown, shutdown};
 
@@ -593,6 +365,52 @@ mod tests {
                 expected[serves as usize] = 8;
                 assert_eq!(gained(&slots, address, 8), expected, "after {down}");
             }
+        }
+    }
+
+    /// The kernel looks for a listener while others begin to listen and cease to.
+    #[test]
+    fn others_come_and_go_and_nobody_is_reset() {
+        for home in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(address) = TcpListener::bind(home).and_then(|free| free.local_addr()) else { continue };
+            let (mut slots, poll) = (Slots::default(), mio::Poll::new().unwrap());
+            let (over, closes) = (&AtomicBool::new(false), &AtomicBool::new(false));
+            let owner = |number| Owner { app: "web", instance: InstanceId(number), half: Half::First, backlog: 64 };
+            let slot = slots.lend(address, owner(0), RunId(0), poll.registry()).unwrap();
+            slot.set_nonblocking(false);
+            let (listener, inode) = (TcpListener::from(slot.as_fd().try_clone_to_owned().unwrap()), slot.inode);
+            assert!(slots.listens(RunId(0), inode));
+            thread::scope(|scope| {
+                let server = scope.spawn(|| {
+                    while !closes.load(Ordering::Relaxed) {
+                        let _ = listener.accept().unwrap().0.write_all(b"!");
+                    }
+                });
+                let client = || TcpStream::connect(address).and_then(|mut client| client.read_exact(&mut [0]));
+                let clients = [0; 2].map(|_| {
+                    scope.spawn(move || {
+                        let all = std::iter::repeat_with(client).take_while(|_| !over.load(Ordering::Relaxed));
+                        all.filter_map(Result::err).map(|error| error.to_string()).collect::<Vec<_>>()
+                    })
+                });
+                for round in 0..5_000 {
+                    let number = 1 + round % 3;
+                    settle(&mut slots, &poll, &[0]);
+                    slots.lend(address, owner(number), RunId(number.into()), poll.registry()).unwrap();
+                    settle(&mut slots, &poll, &[0]);
+                    let station = |id: InstanceId, half| {
+                        if id.0 == 0 && half == Half::First { Station::Serving } else { Station::Gone }
+                    };
+                    slots.settle(station, |_, _| false, clock::now(), poll.registry());
+                }
+                over.store(true, Ordering::Relaxed);
+                let failed = clients.map(|client| client.join().unwrap()).concat();
+                closes.store(true, Ordering::Relaxed);
+                // The last one that it waits for.
+                let _ = client();
+                server.join().unwrap();
+                assert_eq!(failed, Vec::<String>::new(), "{home}");
+            });
         }
     }
 }

@@ -86,7 +86,14 @@ impl Slot {
 
     /// Ends it for everybody who has it: a process that was forked and has not executed its program yet has it too, and
     /// until it does the kernel would go on sending connections there. What waits is reset.
+    ///
+    /// The kernel takes a listener out of its group before it takes it out of its list (inet_unhash); whoever finds it
+    /// there in between would be reset. So it is to hear only what comes through a device that there is none of:
+    /// from then on nobody finds it (compute_score in net/ipv4/inet_hashtables.c).
     pub fn close(self) {
+        const NO_DEVICE: libc::c_int = libc::c_int::MAX;
+        // Linux before 5.7 may refuse it.
+        let _ = self.set(libc::SO_BINDTOIFINDEX, &NO_DEVICE);
         // It cannot fail but where somebody else was first.
         let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Both);
     }
@@ -120,17 +127,16 @@ impl Slot {
     pub fn steer(&self, to: &Shares) -> io::Result<()> {
         let program = program(to);
         let filter = program.as_ptr().cast_mut();
+        // It names an array of that length; the kernel copies it and writes to neither.
         let program = sock_fprog { len: u16::try_from(program.len()).unwrap_or(u16::MAX), filter };
-        // SAFETY: `program` names an array of that length; the kernel copies it and writes to neither.
-        let done = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_REUSEPORT_CBPF,
-                (&raw const program).cast(),
-                size_of::<sock_fprog>() as libc::socklen_t,
-            )
-        };
+        self.set(libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+    }
+
+    /// Sets an option of the socket, whose value is of this type.
+    fn set<T>(&self, option: libc::c_int, value: &T) -> io::Result<()> {
+        let (value, length) = ((&raw const *value).cast(), size_of::<T>() as libc::socklen_t);
+        // SAFETY: `value` is readable for `length` bytes.
+        let done = unsafe { libc::setsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, option, value, length) };
         Ok(Errno::result(done).map(drop)?)
     }
 }
