@@ -351,3 +351,48 @@ fn without_it_a_piece_is_lost_and_nothing_is_doubled() {
         into_a_pipe(case);
     }
 }
+
+#[test]
+fn runs_that_crash_in_a_line_end_it_and_lose_nothing() {
+    const LINES: usize = 100;
+    for case in [PREFIX, Case { date: true, ..RAW }, Case { rotate: true, ..PREFIX }] {
+        let dir = Dir::new();
+        let file = dir.at("a.log");
+        let mut init = Init::new(vec![known(0, case, Some(Path::new(&file)))], None);
+        for at in 0..KILLS {
+            let (logger, before) = (init.logger(), length(&dir));
+            let mut pipe = init.run(0);
+            init.open(&logger, init.runs.last().unwrap());
+            let lines: Vec<u8> = (at * LINES..(at + 1) * LINES).flat_map(poured).collect();
+            pipe.write_all(&lines).unwrap();
+            // It dies with a line that has no end.
+            pipe.write_all(b"half").unwrap();
+            drop(pipe);
+            let run = init.runs.last_mut().unwrap();
+            run.over = true;
+            logger.tell(&Tell::Over { run: run.id }, &[]);
+            if at % 2 == 0 {
+                until("something arrives", || length(&dir) > before);
+            }
+            logger.kill();
+        }
+        init.logger().finish();
+        let text = contents(&dir);
+        let (mut next, mut halves) = (0, 0);
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match read(line, case) {
+                Some((_, number)) => {
+                    assert_eq!(number, next, "{case:?}");
+                    next += 1;
+                }
+                None => {
+                    assert!(line.ends_with(b"half"), "{case:?}: {}", String::from_utf8_lossy(line));
+                    halves += 1;
+                    // Whole lines of the next run may come before it, and none of a run that has not begun.
+                    assert!(next >= halves * LINES, "{case:?}");
+                }
+            }
+        }
+        assert_eq!((next, halves), (KILLS * LINES, KILLS), "{case:?}");
+    }
+}
