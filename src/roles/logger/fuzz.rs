@@ -136,7 +136,13 @@ fn written(
         passes(count)
     };
     for (at, piece) in pieces.iter().enumerate() {
-        source.form(piece, alone(at), &time, &mut out, &mut judge);
+        let mut rest = piece.to_vec();
+        while !rest.is_empty() {
+            let mut some = Vec::new();
+            source.form_some(&rest, alone(at), &time, &mut some, &mut judge);
+            out.extend(some);
+            rest = source.take_held();
+        }
     }
     source.form_end(&time, &mut out, &mut judge);
     out

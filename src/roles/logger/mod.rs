@@ -451,7 +451,7 @@ impl Logger {
             Piece::Some(count) => {
                 let chunk = self.chunk.get(..count).unwrap_or_default();
                 let alone = source.sinks().all(|sink| self.places.users(sink) == 1);
-                source.form(chunk, alone, &time, out, &mut seen);
+                source.form_some(chunk, alone, &time, out, &mut seen);
             }
             Piece::Empty => {
                 source.ready = false;
@@ -473,13 +473,15 @@ impl Logger {
         true
     }
 
-    /// Writes a line that has begun.
+    /// Writes what was read and is not written yet, with a line that has begun.
     fn end_line(&mut self, token: usize, now: Mono) {
         let others = self.descriptors();
         let Some(source) = self.sources.get_mut(&token) else { return };
         let (time, mut formed) = (Stamp::now(), Vec::new());
         let Whose { id, app, stream, .. } = &source.whose;
         let mut judge = self.desk.take(app, *id, *stream, time.unix_ms, now);
+        let held = source.take_held();
+        source.form(&held, false, &time, &mut formed, &mut judge);
         source.form_end(&time, &mut formed, &mut judge);
         drop(judge);
         for sink in source.sinks() {

@@ -21,9 +21,13 @@ use crate::sys::{errno, why};
 /// Bytes read from a stream before it is the next one's turn: what a pipe holds.
 pub(super) const CHUNK: usize = 64 << 10;
 
-/// Bytes that may become of what is read at once, roughly: what stands in front of lines is much where lines are empty. So
-/// of a form with much in front of a line less is read at once.
+/// Bytes that may become of what is given its form at once: what stands in front of lines is much where lines are empty. So
+/// of a form with much in front of a line less is taken at once.
 const FORMED_MAX: usize = 512 << 10;
+
+/// When there are so many, they are written before more of what was read gets its form: most of what is read at once has
+/// room, in any form.
+const FORMED_ENOUGH: usize = 80 << 10;
 
 /// But so much at least.
 pub(super) const PIECE_LEAST: usize = 1 << 10;
@@ -133,8 +137,10 @@ pub(super) struct Source {
     pub(super) bounds: Bounds,
     form: Form,
     front: Front,
-    /// Bytes that are read at once.
+    /// Bytes that are given their form at once.
     piece: usize,
+    /// What was read and has none yet.
+    held: Vec<u8>,
     /// The sink that it goes to, and the one that it goes to as well.
     sink: usize,
     beside: Option<usize>,
@@ -193,6 +199,7 @@ impl Source {
             form: Form::Raw,
             front: Front::default(),
             piece: CHUNK,
+            held: Vec::new(),
             sink,
             beside: None,
             ready: true,
@@ -239,7 +246,7 @@ impl Source {
 
     /// The only sink of what can go there unread: nothing is looked for in it, and all that was read is written.
     pub(super) fn is_unseen(&self) -> Option<usize> {
-        let is_written = self.splitter.begun().len() == self.passed;
+        let is_written = self.splitter.begun().len() == self.passed && self.held.is_empty();
         (self.is_as_it_is() && is_written && self.search.is_none() && self.beside.is_none()).then_some(self.sink)
     }
 
@@ -254,10 +261,16 @@ impl Source {
         [self.sink].into_iter().chain(self.beside)
     }
 
-    /// Reads what is there, as far as `chunk` has room, and no more than may become of it at once. With a `glass`, what may be
-    /// the text that makes its run ready is left where it is.
+    /// Reads what is there, as far as `chunk` has room; first comes what is held. With a `glass`, what may be the text that
+    /// makes its run ready is left where it is.
     pub(super) fn read(&mut self, chunk: &mut [u8], glass: Option<&Glass>) -> Piece {
-        let most = match self.most(chunk, glass) {
+        if !self.held.is_empty() {
+            let held = self.take_held();
+            // It came from there.
+            chunk.get_mut(..held.len()).into_iter().for_each(|room| room.copy_from_slice(&held));
+            return Piece::Some(held.len());
+        }
+        let most = match self.most(chunk.len(), chunk, glass) {
             Ok(most) => most,
             Err(piece) => return piece,
         };
@@ -274,8 +287,7 @@ impl Source {
     }
 
     /// How much can be read at once, if anything.
-    fn most(&mut self, chunk: &mut [u8], glass: Option<&Glass>) -> Result<usize, Piece> {
-        let most = chunk.len().min(self.piece);
+    fn most(&mut self, most: usize, chunk: &mut [u8], glass: Option<&Glass>) -> Result<usize, Piece> {
         let (Some(search), Some(glass)) = (&mut self.search, glass) else { return Ok(most) };
         match search.look(&self.pipe, glass, chunk.get_mut(..most).unwrap_or_default()) {
             Look::Take(count) => Ok(count),
@@ -290,7 +302,7 @@ impl Source {
 
     /// As `read`, of what stays in the pipe: seen through `own`.
     pub(super) fn look(&mut self, chunk: &mut [u8], glass: Option<&Glass>, own: &Glass) -> Piece {
-        let most = match self.most(chunk, glass) {
+        let most = match self.most(self.piece.min(chunk.len()), chunk, glass) {
             Ok(most) => most,
             Err(piece) => return piece,
         };
@@ -423,6 +435,29 @@ impl Source {
         });
     }
 
+    /// As `form`, until there is enough to be written; the rest is held.
+    pub(super) fn form_some(
+        &mut self,
+        chunk: &[u8],
+        alone: bool,
+        time: &Stamp,
+        out: &mut Vec<u8>,
+        judge: &mut Judge<'_>,
+    ) {
+        let mut rest = chunk;
+        while !rest.is_empty() && out.len() < FORMED_ENOUGH {
+            let (part, after) = rest.split_at(self.piece.min(rest.len()));
+            self.form(part, alone, time, out, judge);
+            rest = after;
+        }
+        self.held = rest.into();
+    }
+
+    /// What was read and has no form yet: `read` will not give it any more.
+    pub(super) fn take_held(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
+    }
+
     /// As `form`, of the line that nobody will end.
     pub(super) fn form_end(&mut self, time: &Stamp, out: &mut Vec<u8>, judge: &mut Judge<'_>) {
         let Source { splitter, passed, form, front, date, bounds, torn, .. } = self;
@@ -485,8 +520,8 @@ mod tests {
                     lines += line.each().count();
                     true
                 };
-                source.form(chunk.get(..count).unwrap(), false, &Stamp::now(), &mut out, &mut judge);
-                assert!(out.len() <= FORMED_MAX, "{mode:?}: {} bytes", out.len());
+                source.form_some(chunk.get(..count).unwrap(), false, &Stamp::now(), &mut out, &mut judge);
+                assert!(out.len() <= FORMED_ENOUGH + FORMED_MAX, "{mode:?}: {} bytes", out.len());
             }
             assert_eq!(lines, CHUNK, "{mode:?}");
         }
