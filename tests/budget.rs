@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;
+#[path = "budget/steps.rs"]
+mod steps;
 
 use std::env;
 use std::fmt::Write as _;
