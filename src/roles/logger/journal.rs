@@ -166,9 +166,11 @@ impl Journal {
     /// What is noted, by its place: those that are being taken out come first.
     pub(super) fn found(&self) -> Vec<(usize, Entry)> {
         let entries = self.entries.borrow();
-        let mut found: Vec<(usize, Entry)> =
-            entries.iter().enumerate().filter_map(|(at, entry)| Some((at, (*entry)?))).collect();
-        found.sort_by_key(|(_, entry)| !entry.is_taken);
+        let mut found = Vec::new();
+        for taken_now in [true, false] {
+            let all = entries.iter().enumerate().filter_map(|(at, entry)| Some((at, (*entry)?)));
+            found.extend(all.filter(|(_, entry)| entry.is_taken == taken_now));
+        }
         found
     }
 

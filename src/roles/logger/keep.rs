@@ -7,7 +7,6 @@
 //!
 //! A line stays in its pipe until it has its end. One for which the pipe is too small is cut.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -36,8 +35,8 @@ pub(super) struct Keeper {
     journal: Rc<Journal>,
     /// What the journal's pipe has room for.
     pages: usize,
-    /// By the pages of the pipes that they are for.
-    glasses: BTreeMap<usize, Glass>,
+    /// With the pages of the pipes that they are for; there are few sizes.
+    glasses: Vec<(usize, Glass)>,
     /// Init has not told all yet: nothing is moved until it is known what others have begun.
     pub(super) waits: bool,
 }
@@ -47,15 +46,19 @@ impl Keeper {
     /// The journal cannot be read.
     pub(super) fn new(notes: OwnedFd, taken: OwnedFd, into: OwnedFd) -> io::Result<Keeper> {
         let journal = Rc::new(Journal::new(notes, taken, into)?);
-        Ok(Keeper { pages: journal.pages(), journal, glasses: BTreeMap::new(), waits: true })
+        Ok(Keeper { pages: journal.pages(), journal, glasses: Vec::new(), waits: true })
     }
 
     fn glass(&mut self, pipe: &Source) -> io::Result<&Glass> {
         let pages = fds::pages(pipe).min(PAGES).min(2 * self.pages);
-        Ok(match self.glasses.entry(pages) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Glass::before(pages)?),
-        })
+        let at = match self.glasses.iter().position(|(own, _)| *own == pages) {
+            Some(at) => at,
+            None => {
+                self.glasses.push((pages, Glass::before(pages)?));
+                self.glasses.len() - 1
+            }
+        };
+        self.glasses.get(at).map(|(_, glass)| glass).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
