@@ -1,7 +1,7 @@
 //! Clients of the tests' server (`serve`): one question, or many at once while pm3 is at work.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,21 +11,10 @@ use nix::libc::{self, linger};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{setsockopt, sockopt};
 
+pub(crate) use crate::common::ports::free_port;
 use crate::common::{PATIENCE, lacking};
 
 pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// A port that nobody uses now, below those that the kernel gives out by itself.
-pub(crate) fn free_port() -> u16 {
-    let any: IpAddr = Ipv4Addr::UNSPECIFIED.into();
-    loop {
-        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-        let port = 10_000 + (random % 20_000) as u16;
-        if TcpListener::bind((any, port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// Does something where the kernel hands on who waits at a socket that is closed ("1"), or does not (ip-sysctl:
 /// tcp_migrate_req). What is started there is in that network, too.

@@ -22,6 +22,7 @@ pub mod deeds;
 pub mod dir;
 pub mod lines;
 pub mod ns;
+pub mod ports;
 pub mod server;
 pub mod tty;
 pub mod world;

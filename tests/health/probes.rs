@@ -1,19 +1,14 @@
 //! Probes by HTTP, by TCP and by command: what they find, what comes of it, and what `pm3 health` says.
 
-use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::fs::chown;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use crate::common::ns::Ns;
+use crate::common::ports::free_port;
 use crate::common::{PATIENCE, lacking};
 use crate::world::{Init, World, app, both, has, has_not};
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// An app that answers by HTTP as the files of `dir` say, one for each instance, and its probe.
 fn http(world: &World, port: u16, keys: &str, health: &str) -> String {
