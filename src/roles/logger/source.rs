@@ -141,6 +141,8 @@ pub(super) struct Source {
     piece: usize,
     /// What was read and has none yet.
     held: Vec<u8>,
+    /// Bytes that are read at once: as many as got their form at once lately, so that little is held.
+    at_once: usize,
     /// The sink that it goes to, and the one that it goes to as well.
     sink: usize,
     beside: Option<usize>,
@@ -200,6 +202,7 @@ impl Source {
             front: Front::default(),
             piece: CHUNK,
             held: Vec::new(),
+            at_once: CHUNK / 2,
             sink,
             beside: None,
             ready: true,
@@ -270,7 +273,7 @@ impl Source {
             chunk.get_mut(..held.len()).into_iter().for_each(|room| room.copy_from_slice(&held));
             return Piece::Some(held.len());
         }
-        let most = match self.most(chunk.len(), chunk, glass) {
+        let most = match self.most(self.at_once.min(chunk.len()), chunk, glass) {
             Ok(most) => most,
             Err(piece) => return piece,
         };
@@ -451,6 +454,9 @@ impl Source {
             rest = after;
         }
         self.held = rest.into();
+        let formed = chunk.len() - rest.len();
+        // Lines become longer again some time.
+        self.at_once = if rest.is_empty() { (self.at_once + PIECE_LEAST).min(CHUNK) } else { formed.max(PIECE_LEAST) };
     }
 
     /// What was read and has no form yet: `read` will not give it any more.
