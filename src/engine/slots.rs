@@ -368,22 +368,33 @@ mod tests {
         }
     }
 
+    /// Whatever becomes of a test, nobody waits for its server or goes on asking it.
+    struct Ends<'a>(&'a AtomicBool, &'a TcpListener);
+
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+            let _ = shutdown(self.1.as_raw_fd(), Shutdown::Both);
+        }
+    }
+
     /// The kernel looks for a listener while others begin to listen and cease to.
     #[test]
     fn others_come_and_go_and_nobody_is_reset() {
         for home in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(address) = TcpListener::bind(home).and_then(|free| free.local_addr()) else { continue };
             let (mut slots, poll) = (Slots::default(), mio::Poll::new().unwrap());
-            let (over, closes) = (&AtomicBool::new(false), &AtomicBool::new(false));
+            let over = &AtomicBool::new(false);
             let owner = |number| Owner { app: "web", instance: InstanceId(number), half: Half::First, backlog: 64 };
             let slot = slots.lend(address, owner(0), RunId(0), poll.registry()).unwrap();
             slot.set_nonblocking(false);
             let (listener, inode) = (TcpListener::from(slot.as_fd().try_clone_to_owned().unwrap()), slot.inode);
             assert!(slots.listens(RunId(0), inode));
             thread::scope(|scope| {
-                let server = scope.spawn(|| {
-                    while !closes.load(Ordering::Relaxed) {
-                        let _ = listener.accept().unwrap().0.write_all(b"!");
+                let ends = Ends(over, &listener);
+                scope.spawn(|| {
+                    for mut client in listener.incoming().map_while(Result::ok) {
+                        let _ = client.write_all(b"!");
                     }
                 });
                 let client = || TcpStream::connect(address).and_then(|mut client| client.read_exact(&mut [0]));
@@ -405,10 +416,7 @@ mod tests {
                 }
                 over.store(true, Ordering::Relaxed);
                 let failed = clients.map(|client| client.join().unwrap()).concat();
-                closes.store(true, Ordering::Relaxed);
-                // The last one that it waits for.
-                let _ = client();
-                server.join().unwrap();
+                drop(ends);
                 assert_eq!(failed, Vec::<String>::new(), "{home}");
             });
         }
