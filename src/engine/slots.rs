@@ -309,7 +309,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use nix::sys::socket::{Shutdown, shutdown};
+    use nix::libc::linger;
+    use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
     use super::*;
 
@@ -397,11 +398,16 @@ mod tests {
                         let _ = client.write_all(b"!");
                     }
                 });
-                let client = || TcpStream::connect(address).and_then(|mut client| client.read_exact(&mut [0]));
+                let client = || {
+                    let mut client = TcpStream::connect(address)?;
+                    client.read_exact(&mut [0])?;
+                    // A firewall would remember so many for minutes, and drop what is new when its table is full.
+                    Ok(setsockopt(&client, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?)
+                };
                 let clients = [0; 2].map(|_| {
                     scope.spawn(move || {
                         let all = std::iter::repeat_with(client).take_while(|_| !over.load(Ordering::Relaxed));
-                        all.filter_map(Result::err).map(|error| error.to_string()).collect::<Vec<_>>()
+                        all.filter_map(Result::err).map(|error: io::Error| error.to_string()).collect::<Vec<_>>()
                     })
                 });
                 for round in 0..5_000 {

@@ -14,6 +14,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::fstat;
 
+use super::proc::file;
 use super::socket;
 
 /// A socket that listens.
@@ -151,6 +152,14 @@ impl AsRawFd for Slot {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
+}
+
+/// Whether the kernel hands on what waits at a slot that is closed to another one of its group
+/// (`net.ipv4.tcp_migrate_req` in ip-sysctl, Linux 5.14).
+pub fn are_handed_on() -> bool {
+    let mut text = [0; 8];
+    file::read(format_args!("/proc/sys/net/ipv4/tcp_migrate_req"), &mut text)
+        .is_ok_and(|text| text.trim_ascii() == b"1")
 }
 
 /// Which slots of a group get new connections, by their numbers: `few` so many of a hundred, `most` the others, each in

@@ -186,7 +186,11 @@ fn who_waits_at_a_canary_that_dies_is_told_at_once_and_that_is_counted() {
 #[test]
 fn who_waits_at_a_canary_that_dies_is_served_by_the_old_process_where_the_kernel_hands_him_on() {
     for ns in both() {
-        in_a_network_of_its_own("1", move || assert_eq!(served_when_a_canary_dies(ns).0, 5));
+        in_a_network_of_its_own("1", move || {
+            let (served, shown) = served_when_a_canary_dies(ns);
+            assert_eq!(served, 5);
+            assert!(!shown.concat().contains("that waited"), "{shown:?}");
+        });
     }
 }
 

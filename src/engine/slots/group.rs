@@ -14,7 +14,7 @@ use super::Owner;
 use crate::engine::SLOTS;
 use crate::supervisor::event::{Half, InstanceId, Mono, RunId};
 use crate::supervisor::station::Station;
-use crate::sys::slot::{Shares, Slot};
+use crate::sys::slot::{self, Shares, Slot};
 
 /// The slots of one address of one app.
 #[derive(Debug)]
@@ -238,13 +238,18 @@ impl Group {
         let _ = registry.reregister(&mut SourceFd(&place.slot.as_raw_fd()), token, Interest::READABLE);
     }
 
+    /// Closes one that is no longer among the places.
     fn close(&mut self, place: Place, registry: &Registry) {
         let _ = registry.deregister(&mut SourceFd(&place.slot.as_raw_fd()));
         let waiting = place.slot.queue().map_or(0, |queue| queue.waiting);
         if waiting > 0 {
             let connections = if waiting == 1 { "connection" } else { "connections" };
-            warn!("{}: {waiting} {connections} that waited at {} are reset", self.app, self.address);
-            self.lost.push((place.instance, waiting.into()));
+            let are_handed_on = !self.places.is_empty() && slot::are_handed_on();
+            let what = if are_handed_on { "handed on" } else { "reset" };
+            warn!("{}: {waiting} {connections} that waited at {} are {what}", self.app, self.address);
+            if !are_handed_on {
+                self.lost.push((place.instance, waiting.into()));
+            }
         }
         place.slot.close();
     }
