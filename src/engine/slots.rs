@@ -410,7 +410,7 @@ mod tests {
                         all.filter_map(Result::err).map(|error: io::Error| error.to_string()).collect::<Vec<_>>()
                     })
                 });
-                for round in 0..5_000 {
+                for round in 0..20_000 {
                     let number = 1 + round % 3;
                     settle(&mut slots, &poll, &[0]);
                     slots.lend(address, owner(number), RunId(number.into()), poll.registry()).unwrap();
