@@ -18,7 +18,7 @@ const FORMS: [(&str, [u64; 2]); 4] = [
     ("log_mode = \"raw\"", [20, 40]),
     ("log_mode = \"raw\"\ntime = true", [240, 550]),
     ("log_mode = \"prefix\"", [240, 560]),
-    ("log_mode = \"json\"", [1_100, 1_500]),
+    ("log_mode = \"json\"", [1_000, 1_400]),
 ];
 
 /// Lines that are written at once: what the second has more is those lines' alone.
